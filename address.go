@@ -1,0 +1,105 @@
+package nomad
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// address is where an agent is reached.
+type address struct {
+	scheme string // http or https; empty where the address left it open
+	host   string // host or host:port
+	prefix string // an escaped path in front of /v1, without a slash at its end
+	socket string // the path of a unix socket; then host names no machine
+}
+
+// socketHost stands for a unix socket's agent in the Host header, as no name of a machine does.
+const socketHost = "localhost"
+
+const addressForms = "want http://host:port, https://host:port, unix:///path/to/socket or host:port"
+
+// parseAddress reads an address as people write it. Its errors do not repeat an address that has a password in it.
+func parseAddress(s string) (address, error) {
+	if s == "" {
+		return address{}, errors.New("the address is empty: " + addressForms)
+	}
+	if path, ok := cutPrefixFold(s, "unix://"); ok {
+		if !filepath.IsAbs(path) && !strings.HasPrefix(path, "/") || strings.ContainsRune(path, 0) {
+			return address{}, fmt.Errorf("%q: the socket's path is not absolute: want unix:///path/to/socket", s)
+		}
+		return address{scheme: "http", host: socketHost, socket: path}, nil
+	}
+	if !strings.Contains(s, "://") {
+		if strings.Contains(s, "@") {
+			return address{}, errors.New("the address has a user or password in it: use WithBasicAuth or NOMAD_HTTP_AUTH")
+		}
+		host, port, err := net.SplitHostPort(s)
+		if err != nil || !isHost(host) || !isPort(port) {
+			return address{}, fmt.Errorf("%q: %s", s, addressForms)
+		}
+		return address{host: net.JoinHostPort(host, port)}, nil
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil && strings.Contains(s, "@"):
+		return address{}, errors.New("the address is not a URL: " + addressForms) // it may hold a password
+	case err != nil:
+		return address{}, fmt.Errorf("%q: %s", s, addressForms)
+	case u.User != nil:
+		return address{}, fmt.Errorf("%q: the address has a user or password in it: use WithBasicAuth or NOMAD_HTTP_AUTH",
+			u.Redacted())
+	case u.Scheme != "http" && u.Scheme != "https":
+		return address{}, fmt.Errorf("%q: scheme %s: %s", s, u.Scheme, addressForms)
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return address{}, fmt.Errorf("%q: an address has no query or fragment: %s", s, addressForms)
+	case !isHost(u.Hostname()) || strings.HasSuffix(u.Host, ":") || u.Port() != "" && !isPort(u.Port()):
+		return address{}, fmt.Errorf("%q: %s", s, addressForms)
+	}
+	prefix := strings.TrimRight(u.EscapedPath(), "/")
+	if strings.HasSuffix(prefix, "/v1") || strings.Contains(prefix, "/v1/") {
+		return address{}, fmt.Errorf("%q: leave out /v1, calls add it", s)
+	}
+	return address{scheme: u.Scheme, host: u.Host, prefix: prefix}, nil
+}
+
+// String is the address as errors show it.
+func (a address) String() string {
+	if a.socket != "" {
+		return "unix://" + a.socket
+	}
+	return a.base()
+}
+
+// base is the URL that the paths of requests are appended to.
+func (a address) base() string {
+	u := url.URL{Scheme: a.scheme, Host: a.host}
+	return u.String() + a.prefix
+}
+
+// isHost reports whether s can be a host's name or IP address, without brackets. Names are left to the resolver; this
+// only refuses what cannot be one.
+func isHost(s string) bool {
+	if strings.Contains(s, ":") {
+		_, err := netip.ParseAddr(s)
+		return err == nil
+	}
+	return isName(s) && !strings.ContainsAny(s, "/\\@?#[]%<>\"'`{}|^,;!$&()*+=~")
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
+}
+
+func cutPrefixFold(s, prefix string) (string, bool) {
+	if len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix) {
+		return s[len(prefix):], true
+	}
+	return s, false
+}

@@ -1,0 +1,262 @@
+package nomad_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/internal/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// sentinels are all that an error can be matched with.
+var sentinels = map[string]error{
+	"ErrInvalidArgument":  nomad.ErrInvalidArgument,
+	"ErrPermissionDenied": nomad.ErrPermissionDenied,
+	"ErrInvalidToken":     nomad.ErrInvalidToken,
+	"ErrNotFound":         nomad.ErrNotFound,
+	"ErrServerOnly":       nomad.ErrServerOnly,
+	"ErrClientOnly":       nomad.ErrClientOnly,
+	"ErrNoLeader":         nomad.ErrNoLeader,
+	"ErrTooManyRequests":  nomad.ErrTooManyRequests,
+	"ErrUnsupported":      nomad.ErrUnsupported,
+	"ErrUnhealthy":        nomad.ErrUnhealthy,
+	"ErrJoinFailed":       nomad.ErrJoinFailed,
+	"ErrResponseTooLarge": nomad.ErrResponseTooLarge,
+	"ErrInvalidResponse":  nomad.ErrInvalidResponse,
+	"ErrRedirect":         nomad.ErrRedirect,
+	"ErrClosed":           nomad.ErrClosed,
+}
+
+// meaning lists the names of the sentinels that an error matches.
+func meaning(err error) string {
+	var names []string
+	for name, sentinel := range sentinels {
+		if errors.Is(err, sentinel) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+// newClient makes a client of an agent that is played by h.
+func newClient(t testing.TB, h http.Handler, opts ...nomad.Option) *nomad.Client {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	client, err := nomad.NewClient(append([]nomad.Option{nomad.WithAddress(server.URL)}, opts...)...)
+	require.NoError(t, err)
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// recordings are the recorded exchanges.
+func recordings(t testing.TB) []wire.Recording {
+	t.Helper()
+	all, err := wire.Load("testdata")
+	require.NoError(t, err)
+	return all
+}
+
+// coreEndpoints are those of the seven core calls.
+var coreEndpoints = []string{"members", "servers", "self", "join", "force-leave", "health"}
+
+// TestRecordedCoreCalls sends every recorded request of the core calls through the client, and checks what comes out
+// of the recorded answer: the value, leaf by leaf, or exactly the errors that outcomes lists.
+func TestRecordedCoreCalls(t *testing.T) {
+	seen := map[string]bool{}
+	for _, recording := range recordings(t) {
+		count := 0
+		for _, x := range recording.Exchanges {
+			if !slices.Contains(coreEndpoints, x.Endpoint()) {
+				continue
+			}
+			count++
+			seen[x.Name] = true
+			t.Run(recording.Nomad+"/"+x.Name, func(t *testing.T) {
+				want, known := outcomes[x.Name]
+				if !known {
+					t.Fatalf("no test knows the recorded case %q", x.Name)
+				}
+				got, err := replay(t, x)
+				if texts, ok := want[recording.Nomad[:1]]; ok {
+					assert.Equal(t, texts, meaning(err), "error: %v", err)
+				} else {
+					assert.Equal(t, want["*"], meaning(err), "error: %v", err)
+				}
+				if err != nil {
+					assert.NotContains(t, err.Error(), "\n")
+					assert.NotContains(t, err.Error(), secretToken)
+				} else {
+					assertSame(t, x.Text(), got)
+				}
+			})
+		}
+		t.Logf("Nomad %s: %d exchanges of the core calls", recording.Nomad, count)
+	}
+	for name := range outcomes {
+		assert.True(t, seen[name], "no recording has the case %q", name)
+	}
+}
+
+const secretToken = "1f4f7c3e-2f0a-4f6d-9f3e-5b1c2d3e4f50"
+
+// replay makes the call of an exchange, checks that it sends the recorded request, and gives what the call made of the
+// recorded answer. A request that no typed call sends, because it is wrong, goes through Call.
+func replay(t *testing.T, x wire.Exchange) (any, error) {
+	t.Helper()
+	opts := []nomad.Option{nomad.WithRetries(0)}
+	if x.Token != "" && x.Token != "anonymous" {
+		opts = append(opts, nomad.WithToken(secretToken))
+	}
+	if x.Header["Content-Encoding"] == "gzip" {
+		opts = append(opts, nomad.WithCompression(true))
+	}
+	recorded := x.URL().Query()
+	if recorded.Has("region") {
+		opts = append(opts, nomad.WithRegion(recorded.Get("region")))
+	}
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Agents take PUT and POST alike.
+		if x.Method != http.MethodPost || r.Method != http.MethodPut {
+			assert.Equal(t, x.Method, r.Method)
+		}
+		assert.Equal(t, x.URL().Path, r.URL.Path)
+		assert.Equal(t, recorded, r.URL.Query())
+		if x.Token != "" && x.Token != "anonymous" {
+			assert.Equal(t, secretToken, r.Header.Get("X-Nomad-Token"))
+		} else {
+			assert.NotContains(t, r.Header, "X-Nomad-Token")
+		}
+		assert.Equal(t, x.Header["Content-Encoding"], r.Header.Get("Accept-Encoding"))
+		x.ServeHTTP(w, r)
+	}), opts...)
+	ctx, agent := t.Context(), client.Agent
+
+	write := x.Method == http.MethodPut || x.Method == http.MethodPost
+	switch {
+	case x.Endpoint() == "members" && x.Method == http.MethodGet && !recorded.Has("pretty") && !recorded.Has("stale"):
+		return unlessNil(agent.Members(ctx))
+	case x.Endpoint() == "servers" && x.Method == http.MethodGet:
+		return agent.Servers(ctx)
+	case x.Endpoint() == "servers" && write && recorded.Has("address"):
+		return nil, agent.UpdateServers(ctx, recorded["address"]...)
+	case x.Endpoint() == "self" && x.Method == http.MethodGet:
+		return unlessNil(agent.Self(ctx))
+	case x.Endpoint() == "join" && write && recorded.Has("address"):
+		return unlessNil(agent.Join(ctx, recorded["address"]...))
+	case x.Endpoint() == "force-leave" && write && recorded.Has("node") && recorded.Get("prune") != "maybe":
+		var opts []nomad.ForceLeaveOption
+		if recorded.Get("prune") == "true" {
+			opts = append(opts, nomad.Prune())
+		}
+		return nil, agent.ForceLeave(ctx, recorded.Get("node"), opts...)
+	case x.Endpoint() == "health" && x.Method == http.MethodGet && recorded.Get("type") != "leader":
+		var roles []nomad.Role
+		for _, role := range recorded["type"] {
+			roles = append(roles, nomad.Role(role))
+		}
+		health, err := agent.Health(ctx, roles...)
+		if err != nil && !errors.Is(err, nomad.ErrUnhealthy) {
+			return nil, err
+		}
+		// Unhealthy is an error, and the value is there all the same.
+		assertSame(t, x.Text(), health)
+		return health, err
+	}
+	// The typed calls refuse these before they are sent.
+	var in, out any
+	if x.RequestBody != "" {
+		in = json.RawMessage(x.RequestBody)
+	}
+	err := client.Call(ctx, x.Method, x.URL().Path, recorded, in, &out)
+	return out, err
+}
+
+// unlessNil keeps a nil pointer from becoming a non-nil any.
+func unlessNil[T any](v *T, err error) (any, error) {
+	if v == nil {
+		return nil, err
+	}
+	return v, err
+}
+
+// assertSame compares a recorded body with what the client made of it, after both have become plain JSON values. What
+// a type of this package does not carry yet is not compared; null and empty are the same.
+func assertSame(t *testing.T, body string, got any) {
+	t.Helper()
+	if body == "" {
+		return
+	}
+	var want any
+	require.NoError(t, json.Unmarshal([]byte(body), &want))
+	if join, ok := got.(*nomad.JoinResult); ok {
+		warning, _ := want.(map[string]any)["warning"].(string)
+		assert.Equal(t, &nomad.JoinResult{Joined: int(want.(map[string]any)["num_joined"].(float64)), Warning: warning}, join)
+		return
+	}
+	encoded, err := json.Marshal(got)
+	require.NoError(t, err)
+	var have any
+	require.NoError(t, json.Unmarshal(encoded, &have))
+	if self, ok := have.(map[string]any); ok && self["config"] != nil {
+		keepKnown(want.(map[string]any)["config"], self["config"])
+	}
+	wantLeaves, haveLeaves := leaves(want), leaves(have)
+	if body != "{}" {
+		assert.NotEmpty(t, wantLeaves)
+	}
+	assert.Equal(t, wantLeaves, haveLeaves)
+}
+
+// keepKnown removes from a recorded configuration what Config has no field for.
+func keepKnown(want, have any) {
+	wantMap, _ := want.(map[string]any)
+	haveMap, ok := have.(map[string]any)
+	for key := range wantMap {
+		if _, known := haveMap[key]; ok && !known {
+			delete(wantMap, key)
+		} else {
+			keepKnown(wantMap[key], haveMap[key])
+		}
+	}
+}
+
+// leaves flattens a JSON value to its leaves that say something.
+func leaves(value any) map[string]any {
+	flat := map[string]any{}
+	var walk func(path string, value any)
+	walk = func(path string, value any) {
+		switch value := value.(type) {
+		case map[string]any:
+			for key, v := range value {
+				walk(path+"/"+key, v)
+			}
+		case []any:
+			for i, v := range value {
+				walk(fmt.Sprintf("%s/%d", path, i), v)
+			}
+		case nil:
+		case string:
+			if value != "" {
+				flat[path] = value
+			}
+		default:
+			flat[path] = value
+		}
+	}
+	walk("", value)
+	return flat
+}

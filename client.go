@@ -1,0 +1,459 @@
+package nomad
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Client calls one Nomad agent. Make it with NewClient. It is safe for use by any number of goroutines, and does not
+// change once it is made: share one, and close it when the program has no more calls to make.
+type Client struct {
+	// Agent makes the calls of /v1/agent.
+	Agent *Agent
+
+	address  string // for errors and logs
+	base     string // the URL that paths are appended to
+	settings *settings
+	pool     *pool
+	shared   bool // the pool is another Client's to close
+}
+
+// NewClient makes a Client. Without options it calls the agent at DefaultAddress. It reads the files that options name
+// and does nothing on the network, so that it succeeds whether or not the agent is up. Its error names every option
+// that cannot be used, and is an ErrInvalidArgument.
+func NewClient(opts ...Option) (*Client, error) {
+	s := defaultSettings()
+	if err := s.apply(opts); err != nil {
+		return nil, err
+	}
+	if s.httpClient != nil {
+		if s.address.socket != "" {
+			s.reconnects = append(s.reconnects, "a unix address")
+		}
+		for _, name := range s.reconnects {
+			if name != "WithHTTPClient" && name != "WithTransport" {
+				return nil, optionErrors([]error{fmt.Errorf("WithHTTPClient: it cannot be combined with %s", name)})
+			}
+		}
+	}
+	p, err := newPool(s)
+	if err != nil {
+		return nil, optionErrors([]error{err})
+	}
+	return newClient(s, p), nil
+}
+
+func newClient(s *settings, p *pool) *Client {
+	a := s.address
+	if a.scheme == "" {
+		a.scheme = "http"
+		if s.tls != nil || s.tlsConfig != nil {
+			a.scheme = "https"
+		}
+	}
+	c := &Client{address: a.String(), base: a.base(), settings: s, pool: p}
+	c.Agent = &Agent{c}
+	return c
+}
+
+// With makes a Client that differs in the given options and shares the connections of this one: another token,
+// region, time limit, or another agent's address. Options that take effect when connections are made cannot be
+// given here: WithTLS, WithTLSConfig, WithHTTPClient, WithTransport, WithMaxConns, and a change to or from a unix
+// socket. It does no I/O and is cheap. Closing the new Client is not needed and does nothing.
+func (c *Client) With(opts ...Option) (*Client, error) {
+	s := c.settings.clone()
+	if err := s.apply(opts); err != nil {
+		return nil, err
+	}
+	if s.address.socket != c.settings.address.socket {
+		s.reconnects = append(s.reconnects, "WithAddress to or from a unix socket")
+	}
+	if len(s.reconnects) > 0 {
+		return nil, optionErrors([]error{fmt.Errorf("%s: it takes effect when connections are made: use NewClient",
+			s.reconnects[0])})
+	}
+	derived := newClient(s, c.pool)
+	derived.shared = true
+	return derived, nil
+}
+
+// Close closes the idle connections. Calls under way go on to their end; new ones, by this Client and those made from
+// it, fail with ErrClosed. On a Client that With made it does nothing. It can be called again. The error is always nil.
+func (c *Client) Close() error {
+	if !c.shared {
+		c.pool.close()
+	}
+	return nil
+}
+
+// String names the agent that the Client calls.
+func (c *Client) String() string { return "nomad.Client(" + c.address + ")" }
+
+// Format prints what String gives, whatever the verb, so that no secret of the Client is ever printed.
+func (c Client) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
+
+// endpoint is what is known about a call before it is made.
+type endpoint struct {
+	name   string // of the call, such as ForceLeave
+	method string
+	path   string
+	role   Role   // that the agent must have, if it must
+	acl    string // that the token must have, if it must
+	since  string // the Nomad version that has it, where an agent of interest may be older
+}
+
+// endpoints are all that this package has a typed call for.
+var endpoints = []*endpoint{
+	&membersEndpoint, &serversEndpoint, &selfEndpoint, &updateServersEndpoint, &joinEndpoint, &forceLeaveEndpoint,
+	&healthEndpoint,
+}
+
+// request is one call.
+type request struct {
+	*endpoint
+	path       string // escaped, below the Client's address
+	query      url.Values
+	body       []byte
+	secret     string // in the body, to keep out of errors
+	idempotent bool
+}
+
+// to makes a request to an endpoint. All of the agent's are idempotent.
+func (ep *endpoint) to(query url.Values) *request {
+	return &request{endpoint: ep, path: ep.path, query: query, idempotent: true}
+}
+
+// Call makes any call of Nomad's API, for endpoints that have no method here. The path starts with a slash and is
+// escaped as in a URL, such as /v1/job/web%2Ffront; query may be nil. A non-nil in is sent as JSON, as encoding/json
+// writes it. The answer's JSON is decoded into out, as encoding/json reads it; a *[]byte gets the body as it is, and a
+// nil out drops it.
+//
+// Limits, retries and errors are those of every other call, except that a method other than GET and HEAD is tried
+// again only when it certainly did not reach the agent. Blocking queries must end within the time limit.
+func (c *Client) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	if !isHeaderName(method) {
+		return invalidArgument("Call", "%q is not an HTTP method", method)
+	}
+	if err := checkPath(path); err != nil {
+		return err
+	}
+	method = strings.ToUpper(method)
+	r := &request{
+		endpoint:   &endpoint{method: method},
+		path:       path,
+		query:      query,
+		idempotent: method == http.MethodGet || method == http.MethodHead,
+	}
+	for _, known := range endpoints {
+		if known.path == path && (known.method == method || r.role == "") {
+			r.endpoint = &endpoint{method: method, role: known.role, since: known.since, name: known.name}
+		}
+	}
+	if in != nil {
+		body, err := json.Marshal(in)
+		if err != nil {
+			return &argumentError{text: "nomad: Call: the body cannot be written as JSON: " + err.Error()}
+		}
+		r.body = body
+	}
+	a, err := c.ok(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer a.release()
+	switch out := out.(type) {
+	case nil:
+		return nil
+	case *[]byte:
+		*out = bytes.Clone(a.body.Bytes())
+		return nil
+	}
+	if err := isJSONValue(a.body.Bytes()); err != nil {
+		return c.invalidResponse(r, a, err)
+	}
+	if err := json.Unmarshal(a.body.Bytes(), out); err != nil {
+		return c.invalidResponse(r, a, err)
+	}
+	return nil
+}
+
+// checkPath refuses paths that would reach something else than they say.
+func checkPath(path string) error {
+	u, err := url.ParseRequestURI(path)
+	switch {
+	case err != nil || !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//"):
+		return invalidArgument("Call", "%q is not a path: want one such as /v1/jobs", path)
+	case strings.ContainsAny(path, "?#"):
+		return invalidArgument("Call", "%q has a query or fragment in it: the query is an argument of its own", path)
+	case slices.Contains(strings.Split(u.Path, "/"), ".."), slices.Contains(strings.Split(u.Path, "/"), "."):
+		return invalidArgument("Call", "%q has . or .. in it", path)
+	}
+	return nil
+}
+
+// answer is a complete answer. Its body belongs to a pool: release it when it is decoded.
+type answer struct {
+	status int
+	header http.Header
+	body   *bytes.Buffer
+}
+
+// buffers holds the bodies of answers while they are decoded.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxPooledBuffer is the largest body whose buffer is kept.
+const maxPooledBuffer = 1 << 20
+
+func (a *answer) release() {
+	if a != nil && a.body != nil && a.body.Cap() <= maxPooledBuffer {
+		a.body.Reset()
+		buffers.Put(a.body)
+	}
+}
+
+// ok sends a request and gives the answer if it reports success.
+func (c *Client) ok(ctx context.Context, r *request) (*answer, error) {
+	a, err := c.send(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if a.status < 200 || a.status > 299 {
+		defer a.release()
+		return nil, c.failure(r, a.status, a.body.String())
+	}
+	return a, nil
+}
+
+// send sends a request, again where that is safe and helps, within the limits of time and size. Every answer that came
+// whole is given, whatever its status.
+func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
+	if c.pool.closed.Load() {
+		return nil, c.callError(r, ErrClosed)
+	}
+	caller := ctx
+	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > c.settings.timeout {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.settings.timeout)
+		defer cancel()
+	}
+	a, err := c.try(ctx, r, 1)
+	if c.settings.retries > 0 && (err != nil || a.status >= 400) {
+		waits := newBackoff()
+		for n := 2; n <= c.settings.retries+1 && ctx.Err() == nil; n++ {
+			status, wait := 0, waits.NextBackOff()
+			if err == nil {
+				status = a.status
+				if asked, ok := retryAfter(a.header); ok {
+					wait = asked
+				}
+			}
+			if !canRetry(r, status, err) || !sleep(ctx, wait) {
+				break
+			}
+			a.release()
+			a, err = c.try(ctx, r, n)
+		}
+	}
+	switch {
+	case err == nil:
+		return a, nil
+	case ctx.Err() != nil:
+		return nil, c.callError(r, c.timeError(caller, err))
+	}
+	return nil, c.callError(r, err)
+}
+
+// timeError says whose patience ended. The last error of the call is kept where it says more than that.
+func (c *Client) timeError(caller context.Context, last error) error {
+	ended := fmt.Errorf("no answer within %v: %w", c.settings.timeout, context.DeadlineExceeded)
+	if caller.Err() != nil {
+		ended = caller.Err()
+		if cause := context.Cause(caller); cause != ended {
+			ended = fmt.Errorf("%w: %w", ended, cause)
+		}
+	}
+	if errors.Is(last, context.DeadlineExceeded) || errors.Is(last, context.Canceled) ||
+		errors.Is(last, context.Cause(caller)) {
+		return ended
+	}
+	return fmt.Errorf("%w (%w)", ended, last)
+}
+
+// try sends a request once and reads the whole answer.
+func (c *Client) try(ctx context.Context, r *request, n int) (*answer, error) {
+	started := time.Now()
+	a, err := c.exchange(ctx, r)
+	if logger := c.settings.logger; logger.Enabled(ctx, slog.LevelDebug) {
+		attrs := []slog.Attr{
+			slog.String("method", r.method),
+			slog.String("url", c.address+r.path),
+			slog.Int("attempt", n),
+			slog.Duration("duration", time.Since(started)),
+		}
+		if a != nil {
+			attrs = append(attrs, slog.Int("status", a.status))
+		}
+		if err != nil {
+			attrs = append(attrs, slog.String("error", err.Error()))
+		}
+		logger.LogAttrs(ctx, slog.LevelDebug, "nomad call", attrs...)
+	}
+	return a, err
+}
+
+// exchange does the HTTP. No other function does.
+func (c *Client) exchange(ctx context.Context, r *request) (*answer, error) {
+	res, err := c.roundTrip(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	a := &answer{status: res.StatusCode, header: res.Header, body: buffers.Get().(*bytes.Buffer)}
+	limit := c.settings.maxResponseSize
+	if res.StatusCode >= 400 {
+		limit = min(limit, maxErrorBody)
+	}
+	err = readBody(a.body, res, limit)
+	switch {
+	case err == nil:
+		return a, nil
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case res.StatusCode >= 400:
+		return a, nil // the status says more than what is wrong with the text to it
+	}
+	a.release()
+	return nil, err
+}
+
+// maxErrorBody bounds what is read of an answer that reports a failure.
+const maxErrorBody = 64 << 10
+
+// roundTrip sends a request and returns when the head of the answer is here.
+func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, error) {
+	s := c.settings
+	target := c.base + r.path
+	query := r.query
+	if s.region != "" && !query.Has("region") {
+		query = cloneQuery(query)
+		query.Set("region", s.region)
+	}
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	var body io.Reader
+	if r.body != nil {
+		body = bytes.NewReader(r.body)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
+	if err != nil {
+		return nil, unwrapURL(err)
+	}
+	for name, values := range s.header {
+		req.Header[name] = values
+	}
+	req.Header.Set("User-Agent", s.userAgent)
+	req.Header.Set("Accept", "application/json, text/plain;q=0.5, */*;q=0.1")
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if s.compression {
+		req.Header.Set("Accept-Encoding", "gzip")
+	}
+	if s.token != "" {
+		req.Header.Set("X-Nomad-Token", s.token)
+	}
+	if s.user != "" {
+		req.SetBasicAuth(s.user, s.password)
+	}
+	res, err := c.pool.http.Do(req)
+	if err != nil {
+		return nil, unwrapURL(err)
+	}
+	return res, nil
+}
+
+// secrets lists what must not appear in an error.
+func (c *Client) secrets() []string {
+	secrets := []string{c.settings.token, c.settings.password}
+	for name, values := range c.settings.header {
+		for _, mark := range []string{"Auth", "Cookie", "Key", "Secret", "Token"} {
+			if strings.Contains(name, mark) {
+				secrets = append(secrets, values...)
+				break
+			}
+		}
+	}
+	return secrets
+}
+
+// readBody reads an answer's body, decompressed, up to limit.
+func readBody(to *bytes.Buffer, res *http.Response, limit int64) error {
+	body := io.Reader(res.Body)
+	switch encoding := res.Header.Get("Content-Encoding"); strings.ToLower(encoding) {
+	case "", "identity":
+	case "gzip":
+		if res.ContentLength == 0 || res.Request.Method == http.MethodHead {
+			break
+		}
+		unzipped, err := gzip.NewReader(res.Body)
+		if err != nil {
+			return fmt.Errorf("%w: it says that it is gzip: %w", ErrInvalidResponse, noEOF(err))
+		}
+		body = unzipped
+	default:
+		return fmt.Errorf("%w: its encoding is %.100q, want gzip or none", ErrInvalidResponse, encoding)
+	}
+	if n := res.ContentLength; n > limit {
+		return fmt.Errorf("%w: it has %d bytes, the limit is %d", ErrResponseTooLarge, n, limit)
+	} else if n > 0 && n <= maxPooledBuffer {
+		to.Grow(int(n) + bytes.MinRead)
+	}
+	n, err := to.ReadFrom(io.LimitReader(body, limit+1))
+	switch {
+	case n > limit:
+		to.Truncate(int(limit))
+		return fmt.Errorf("%w: the limit is %d bytes", ErrResponseTooLarge, limit)
+	case err != nil:
+		return fmt.Errorf("%w: it ended after %d bytes: %w", ErrInvalidResponse, n, err)
+	}
+	return nil
+}
+
+// noEOF says that the end came unexpectedly, where io.EOF would read as if all was well.
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// unwrapURL takes the cause out of what the http package reports. Its wrapping repeats method and URL, and the URL
+// has the query in it.
+func unwrapURL(err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		return wrapped.Err
+	}
+	return err
+}
+
+func cloneQuery(query url.Values) url.Values {
+	clone := make(url.Values, len(query)+1)
+	for name, values := range query {
+		clone[name] = values
+	}
+	return clone
+}

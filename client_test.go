@@ -1,0 +1,580 @@
+package nomad_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nomad-go/nomad"
+)
+
+// answering is an agent that always gives one answer.
+func answering(status int, contentType, body string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+	})
+}
+
+// TestWrongAnswers gives every call what it cannot use.
+func TestWrongAnswers(t *testing.T) {
+	reads := map[string]func(context.Context, *nomad.Client) error{
+		"Members": func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Members(ctx); return err },
+		"Servers": func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Servers(ctx); return err },
+		"Self":    func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Self(ctx); return err },
+		"Join":    func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Join(ctx, "a:1"); return err },
+		"Health":  func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Health(ctx); return err },
+		"Call": func(ctx context.Context, c *nomad.Client) error {
+			var out struct{ A []int }
+			return c.Call(ctx, "GET", "/v1/x", nil, nil, &out)
+		},
+	}
+	for name, body := range map[string]string{
+		"empty":         "",
+		"space":         " \n ",
+		"null":          "null",
+		"null in space": "\nnull ",
+		"text":          "hello",
+		"HTML":          "<html><body>Log in</body></html>",
+		"cut short":     `{"Members":[{"Name":"a`,
+		"trailing":      `{"Members":[],"config":{},"num_joined":1,"server":{"ok":true,"message":"ok"},"A":[]}{}`,
+		"a number":      "1",
+		"a string":      `"x"`,
+		"wrong types":   `{"Members":{"a":1},"config":[],"num_joined":"x","server":"ok","A":"x"}`,
+		"a deep list":   strings.Repeat("[", 20000),
+	} {
+		for call, do := range reads {
+			t.Run(call+"/"+name, func(t *testing.T) {
+				err := do(t.Context(), newClient(t, answering(200, "application/json", body)))
+				require.ErrorIs(t, err, nomad.ErrInvalidResponse)
+				assert.Less(t, len(err.Error()), 2000)
+			})
+		}
+	}
+	// An object that is not the one that was asked for.
+	for _, call := range []string{"Members", "Self", "Join", "Health", "Servers"} {
+		err := reads[call](t.Context(), newClient(t, answering(200, "application/json", "{}")))
+		assert.ErrorIs(t, err, nomad.ErrInvalidResponse, call)
+	}
+	for _, call := range []string{"ForceLeave", "UpdateServers"} {
+		client := newClient(t, answering(200, "text/html", "<html>Log in</html>"))
+		err := client.Agent.ForceLeave(t.Context(), "a.global")
+		if call == "UpdateServers" {
+			err = client.Agent.UpdateServers(t.Context(), "a:1")
+		}
+		assert.ErrorIs(t, err, nomad.ErrInvalidResponse, call)
+		assert.ErrorContains(t, err, `nomad: invalid response: status 200, content type "text/html": want an empty answer`)
+	}
+	// What a decoder repeats of an answer is bounded and on one line.
+	long := `{"Members":[{"Addr":"` + strings.Repeat(`x\n`, 1<<19) + `"}]}`
+	_, err := newClient(t, answering(200, "application/json", long)).Agent.Members(t.Context())
+	require.ErrorIs(t, err, nomad.ErrInvalidResponse)
+	assert.Less(t, len(err.Error()), 2000)
+	assert.NotContains(t, err.Error(), "\n")
+}
+
+// TestTruncatedAnswer breaks the connection in the middle of a body.
+func TestTruncatedAnswer(t *testing.T) {
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, `["a:1"`)
+	}))
+	_, err := client.Agent.Servers(t.Context())
+	require.ErrorIs(t, err, nomad.ErrInvalidResponse)
+	assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	assert.ErrorContains(t, err, "/v1/agent/servers: nomad: invalid response: it ended after 6 bytes: unexpected EOF")
+}
+
+// TestResponseSize checks the limit, before and after decompression.
+func TestResponseSize(t *testing.T) {
+	zip := func(body string) string {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		io.WriteString(w, body)
+		w.Close()
+		return b.String()
+	}
+	exact := `["` + strings.Repeat("a", 996) + `"]`
+	for _, test := range []struct {
+		name, encoding, body string
+		length, want         error
+	}{
+		{"at the limit", "", exact, nil, nil},
+		{"above it", "", exact + " ", nil, nomad.ErrResponseTooLarge},
+		{"at the limit, compressed", "gzip", zip(exact), nil, nil},
+		{"a bomb", "gzip", zip(`["` + strings.Repeat("a", 50<<20) + `"]`), nil, nomad.ErrResponseTooLarge},
+		{"not gzip", "gzip", exact, nil, nomad.ErrInvalidResponse},
+		{"half of gzip", "gzip", zip(exact)[:20], nil, nomad.ErrInvalidResponse},
+		{"another encoding", "br", exact, nil, nomad.ErrInvalidResponse},
+	} {
+		for _, chunked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/chunked=%t", test.name, chunked), func(t *testing.T) {
+				client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if test.encoding != "" {
+						w.Header().Set("Content-Encoding", test.encoding)
+					}
+					if !chunked {
+						w.Header().Set("Content-Length", strconv.Itoa(len(test.body)))
+					} else {
+						w.(http.Flusher).Flush()
+					}
+					io.WriteString(w, test.body)
+				}), nomad.WithMaxResponseSize(1000), nomad.WithCompression(true))
+				servers, err := client.Agent.Servers(t.Context())
+				assert.ErrorIs(t, err, test.want)
+				if test.want == nil {
+					assert.Len(t, servers, 1)
+				}
+			})
+		}
+	}
+}
+
+// TestErrorBodies checks that the text of a failure is bounded, on one line, and kept when it is cut short.
+func TestErrorBodies(t *testing.T) {
+	_, err := newClient(t, answering(500, "text/plain", strings.Repeat("x\x1b[31m\n\u202e", 1<<20))).Agent.Members(t.Context())
+	var api *nomad.APIError
+	require.ErrorAs(t, err, &api)
+	assert.LessOrEqual(t, len(api.Message), 1100)
+	assert.NotContains(t, api.Message, "\x1b")
+	assert.NotContains(t, api.Message, "\n")
+	assert.Equal(t, "", meaning(err))
+
+	_, err = newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		w.WriteHeader(http.StatusForbidden)
+		io.WriteString(w, "Permission")
+	})).Agent.Members(t.Context())
+	assert.Equal(t, "ErrPermissionDenied", meaning(err))
+}
+
+// TestMeanings covers answers that were not recorded on the core calls.
+func TestMeanings(t *testing.T) {
+	for _, test := range []struct {
+		status     int
+		body, want string
+	}{
+		{500, "rpc error: Permission denied", "ErrPermissionDenied"},
+		{403, "ACL token expired", "ErrInvalidToken ErrPermissionDenied"},
+		{500, "No cluster leader", "ErrNoLeader"},
+		{500, "RPC Error:: 404,Unknown node \"x\"", "ErrNotFound"},
+		{500, "RPC Error:: 403,Permission denied", "ErrPermissionDenied"},
+		{500, "RPC Error:: x,y", ""},
+		{500, "unknown Nomad server nope.global", "ErrNotFound"},
+		{500, "No path to region", "ErrNotFound"},
+		{404, "", "ErrUnsupported"},
+		{404, "<html>nothing here</html>", "ErrNotFound"},
+		{400, "Server only endpoint", "ErrServerOnly"},
+		{400, "missing something", "ErrInvalidArgument"},
+		{429, "", "ErrTooManyRequests"},
+		{500, "", ""},
+		{503, "", ""},
+		{304, "", ""},
+		{501, "Not Implemented", ""},
+	} {
+		_, err := newClient(t, answering(test.status, "text/plain", test.body), nomad.WithRetries(0)).Agent.Self(t.Context())
+		var api *nomad.APIError
+		require.ErrorAs(t, err, &api)
+		assert.Equal(t, test.status, api.StatusCode)
+		assert.Equal(t, test.want, meaning(err), "%d %s", test.status, test.body)
+	}
+}
+
+// TestRetries counts the tries of calls that fail in ways that pass, and in ways that stay.
+func TestRetries(t *testing.T) {
+	hijack := func(w http.ResponseWriter, text string) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err == nil {
+			io.WriteString(conn, text)
+			conn.Close()
+		}
+	}
+	status := func(code int) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) { w.WriteHeader(code) }
+	}
+	for _, test := range []struct {
+		name string
+		fail func(w http.ResponseWriter)
+		want int // tries when the first two fail
+		call int // tries of a PUT through Call
+	}{
+		{"429", status(429), 3, 3},
+		{"502", status(502), 3, 1},
+		{"503", status(503), 3, 1},
+		{"504", status(504), 3, 1},
+		{"closed before the head", func(w http.ResponseWriter) { hijack(w, "") }, 3, 1},
+		{"closed in the head", func(w http.ResponseWriter) { hijack(w, "HTTP/1.1 200 OK\r\nX-A: b\r\n") }, 3, 1},
+		{"a raw 429, as of an agent at its limit", func(w http.ResponseWriter) { hijack(w, "HTTP/1.1 429 Too Many Requests\r\n\r\n") }, 3, 3},
+		{"500", status(500), 1, 1},
+		{"403", status(403), 1, 1},
+		{"404", status(404), 1, 1},
+		{"closed in the body", func(w http.ResponseWriter) { hijack(w, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[") }, 1, 1},
+		{"not HTTP", func(w http.ResponseWriter) { hijack(w, "SSH-2.0-OpenSSH_9.6\r\n") }, 1, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var tries atomic.Int32
+			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if tries.Add(1) <= 2 {
+					test.fail(w)
+					return
+				}
+				if r.Method == http.MethodGet {
+					io.WriteString(w, "[]")
+				}
+			})
+			client := newClient(t, handler)
+			_, err := client.Agent.Servers(t.Context())
+			assert.EqualValues(t, test.want, tries.Load())
+			assert.Equal(t, test.want == 3, err == nil, "%v", err)
+
+			tries.Store(0)
+			err = client.Agent.ForceLeave(t.Context(), "a.global")
+			assert.EqualValues(t, test.want, tries.Load(), "ForceLeave is idempotent")
+			if test.want == 3 {
+				assert.NoError(t, err)
+			}
+
+			tries.Store(0)
+			err = client.Call(t.Context(), "PUT", "/v1/jobs", nil, map[string]string{"a": "b"}, nil)
+			assert.EqualValues(t, test.call, tries.Load(), "a PUT of unknown effect")
+			assert.Equal(t, test.call == 3, err == nil, "%v", err)
+
+			tries.Store(0)
+			off := newClient(t, handler, nomad.WithRetries(0))
+			_, err = off.Agent.Servers(t.Context())
+			assert.EqualValues(t, 1, tries.Load())
+			assert.Error(t, err)
+		})
+	}
+}
+
+// TestRetryAfter checks that a wait which is asked for is kept, and that one beyond the time limit is not begun.
+func TestRetryAfter(t *testing.T) {
+	var tries atomic.Int32
+	wait := "1"
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if tries.Add(1) == 1 {
+			w.Header().Set("Retry-After", wait)
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		io.WriteString(w, "[]")
+	}))
+	started := time.Now()
+	_, err := client.Agent.Servers(t.Context())
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, time.Since(started), time.Second)
+
+	tries.Store(0)
+	wait = "3600"
+	_, err = client.Agent.Servers(t.Context())
+	assert.EqualValues(t, 1, tries.Load())
+	var api *nomad.APIError
+	assert.ErrorAs(t, err, &api)
+}
+
+// TestDeadAgent checks what a call to nobody says, and that it can be told apart.
+func TestDeadAgent(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	listener.Close()
+	client, err := nomad.NewClient(nomad.WithAddress(address), nomad.WithRetries(1))
+	require.NoError(t, err)
+	_, err = client.Agent.Members(t.Context())
+	var netErr net.Error
+	assert.ErrorAs(t, err, &netErr)
+	assert.ErrorContains(t, err, "nomad: GET http://"+address+"/v1/agent/members: dial tcp "+address+": connect")
+	assert.Equal(t, "", meaning(err))
+}
+
+// stalling is an agent that takes a request and does not answer before the test ends.
+func stalling(t *testing.T, before func(w http.ResponseWriter)) http.Handler {
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		before(w)
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+}
+
+// TestTime checks that each wait ends with the client's limit, or with the caller's patience if that is sooner, and that
+// the error says which.
+func TestTime(t *testing.T) {
+	for name, before := range map[string]func(http.ResponseWriter){
+		"no head": func(http.ResponseWriter) {},
+		"no body": func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
+		"half a body": func(w http.ResponseWriter) {
+			io.WriteString(w, `["a`)
+			w.(http.Flusher).Flush()
+		},
+		"half of an error": func(w http.ResponseWriter) {
+			w.WriteHeader(500)
+			io.WriteString(w, `oops`)
+			w.(http.Flusher).Flush()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := newClient(t, stalling(t, before), nomad.WithTimeout(50*time.Millisecond))
+			_, err := client.Agent.Servers(t.Context())
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.ErrorContains(t, err, "/v1/agent/servers: no answer within 50ms: context deadline exceeded")
+
+			patient, err := client.With(nomad.WithTimeout(time.Hour))
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, err = patient.Agent.Servers(ctx)
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.NotContains(t, err.Error(), "no answer within")
+
+			ctx, cancelCause := context.WithCancelCause(t.Context())
+			time.AfterFunc(20*time.Millisecond, func() { cancelCause(errors.New("the operator went home")) })
+			_, err = patient.Agent.Servers(ctx)
+			assert.ErrorIs(t, err, context.Canceled)
+			assert.ErrorContains(t, err, "context canceled: the operator went home")
+		})
+	}
+	t.Run("while it waits to try again", func(t *testing.T) {
+		client := newClient(t, answering(503, "", ""), nomad.WithRetries(1000))
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(30*time.Millisecond, cancel)
+		_, err := client.Agent.Servers(ctx)
+		assert.Error(t, err)
+	})
+	t.Run("while it waits for a connection", func(t *testing.T) {
+		client := newClient(t, stalling(t, func(http.ResponseWriter) {}), nomad.WithMaxConns(1))
+		ctx, cancel := context.WithCancel(t.Context())
+		var group sync.WaitGroup
+		for range 10 {
+			group.Go(func() {
+				_, err := client.Agent.Servers(ctx)
+				assert.ErrorIs(t, err, context.Canceled)
+			})
+		}
+		time.AfterFunc(50*time.Millisecond, cancel)
+		group.Wait()
+	})
+	t.Run("when it has ended before", func(t *testing.T) {
+		asked := false
+		client := newClient(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := client.Agent.Servers(ctx)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.False(t, asked)
+	})
+}
+
+// TestMaxConns counts the connections of many calls at once.
+func TestMaxConns(t *testing.T) {
+	var open, most atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "[]") }))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			for n := open.Add(1); ; {
+				if m := most.Load(); n <= m || most.CompareAndSwap(m, n) {
+					break
+				}
+			}
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	client, err := nomad.NewClient(nomad.WithAddress(server.URL), nomad.WithMaxConns(3))
+	require.NoError(t, err)
+	defer client.Close()
+	var group sync.WaitGroup
+	for range 50 {
+		group.Go(func() {
+			for range 20 {
+				_, err := client.Agent.Servers(t.Context())
+				assert.NoError(t, err)
+			}
+		})
+	}
+	group.Wait()
+	assert.LessOrEqual(t, most.Load(), int32(3))
+}
+
+// TestRedirects follows those that stay with the agent, and checks that no other one is sent anything.
+func TestRedirects(t *testing.T) {
+	var thief atomic.Int32
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { thief.Add(1) }))
+	defer other.Close()
+	redirect := func(status int, location string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v1/agent/elsewhere" {
+				assert.Equal(t, "t", r.Header.Get("X-Nomad-Token"))
+				if r.Method == http.MethodGet {
+					io.WriteString(w, "[]")
+				}
+				return
+			}
+			w.Header().Set("Location", location)
+			w.WriteHeader(status)
+		})
+	}
+	for _, test := range []struct {
+		status   int
+		location string
+		get, put bool // followed
+	}{
+		{301, "/v1/agent/elsewhere", true, false},
+		{302, "/v1/agent/elsewhere", true, false},
+		{303, "/v1/agent/elsewhere", true, false},
+		{307, "/v1/agent/elsewhere", true, true},
+		{308, "/v1/agent/elsewhere", true, true},
+		{307, other.URL + "/v1/agent/elsewhere", false, false},
+		{307, "//" + strings.TrimPrefix(other.URL, "http://") + "/", false, false},
+		{307, "https://example.com/", false, false},
+		{307, "ftp://127.0.0.1/", false, false},
+		{307, "/v1/agent/servers", false, false},
+	} {
+		t.Run(fmt.Sprint(test.status, test.location), func(t *testing.T) {
+			client := newClient(t, redirect(test.status, test.location), nomad.WithToken("t"))
+			_, err := client.Agent.Servers(t.Context())
+			if test.get {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorIs(t, err, nomad.ErrRedirect)
+			}
+			err = client.Agent.UpdateServers(t.Context(), "a:1")
+			if test.put {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorIs(t, err, nomad.ErrRedirect)
+			}
+		})
+	}
+	assert.Zero(t, thief.Load(), "requests that reached another host")
+}
+
+// TestDowngrade redirects from https to http on the same host and port.
+func TestDowngrade(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://"+r.Host+r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	defer server.Close()
+	client, err := nomad.NewClient(nomad.WithAddress(server.URL), nomad.WithTLS(nomad.TLS{SkipVerify: true}))
+	require.NoError(t, err)
+	defer client.Close()
+	_, err = client.Agent.Servers(t.Context())
+	assert.ErrorIs(t, err, nomad.ErrRedirect)
+	assert.ErrorContains(t, err, `it leads from https to "http"`)
+}
+
+func TestClose(t *testing.T) {
+	client := newClient(t, answering(200, "application/json", "[]"))
+	derived, err := client.With(nomad.WithToken("x"))
+	require.NoError(t, err)
+	_, err = client.Agent.Servers(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, client.Close())
+	require.NoError(t, client.Close())
+	for _, c := range []*nomad.Client{client, derived} {
+		_, err = c.Agent.Servers(t.Context())
+		assert.ErrorIs(t, err, nomad.ErrClosed)
+	}
+}
+
+// TestWrongUse checks that what can be seen to be wrong here is not sent.
+func TestWrongUse(t *testing.T) {
+	var asked atomic.Int32
+	client := newClient(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	ctx, agent := t.Context(), client.Agent
+	result := func(_ any, err error) error { return err }
+	for want, err := range map[string]error{
+		"Join: no address: want at least one host:port":                                        result(agent.Join(ctx)),
+		`Join: address "": want host:port or host`:                                             result(agent.Join(ctx, "a:1", "")),
+		`Join: address "http://a:1": want host:port or host`:                                   result(agent.Join(ctx, "http://a:1")),
+		"UpdateServers: no address: want at least one host:port":                               agent.UpdateServers(ctx),
+		`UpdateServers: address "a b": want host:port or host`:                                 agent.UpdateServers(ctx, "a b"),
+		`ForceLeave: node "": want the name of a member, such as server-2.global`:              agent.ForceLeave(ctx, ""),
+		`ForceLeave: node "a\nb": want the name of a member, such as server-2.global`:          agent.ForceLeave(ctx, "a\nb"),
+		`Health: role "leader": want "server" or "client"`:                                     result(agent.Health(ctx, nomad.RoleServer, "leader")),
+		`Call: "G T" is not an HTTP method`:                                                    client.Call(ctx, "G T", "/v1/x", nil, nil, nil),
+		`Call: "v1/x" is not a path: want one such as /v1/jobs`:                                client.Call(ctx, "GET", "v1/x", nil, nil, nil),
+		`Call: "//evil/v1" is not a path: want one such as /v1/jobs`:                           client.Call(ctx, "GET", "//evil/v1", nil, nil, nil),
+		`Call: "@evil/v1" is not a path: want one such as /v1/jobs`:                            client.Call(ctx, "GET", "@evil/v1", nil, nil, nil),
+		`Call: "/v1/%zz" is not a path: want one such as /v1/jobs`:                             client.Call(ctx, "GET", "/v1/%zz", nil, nil, nil),
+		`Call: "/v1/x?a=b" has a query or fragment in it: the query is an argument of its own`: client.Call(ctx, "GET", "/v1/x?a=b", nil, nil, nil),
+		`Call: "/v1/%2e%2e/x" has . or .. in it`:                                               client.Call(ctx, "GET", "/v1/%2e%2e/x", nil, nil, nil),
+		"Call: the body cannot be written as JSON: json: unsupported type: func()":             client.Call(ctx, "PUT", "/v1/x", nil, func() {}, nil),
+	} {
+		assert.EqualError(t, err, "nomad: "+want)
+		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
+	}
+	assert.Zero(t, asked.Load())
+}
+
+// TestCall reaches an endpoint that has no method.
+func TestCall(t *testing.T) {
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, `{"Got":%q}`, fmt.Sprintf("%s %s %s %s", r.Method, r.URL.RequestURI(), r.Header.Get("Content-Type"), body))
+	}), nomad.WithRegion("eu"))
+	var out struct{ Got string }
+	err := client.Call(t.Context(), "put", "/v1/job/web%2Ffront/plan", url.Values{"namespace": {"a b"}}, map[string]int{"N": 1}, &out)
+	require.NoError(t, err)
+	assert.Equal(t, `PUT /v1/job/web%2Ffront/plan?namespace=a+b&region=eu application/json {"N":1}`, out.Got)
+
+	var raw []byte
+	require.NoError(t, client.Call(t.Context(), "GET", "/v1/x", url.Values{"region": {"us"}}, nil, &raw))
+	assert.Equal(t, `{"Got":"GET /v1/x?region=us  "}`, string(raw))
+	require.NoError(t, client.Call(t.Context(), "DELETE", "/v1/x", nil, nil, nil))
+}
+
+// TestInformational answers with 1xx heads first, a few and without end.
+func TestInformational(t *testing.T) {
+	for _, n := range []int{3, 1 << 20} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		var group sync.WaitGroup
+		group.Go(func() {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			http.ReadRequest(bufio.NewReader(conn))
+			for range n {
+				if _, err := io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"); err != nil {
+					return
+				}
+			}
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+		})
+		client, err := nomad.NewClient(nomad.WithAddress(listener.Addr().String()), nomad.WithRetries(0))
+		require.NoError(t, err)
+		_, err = client.Agent.Servers(t.Context())
+		assert.Equal(t, n == 3, err == nil, "%v", err)
+		client.Close()
+		listener.Close()
+		group.Wait()
+	}
+}

@@ -1,0 +1,443 @@
+package nomad
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The defaults of a Client, for the options that have a number.
+const (
+	DefaultAddress         = "http://127.0.0.1:4646" // WithAddress
+	DefaultTimeout         = 30 * time.Second        // WithTimeout
+	DefaultMaxConns        = 16                      // WithMaxConns
+	DefaultMaxResponseSize = 64 << 20                // WithMaxResponseSize, in bytes
+	DefaultRetries         = 4                       // WithRetries
+)
+
+// defaultUserAgent names this library to agents and to what stands before them.
+const defaultUserAgent = "nomad-go (github.com/nomad-go/nomad)"
+
+// Option sets one thing about a Client. Options are applied in their order, and a later one replaces what an earlier
+// one set. A value that cannot be used is an error from NewClient or Client.With that names the option.
+type Option func(*settings) error
+
+// settings is what options set. A Client never changes its own.
+type settings struct {
+	address         address
+	token           string
+	region          string
+	user, password  string
+	header          http.Header
+	userAgent       string
+	tls             *TLS
+	tlsConfig       *tls.Config
+	httpClient      *http.Client
+	wrappers        []func(http.RoundTripper) http.RoundTripper
+	timeout         time.Duration
+	maxConns        int
+	maxResponseSize int64
+	compression     bool
+	retries         int
+	logger          *slog.Logger
+
+	// reconnects names the options given that take effect when connections are made, and so only in NewClient.
+	reconnects []string
+}
+
+func defaultSettings() *settings {
+	home, err := parseAddress(DefaultAddress)
+	if err != nil {
+		panic(err) // a constant
+	}
+	return &settings{
+		address:         home,
+		header:          http.Header{},
+		userAgent:       defaultUserAgent,
+		timeout:         DefaultTimeout,
+		maxConns:        DefaultMaxConns,
+		maxResponseSize: DefaultMaxResponseSize,
+		retries:         DefaultRetries,
+		logger:          slog.New(slog.DiscardHandler),
+	}
+}
+
+func (s *settings) clone() *settings {
+	clone := *s
+	clone.header = s.header.Clone()
+	clone.wrappers = slices.Clone(s.wrappers)
+	clone.reconnects = nil
+	return &clone
+}
+
+// apply applies options and reports every one that failed.
+func (s *settings) apply(opts []Option) error {
+	var errs []error
+	for i, opt := range opts {
+		if opt == nil {
+			errs = append(errs, fmt.Errorf("option %d is nil", i+1))
+			continue
+		}
+		switch err := opt(s).(type) {
+		case nil:
+		case interface{ Unwrap() []error }:
+			errs = append(errs, err.Unwrap()...)
+		default:
+			errs = append(errs, err)
+		}
+	}
+	return optionErrors(errs)
+}
+
+// optionErrors makes one error of all that is wrong with options.
+func optionErrors(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	for i, err := range errs {
+		errs[i] = fmt.Errorf("nomad: %w", err)
+	}
+	return &optionError{errors.Join(errs...)}
+}
+
+type optionError struct{ error }
+
+func (e *optionError) Unwrap() error        { return e.error }
+func (e *optionError) Is(target error) bool { return target == ErrInvalidArgument }
+
+// WithAddress sets the agent to call. It takes an address as people write it: http://host:port, https://host:port,
+// either with a path in front of /v1 where a proxy wants one, unix:///path/to/socket, and host:port, which means https
+// when WithTLS or WithTLSConfig is given and http otherwise. IPv6 hosts stand in brackets: [::1]:4646. An address
+// with a user or password in it is refused: WithBasicAuth takes them. The default is DefaultAddress.
+func WithAddress(addr string) Option {
+	return func(s *settings) error { return s.setAddress("WithAddress", addr) }
+}
+
+func (s *settings) setAddress(source, addr string) error {
+	parsed, err := parseAddress(addr)
+	if err != nil {
+		return fmt.Errorf("%s: %w", source, err)
+	}
+	s.address = parsed
+	return nil
+}
+
+// WithToken sets the ACL token that every call sends in X-Nomad-Token: the secret ID of a token, or a workload
+// identity. Empty sends none. The default is none. The token never appears in an error or a log.
+func WithToken(token string) Option {
+	return func(s *settings) error { return s.setToken("WithToken", token) }
+}
+
+func (s *settings) setToken(source, token string) error {
+	if !isHeaderValue(token) || token != strings.TrimSpace(token) {
+		return fmt.Errorf("%s: the token has a space at an end or a character that a header cannot carry", source)
+	}
+	s.token = token
+	return nil
+}
+
+// WithRegion sets the region that calls ask for. Agents pass a call on to another region where the endpoint allows
+// it. Empty means the agent's own region, which is the default.
+func WithRegion(region string) Option {
+	return func(s *settings) error { return s.setRegion("WithRegion", region) }
+}
+
+func (s *settings) setRegion(source, region string) error {
+	if region != "" && !isName(region) {
+		return fmt.Errorf("%s(%q): want the name of a region, without spaces", source, region)
+	}
+	s.region = region
+	return nil
+}
+
+// WithBasicAuth sets the user and password of HTTP basic authentication, for a proxy in front of the agent. An empty
+// user sends none, which is the default. The password never appears in an error or a log.
+func WithBasicAuth(user, password string) Option {
+	return func(s *settings) error {
+		if strings.Contains(user, ":") {
+			return errors.New("WithBasicAuth: a user cannot contain a colon")
+		}
+		if user == "" && password != "" {
+			return errors.New("WithBasicAuth: a password needs a user")
+		}
+		s.user, s.password = user, password
+		return nil
+	}
+}
+
+// ownHeaders are the headers that have an option of their own, or that belong to the connection.
+var ownHeaders = map[string]string{
+	"X-Nomad-Token":     "use WithToken",
+	"User-Agent":        "use WithUserAgent",
+	"Accept-Encoding":   "use WithCompression",
+	"Host":              "it is set from the address",
+	"Content-Length":    "it is set for each request",
+	"Content-Type":      "it is set for each request",
+	"Transfer-Encoding": "it belongs to the connection",
+	"Connection":        "it belongs to the connection",
+	"Upgrade":           "it belongs to the connection",
+	"Te":                "it belongs to the connection",
+	"Trailer":           "it belongs to the connection",
+}
+
+// WithHeader sets a header that every call sends, in addition to those of the library. A later one of the same name
+// replaces the earlier; an empty value removes it. Headers that have an option of their own (WithToken,
+// WithUserAgent, WithCompression) or that belong to the connection are refused. The value never appears in an error.
+func WithHeader(name, value string) Option {
+	return func(s *settings) error {
+		if !isHeaderName(name) {
+			return fmt.Errorf("WithHeader(%q): not the name of a header", name)
+		}
+		name := http.CanonicalHeaderKey(name)
+		if why, ok := ownHeaders[name]; ok {
+			return fmt.Errorf("WithHeader(%q): %s", name, why)
+		}
+		if !isHeaderValue(value) {
+			return fmt.Errorf("WithHeader(%q): the value has a character that a header cannot carry", name)
+		}
+		if value == "" {
+			s.header.Del(name)
+			return nil
+		}
+		s.header.Set(name, value)
+		return nil
+	}
+}
+
+// WithUserAgent sets the User-Agent that agents and proxies see. The default names this library.
+func WithUserAgent(name string) Option {
+	return func(s *settings) error {
+		if strings.TrimSpace(name) == "" || !isHeaderValue(name) {
+			return fmt.Errorf("WithUserAgent(%q): want text on one line", name)
+		}
+		s.userAgent = name
+		return nil
+	}
+}
+
+// WithTLS sets how an https agent is verified and how this client shows who it is. It replaces an earlier WithTLS or
+// WithTLSConfig. Files are read by NewClient. The default is to trust the system's authorities and show no
+// certificate. Versions below TLS 1.2 are never spoken.
+func WithTLS(t TLS) Option {
+	return func(s *settings) error {
+		s.tls, s.tlsConfig = &t, nil
+		s.reconnects = append(s.reconnects, "WithTLS")
+		return nil
+	}
+}
+
+// WithTLSConfig sets the TLS configuration as a whole, for what TLS does not cover, such as keys in hardware. It
+// replaces an earlier WithTLS. The configuration is copied. A MinVersion below TLS 1.2 is refused, none means 1.2.
+func WithTLSConfig(config *tls.Config) Option {
+	return func(s *settings) error {
+		if config == nil {
+			return errors.New("WithTLSConfig: the configuration is nil")
+		}
+		if config.MinVersion != 0 && config.MinVersion < tls.VersionTLS12 {
+			return fmt.Errorf("WithTLSConfig: MinVersion is %s, want TLS 1.2 or later", tls.VersionName(config.MinVersion))
+		}
+		s.tls, s.tlsConfig = nil, config.Clone()
+		s.reconnects = append(s.reconnects, "WithTLSConfig")
+		return nil
+	}
+}
+
+// WithHTTPClient makes calls through the transport and the cookie jar of an http.Client of your own, in place of the
+// bounded transport of this library. The http.Client itself is not changed: its Timeout and CheckRedirect give way to
+// WithTimeout and to this library's rule for redirects. It cannot be combined with WithTLS, WithTLSConfig,
+// WithMaxConns and unix addresses, which are about the transport that it replaces. Client.Close leaves its
+// connections alone.
+func WithHTTPClient(client *http.Client) Option {
+	return func(s *settings) error {
+		if client == nil {
+			return errors.New("WithHTTPClient: the client is nil")
+		}
+		s.httpClient = client
+		s.reconnects = append(s.reconnects, "WithHTTPClient")
+		return nil
+	}
+}
+
+// WithTransport puts a round tripper of your own around the transport, for tracing, metrics or signing. It sees each
+// attempt of each call, and is called once, by NewClient. The last one given is the outermost.
+func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
+	return func(s *settings) error {
+		if wrap == nil {
+			return errors.New("WithTransport: the function is nil")
+		}
+		s.wrappers = append(s.wrappers, wrap)
+		s.reconnects = append(s.reconnects, "WithTransport")
+		return nil
+	}
+}
+
+// WithTimeout limits how long a call takes as a whole, retries and waiting included. A context that ends sooner ends
+// it sooner. Agents wait 5 s for a leader before they answer some calls, so that a limit below that reports the wrong
+// thing. The default is DefaultTimeout; there is always a limit.
+func WithTimeout(d time.Duration) Option {
+	return func(s *settings) error {
+		if d <= 0 {
+			return fmt.Errorf("WithTimeout(%v): want more than 0", d)
+		}
+		s.timeout = d
+		return nil
+	}
+}
+
+// WithMaxConns limits the connections to one agent, in use and idle; further calls wait in order for a free one. An
+// agent takes 100 from one address in all, so keep the sum over all your processes on a machine below that. The default
+// is DefaultMaxConns.
+func WithMaxConns(n int) Option {
+	return func(s *settings) error {
+		if n < 1 {
+			return fmt.Errorf("WithMaxConns(%d): want at least 1", n)
+		}
+		s.maxConns = n
+		s.reconnects = append(s.reconnects, "WithMaxConns")
+		return nil
+	}
+}
+
+// WithMaxResponseSize limits the size of an answer in bytes, after decompression; a larger one is ErrResponseTooLarge.
+// The default is DefaultMaxResponseSize.
+func WithMaxResponseSize(bytes int64) Option {
+	return func(s *settings) error {
+		if bytes < 1 {
+			return fmt.Errorf("WithMaxResponseSize(%d): want at least 1 byte", bytes)
+		}
+		s.maxResponseSize = bytes
+		return nil
+	}
+}
+
+// WithCompression asks for compressed answers when enabled. That pays on slow links only: on loopback an agent answered
+// three times slower with it. The default is off.
+func WithCompression(enabled bool) Option {
+	return func(s *settings) error {
+		s.compression = enabled
+		return nil
+	}
+}
+
+// WithRetries sets how many times a call is tried again, after the first try, when that is safe: when the connection
+// could not be made or was lost before an answer began, and on the statuses 429, 502, 503 and 504. The waits between
+// tries start at about 0.1 s and double up to about 2 s, each varied at random by half, or are what the agent asks for
+// in Retry-After. All tries share the limit of WithTimeout. The default is DefaultRetries; 0 turns retries off.
+func WithRetries(n int) Option {
+	return func(s *settings) error {
+		if n < 0 {
+			return fmt.Errorf("WithRetries(%d): want 0 or more", n)
+		}
+		s.retries = n
+		return nil
+	}
+}
+
+// WithLogger sets where one record at level debug goes for each attempt of a call: method, URL without its query,
+// attempt, status, duration and error. The default is nowhere.
+func WithLogger(logger *slog.Logger) Option {
+	return func(s *settings) error {
+		if logger == nil {
+			return errors.New("WithLogger: the logger is nil")
+		}
+		s.logger = logger
+		return nil
+	}
+}
+
+// FromEnvironment takes settings from the variables that Nomad's own tools use: NOMAD_ADDR, NOMAD_UNIX_ADDR when
+// NOMAD_ADDR is not set (Nomad sets it for tasks, to the socket of the task API), NOMAD_TOKEN, NOMAD_REGION,
+// NOMAD_HTTP_AUTH as user:password, and for TLS NOMAD_CACERT, NOMAD_CAPATH, NOMAD_CLIENT_CERT, NOMAD_CLIENT_KEY,
+// NOMAD_TLS_SERVER_NAME and NOMAD_SKIP_VERIFY. One that is empty is taken as not set. They are read when the option
+// is applied; nothing else in this package reads them. An error names the variable.
+func FromEnvironment() Option {
+	return func(s *settings) error {
+		var errs []error
+		set := func(name string, use func(source, value string) error) {
+			if value := os.Getenv(name); value != "" {
+				if err := use(name, value); err != nil {
+					errs = append(errs, err)
+				}
+			}
+		}
+		if os.Getenv("NOMAD_ADDR") != "" {
+			set("NOMAD_ADDR", s.setAddress)
+		} else {
+			set("NOMAD_UNIX_ADDR", s.setUnixAddress)
+		}
+		set("NOMAD_TOKEN", s.setToken)
+		set("NOMAD_REGION", s.setRegion)
+		set("NOMAD_HTTP_AUTH", func(source, value string) error {
+			user, password, _ := strings.Cut(value, ":")
+			if user == "" {
+				return errors.New(source + ": want user:password")
+			}
+			s.user, s.password = user, password
+			return nil
+		})
+
+		fromEnv := TLS{sources: map[string]string{}}
+		given := false
+		setTLS := func(name, field string, to *string) {
+			set(name, func(_, value string) error {
+				*to, fromEnv.sources[field], given = value, name, true
+				return nil
+			})
+		}
+		setTLS("NOMAD_CACERT", "CAFile", &fromEnv.CAFile)
+		setTLS("NOMAD_CAPATH", "CADir", &fromEnv.CADir)
+		setTLS("NOMAD_CLIENT_CERT", "CertFile", &fromEnv.CertFile)
+		setTLS("NOMAD_CLIENT_KEY", "KeyFile", &fromEnv.KeyFile)
+		setTLS("NOMAD_TLS_SERVER_NAME", "ServerName", &fromEnv.ServerName)
+		set("NOMAD_SKIP_VERIFY", func(source, value string) error {
+			skip, err := strconv.ParseBool(value)
+			if err != nil {
+				return fmt.Errorf("%s: %q is neither true nor false", source, value)
+			}
+			fromEnv.SkipVerify = skip
+			given = given || skip
+			return nil
+		})
+		if given {
+			s.tls, s.tlsConfig = &fromEnv, nil
+			s.reconnects = append(s.reconnects, "FromEnvironment with TLS variables")
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// setUnixAddress takes a unix:// address, or the bare path of a socket.
+func (s *settings) setUnixAddress(source, value string) error {
+	if !strings.Contains(value, "://") {
+		value = "unix://" + value
+	}
+	if !strings.HasPrefix(value, "unix://") {
+		return fmt.Errorf("%s: %q is not a unix socket: want unix:///path/to/socket", source, value)
+	}
+	return s.setAddress(source, value)
+}
+
+// isName reports whether s can be the name of a region, node or server: printable, without spaces.
+func isName(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\uFFFD' })
+}
+
+// isHeaderName reports whether s is a token of RFC 9110, as the names of headers are.
+func isHeaderName(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		alphanumeric := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		return !alphanumeric && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	})
+}
+
+// isHeaderValue reports whether a header can carry s.
+func isHeaderValue(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
+}

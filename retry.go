@@ -1,0 +1,103 @@
+package nomad
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// newBackoff gives the waits between tries: about 0.1, 0.2, 0.4 s and so on up to 2 s, each varied by half.
+func newBackoff() *backoff.ExponentialBackOff {
+	return &backoff.ExponentialBackOff{
+		InitialInterval:     100 * time.Millisecond,
+		RandomizationFactor: backoff.DefaultRandomizationFactor,
+		Multiplier:          2,
+		MaxInterval:         2 * time.Second,
+	}
+}
+
+// canRetry reports whether a request that ended so may be sent again. A request that changes something and is not
+// known to be idempotent may be when it certainly did not reach the agent.
+func canRetry(r *request, status int, err error) bool {
+	if err != nil {
+		return failedDial(err) || r.idempotent && lostConnection(err)
+	}
+	switch status {
+	case http.StatusTooManyRequests:
+		return true
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return r.idempotent
+	}
+	return false
+}
+
+// failedDial reports whether no connection came about.
+func failedDial(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// lostConnection reports whether a connection ended before the head of an answer had come. A refused certificate does
+// not count, on either side: it is refused the next time too.
+func lostConnection(err error) bool {
+	var (
+		certificate *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
+		op          *net.OpError
+	)
+	switch {
+	case errors.Is(err, ErrInvalidResponse): // it ended later than that
+		return false
+	case errors.As(err, &certificate), errors.As(err, &record):
+		return false
+	case errors.As(err, &op):
+		return op.Op != "remote error" && op.Op != "local error" // TLS alerts
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+		return true
+	}
+	// The http package does not export these.
+	text := err.Error()
+	return strings.Contains(text, "server closed idle connection") ||
+		strings.Contains(text, "TLS handshake timeout")
+}
+
+// retryAfter reads the header that says how long to wait: seconds, or a date.
+func retryAfter(h http.Header) (time.Duration, bool) {
+	value := h.Get("Retry-After")
+	if value == "" {
+		return 0, false
+	}
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second, true
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return max(0, time.Until(date)), true
+	}
+	return 0, false
+}
+
+// sleep waits, and reports whether the context allowed it. It does not begin a wait that the context's deadline
+// would cut short.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
