@@ -1,0 +1,183 @@
+package nomadtest
+
+import "slices"
+
+// The statuses of members, as Serf has them.
+const (
+	alive  = "alive"
+	failed = "failed"
+	left   = "left"
+)
+
+// pool is a gossip pool. All agents in it share one view.
+type pool struct {
+	members map[string]*member // by full name
+	rafts   map[string]*raft   // by region
+}
+
+// member is a server as its pool knows it.
+type member struct {
+	agent  *Agent
+	status string
+}
+
+// raft is the consensus among the servers of one region.
+type raft struct {
+	voters []string // full names; empty until there was a first election
+	leader string   // full name, or empty
+	term   int
+	index  int
+}
+
+func newPool() *pool {
+	return &pool{members: map[string]*member{}, rafts: map[string]*raft{}}
+}
+
+func (p *pool) raft(region string) *raft {
+	if p.rafts[region] == nil {
+		p.rafts[region] = &raft{}
+	}
+	return p.rafts[region]
+}
+
+// add makes an agent an alive member.
+func (p *pool) add(a *Agent) {
+	p.members[a.fullName()] = &member{agent: a, status: alive}
+	p.settle()
+}
+
+// set changes what the pool believes about a member.
+func (p *pool) set(name, status string) {
+	if m := p.members[name]; m != nil {
+		m.status = status
+		p.settle()
+	}
+}
+
+// merge takes over the members of another pool. Where both have a member of one name, an alive one counts.
+func (p *pool) merge(other *pool) {
+	if p == other {
+		return
+	}
+	for name, m := range other.members {
+		if mine := p.members[name]; mine == nil || mine.status != alive {
+			p.members[name] = m
+		}
+		m.agent.pool = p
+	}
+	for region, r := range other.rafts {
+		// One region has one Raft: that of the pool which had an election, or of this one.
+		if mine := p.raft(region); len(mine.voters) == 0 {
+			p.rafts[region] = r
+		}
+	}
+	p.settle()
+}
+
+// forceLeave makes a failed member one that has left, and with prune forgets it. An alive one refutes it.
+func (p *pool) forceLeave(name string, prune bool) {
+	m := p.members[name]
+	if m == nil || m.status == alive {
+		return
+	}
+	m.status = left
+	if prune {
+		delete(p.members, name)
+	}
+	p.settle()
+}
+
+// settle brings Raft in line with the members, region by region: voters that left are removed and servers that are new
+// are added while there is a leader, and a leader is elected where there is a quorum.
+func (p *pool) settle() {
+	for _, region := range p.regions() {
+		r := p.raft(region)
+		if len(r.voters) == 0 {
+			r.voters = p.bootstrap(region)
+		}
+		for {
+			p.elect(r)
+			if r.leader == "" || !p.reconcile(region, r) {
+				break
+			}
+		}
+	}
+}
+
+// bootstrap gives the first voters of a region when as many servers as they expect are there.
+func (p *pool) bootstrap(region string) []string {
+	var servers []string
+	expect := 0
+	for _, name := range sortedKeys(p.members) {
+		if m := p.members[name]; m.agent.region == region && m.status == alive {
+			servers = append(servers, name)
+			expect = max(expect, m.agent.expect)
+		}
+	}
+	if expect == 0 || len(servers) < expect {
+		return nil
+	}
+	return servers
+}
+
+func (p *pool) isAlive(name string) bool {
+	m := p.members[name]
+	return m != nil && m.status == alive
+}
+
+// elect keeps the leader while it is alive and has a quorum, and otherwise finds another.
+func (p *pool) elect(r *raft) {
+	var up []string
+	for _, name := range r.voters {
+		if p.isAlive(name) {
+			up = append(up, name)
+		}
+	}
+	switch {
+	case len(up) <= len(r.voters)/2:
+		r.leader = ""
+	case !slices.Contains(up, r.leader):
+		r.leader = slices.Min(up)
+		r.term++
+		r.index += 2
+	}
+}
+
+// reconcile is what a leader does about members that came and went. It reports whether something changed.
+func (p *pool) reconcile(region string, r *raft) bool {
+	voters := slices.DeleteFunc(slices.Clone(r.voters), func(name string) bool {
+		m := p.members[name]
+		return m == nil || m.status == left
+	})
+	for _, name := range sortedKeys(p.members) {
+		m := p.members[name]
+		if m.agent.region == region && m.status == alive && !slices.Contains(voters, name) {
+			voters = append(voters, name)
+		}
+	}
+	if slices.Equal(voters, r.voters) {
+		return false
+	}
+	r.voters = voters
+	r.index++
+	return true
+}
+
+func (p *pool) regions() []string {
+	seen := map[string]bool{}
+	for _, m := range p.members {
+		seen[m.agent.region] = true
+	}
+	return sortedKeys(seen)
+}
+
+// aliveServers are the members of a region that answer, by name.
+func (p *pool) aliveServers(region string) []*Agent {
+	var servers []*Agent
+	for _, name := range sortedKeys(p.members) {
+		if m := p.members[name]; m.status == alive && m.agent.region == region {
+			servers = append(servers, m.agent)
+		}
+	}
+	return servers
+}
