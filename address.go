@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // address is where an agent is reached.
@@ -82,14 +83,17 @@ func (a address) base() string {
 	return u.String() + a.prefix
 }
 
+// notInNames are printable characters that no host's name and no zone has. An underscore is common though not proper.
+const notInNames = "/\\@?#[]%<>\"'`{}|^,;!$&()*+=~"
+
 // isHost reports whether s can be a host's name or IP address, without brackets. Names are left to the resolver; this
 // only refuses what cannot be one.
 func isHost(s string) bool {
 	if strings.Contains(s, ":") {
-		_, err := netip.ParseAddr(s)
-		return err == nil
+		addr, err := netip.ParseAddr(s)
+		return err == nil && (addr.Zone() == "" || isHost(addr.Zone()))
 	}
-	return isName(s) && !strings.ContainsAny(s, "/\\@?#[]%<>\"'`{}|^,;!$&()*+=~")
+	return isName(s) && utf8.ValidString(s) && !strings.ContainsAny(s, notInNames)
 }
 
 func isPort(s string) bool {

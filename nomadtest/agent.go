@@ -46,20 +46,39 @@ func newAgent(name string, s spec) *Agent {
 	return a
 }
 
-// listen starts the HTTP listener, on the port of before after a restart.
+// listen starts the HTTP listener.
 func (a *Agent) listen() {
-	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", a.http))
-	if err != nil {
-		panic("nomadtest: " + err.Error())
-	}
-	a.http = listener.Addr().(*net.TCPAddr).Port
-	a.listener = listener
+	a.listener = a.bind()
 	a.httpServer = &http.Server{
 		Handler:           a,
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          log.New(io.Discard, "", 0),
 	}
-	go a.httpServer.Serve(listener)
+	go a.httpServer.Serve(a.listener)
+}
+
+// bind takes a free port the first time, and the same one after that.
+func (a *Agent) bind() net.Listener {
+	var listener net.Listener
+	var err error
+	for try := range 100 {
+		port := a.http
+		if port == 0 {
+			mu.Lock()
+			port = takePort()
+			mu.Unlock()
+		} else if try > 0 {
+			time.Sleep(50 * time.Millisecond) // another process has taken it while the agent was stopped
+		}
+		listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			if a.http == 0 {
+				a.http = port
+			}
+			return listener
+		}
+	}
+	panic("nomadtest: " + err.Error())
 }
 
 // shut closes the listener and all connections.
@@ -103,6 +122,9 @@ func (a *Agent) end(status string) {
 	wasRunning := a.running
 	a.running = false
 	if wasRunning && a.server {
+		if status == left {
+			a.pool.retire(a)
+		}
 		a.pool.set(a.fullName(), status)
 	}
 	mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -249,14 +250,16 @@ func (c *Cluster) Close() {
 // connects through it.
 var registry = map[string]*Agent{}
 
-// nextPort numbers those addresses, below the range that systems hand out to listeners.
-var nextPort = 10000
+// The ports of agents are below the ranges from which systems take those of outgoing connections, so that one is still
+// free when a stopped agent starts again. Processes that run at the same time begin at different ones.
+const firstPort, lastPort = 10000, 32000
+
+var nextPort = firstPort + os.Getpid()*61%(lastPort-firstPort)
 
 func takePort() int {
 	for {
-		nextPort++
-		if nextPort > 30000 {
-			nextPort = 10001
+		if nextPort++; nextPort >= lastPort {
+			nextPort = firstPort
 		}
 		if _, taken := registry[fmt.Sprintf("127.0.0.1:%d", nextPort)]; !taken {
 			return nextPort

@@ -54,6 +54,16 @@ func (p *pool) set(name, status string) {
 	}
 }
 
+// retire lets a leader take a server that is about to leave out of Raft, so that it is not missed in a quorum.
+func (p *pool) retire(a *Agent) {
+	r := p.raft(a.region)
+	if r.leader == "" || len(r.voters) == 1 {
+		return
+	}
+	r.voters = slices.DeleteFunc(slices.Clone(r.voters), func(name string) bool { return name == a.fullName() })
+	r.index++
+}
+
 // merge takes over the members of another pool. Where both have a member of one name, an alive one counts.
 func (p *pool) merge(other *pool) {
 	if p == other {

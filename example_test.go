@@ -1,0 +1,288 @@
+package nomad_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/nomadtest"
+)
+
+func Example() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	defer cluster.Close()
+	os.Setenv("NOMAD_ADDR", cluster.URL("server-1")) // as an operator's shell has it
+
+	client, err := nomad.NewClient(nomad.FromEnvironment())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+
+	members, err := client.Agent.Members(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	slices.SortFunc(members.Members, nomad.CompareMembers)
+	for _, m := range members.Members {
+		fmt.Println(m.Name, m.Status, m.Region())
+	}
+	// Output:
+	// server-1.global alive global
+	// server-2.global alive global
+	// server-3.global alive global
+}
+
+func ExampleNewClient() {
+	client, err := nomad.NewClient(
+		nomad.WithAddress("https://nomad.example.com:4646"),
+		nomad.WithToken(os.Getenv("MY_TOKEN")),
+		nomad.WithTimeout(10*time.Second),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	fmt.Println(client)
+	// Output: nomad.Client(https://nomad.example.com:4646)
+}
+
+func ExampleNewClient_mistakes() {
+	_, err := nomad.NewClient(nomad.WithAddress("nomad.example.com"), nomad.WithRetries(-1))
+	fmt.Println(err)
+	// Output:
+	// nomad: WithAddress: "nomad.example.com": want http://host:port, https://host:port, unix:///path/to/socket or host:port
+	// nomad: WithRetries(-1): want 0 or more
+}
+
+func ExampleClient_With() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+	client := cluster.Client("server-1")
+
+	// The same agent, asked about another region with another token, over the same connections.
+	eu, err := client.With(nomad.WithRegion("eu"), nomad.WithToken("c2f7…"))
+	if err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(eu.String() == client.String())
+	// Output: true
+}
+
+func ExampleClient_Call() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+	client := cluster.Client("server-1")
+
+	// Call reaches what has no method. Here it asks for the members again.
+	var answer struct{ ServerRegion string }
+	if err := client.Call(context.Background(), "GET", "/v1/agent/members", nil, nil, &answer); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(answer.ServerRegion)
+	// Output: global
+}
+
+func ExampleAgent_Members() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	defer cluster.Close()
+	cluster.Agent("server-3").Stop()
+
+	members, err := cluster.Client("server-1").Agent.Members(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range members.Members {
+		if m.Status == nomad.StatusFailed {
+			fmt.Println(m.Name, "runs Nomad", m.Build(), "in", m.Datacenter(), "and has failed")
+		}
+	}
+	// Output: server-3.global runs Nomad 2.0.5 in dc1 and has failed
+}
+
+func ExampleAgent_Servers() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3), nomadtest.Clients(1))
+	defer cluster.Close()
+
+	servers, err := cluster.Client("client-1").Agent.Servers(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(servers), "servers")
+
+	// A server has no such list.
+	_, err = cluster.Client("server-1").Agent.Servers(context.Background())
+	fmt.Println(errors.Is(err, nomad.ErrClientOnly))
+	// Output:
+	// 3 servers
+	// true
+}
+
+func ExampleAgent_UpdateServers() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Clients(1))
+	defer cluster.Close()
+
+	address := cluster.Agent("server-1").RPCAddr() // of a real server: host:4647
+	if err := cluster.Client("client-1").Agent.UpdateServers(context.Background(), address); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("updated")
+	// Output: updated
+}
+
+func ExampleAgent_Self() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+
+	self, err := cluster.Client("server-1").Agent.Self(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(self.Config.NodeName, self.Config.Version, self.Member.Status)
+	// Output: server-1 2.0.5 alive
+}
+
+func ExampleAgent_Join() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	defer cluster.Close()
+	newcomer := cluster.AddServer("server-4", nomadtest.Unjoined())
+
+	result, err := cluster.Client("server-4").Agent.Join(context.Background(), cluster.Agent("server-1").SerfAddr())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("joined", result.Joined)
+
+	_, err = cluster.Client(newcomer.Name()).Agent.Join(context.Background(), "127.0.0.1:1")
+	fmt.Println(errors.Is(err, nomad.ErrJoinFailed))
+	// Output:
+	// joined 1
+	// true
+}
+
+func ExampleAgent_ForceLeave() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	defer cluster.Close()
+	cluster.Agent("server-3").Stop() // it crashes, and stays in the list as failed
+
+	client := cluster.Client("server-1")
+	if err := client.Agent.ForceLeave(context.Background(), "server-3.global"); err != nil {
+		log.Fatal(err)
+	}
+	members, err := client.Agent.Members(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	slices.SortFunc(members.Members, nomad.CompareMembers)
+	fmt.Println(members.Members)
+
+	// Prune forgets it altogether.
+	if err := client.Agent.ForceLeave(context.Background(), "server-3.global", nomad.Prune()); err != nil {
+		log.Fatal(err)
+	}
+	// Output: [server-1.global (alive) server-2.global (alive) server-3.global (left)]
+}
+
+func ExampleAgent_Health() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	defer cluster.Close()
+	client := cluster.Client("server-1")
+
+	_, err := client.Agent.Health(context.Background())
+	fmt.Println("healthy:", err == nil)
+
+	// Two of three servers die, and there can be no leader.
+	cluster.Agent("server-2").Stop()
+	cluster.Agent("server-3").Stop()
+	health, err := client.Agent.Health(context.Background(), nomad.RoleServer)
+	fmt.Println("healthy:", err == nil)
+	fmt.Println(errors.Is(err, nomad.ErrUnhealthy), errors.Is(err, nomad.ErrNoLeader), health.Server.Message)
+	// Output:
+	// healthy: true
+	// healthy: false
+	// true true No cluster leader
+}
+
+func ExampleAPIError() {
+	cluster := nomadtest.NewCluster(nomadtest.Clients(1))
+	defer cluster.Close()
+
+	err := cluster.Client("client-1").Agent.ForceLeave(context.Background(), "server-9.global")
+	var failure *nomad.APIError
+	if errors.As(err, &failure) {
+		fmt.Println(failure.Method, failure.Path, failure.StatusCode, failure.Message)
+	}
+	fmt.Println(errors.Is(err, nomad.ErrServerOnly))
+	// Output:
+	// PUT /v1/agent/force-leave 501 Invalid method
+	// true
+}
+
+func ExampleWithTLS() {
+	// As written by nomad tls ca create and nomad tls cert create -cli.
+	_, err := nomad.NewClient(
+		nomad.WithAddress("https://10.0.0.1:4646"),
+		nomad.WithTLS(nomad.TLS{
+			CAFile:     "nomad-agent-ca.pem",
+			CertFile:   "global-cli-nomad.pem",
+			KeyFile:    "global-cli-nomad-key.pem",
+			ServerName: "server.global.nomad",
+		}),
+	)
+	fmt.Println(err)
+	// Output: nomad: WithTLS: CAFile: open nomad-agent-ca.pem: no such file or directory
+}
+
+func ExampleWithTLSConfig() {
+	config := &tls.Config{ServerName: "server.global.nomad", MinVersion: tls.VersionTLS13}
+	client, err := nomad.NewClient(nomad.WithAddress("10.0.0.1:4646"), nomad.WithTLSConfig(config))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(client)
+	// Output: nomad.Client(https://10.0.0.1:4646)
+}
+
+func ExampleWithTransport() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+
+	count := func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			res, err := next.RoundTrip(r)
+			if err == nil {
+				fmt.Println(r.Method, r.URL.Path, res.StatusCode)
+			}
+			return res, err
+		})
+	}
+	client := cluster.Client("server-1", nomad.WithTransport(count))
+	client.Agent.Health(context.Background())
+	// Output: GET /v1/agent/health 200
+}
+
+func ExampleWithLogger() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == "url" || a.Key == "duration" {
+				return slog.Attr{} // they differ from run to run
+			}
+			return a
+		},
+	}))
+	client := cluster.Client("server-1", nomad.WithLogger(logger))
+	client.Agent.Health(context.Background())
+	// Output: level=DEBUG msg="nomad call" method=GET attempt=1 status=200
+}
