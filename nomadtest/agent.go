@@ -270,11 +270,13 @@ func noSuchHost(host string) string {
 	return fmt.Sprintf("lookup %s on 192.0.2.53:53: no such host", host)
 }
 
-// multiError lists faults as Nomad's agents do.
-func multiError(faults []string) error {
+// multiError lists faults as Nomad's agents do, over several lines and with two breaks at the end.
+type multiError []string
+
+func (e multiError) Error() string {
 	plural := "s"
-	if len(faults) == 1 {
+	if len(e) == 1 {
 		plural = ""
 	}
-	return fmt.Errorf("%d error%s occurred:\n\t* %s\n\n", len(faults), plural, strings.Join(faults, "\n\t* "))
+	return fmt.Sprintf("%d error%s occurred:\n\t* %s\n\n", len(e), plural, strings.Join(e, "\n\t* "))
 }
