@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -46,6 +47,11 @@ type Members struct {
 func (m *Members) check() error {
 	if m.Members == nil {
 		return errors.New("it has no list of Members")
+	}
+	for i := range m.Members {
+		if m.Members[i].Name == "" {
+			return fmt.Errorf("member %d has no name", i)
+		}
 	}
 	return nil
 }
@@ -106,7 +112,8 @@ func CompareMembers(a, b Member) int {
 var membersEndpoint = endpoint{name: "Members", method: http.MethodGet, path: "/v1/agent/members", acl: "node:read"}
 
 // Members lists the servers of the gossip pool, in all regions, as the agent sees them: those that failed and left
-// too, until they are pruned or, after 24 h by Serf's default, reaped. A client agent asks a server.
+// too, until they are pruned or, after 24 h by Serf's default, reaped. A client agent asks a server. The pool is the same
+// in all regions, so WithRegion changes nothing here.
 //
 // It needs an agent of any role and an ACL token with node:read. It makes the call GET /v1/agent/members.
 func (a *Agent) Members(ctx context.Context) (*Members, error) {
@@ -121,18 +128,28 @@ var serversEndpoint = endpoint{name: "Servers", method: http.MethodGet, path: "/
 // It needs an agent in client mode, or fails with ErrClientOnly, and an ACL token with agent:read. It makes the call
 // GET /v1/agent/servers.
 func (a *Agent) Servers(ctx context.Context) ([]string, error) {
-	servers, err := read[[]string](ctx, a.client, serversEndpoint.to(nil))
+	servers, err := read[serverList](ctx, a.client, serversEndpoint.to(nil))
 	if err != nil {
 		return nil, err
 	}
 	return *servers, nil
 }
 
+type serverList []string
+
+func (s *serverList) check() error {
+	if slices.Contains(*s, "") {
+		return errors.New("an address is empty")
+	}
+	return nil
+}
+
 var updateServersEndpoint = endpoint{name: "UpdateServers", method: http.MethodPut, path: "/v1/agent/servers", role: RoleClient, acl: "agent:write"}
 
 // UpdateServers replaces the list of servers that a client agent knows. An address is host:port, or a host when the
-// port is Nomad's default of 4647. The agent resolves all of them, fails with ErrInvalidArgument when one cannot be,
-// and drops those that it cannot reach without saying so: Servers tells what is left.
+// port is Nomad's default of 4647. The agent asks each of them whether it is a server, drops those that it cannot
+// resolve or reach without saying so, and fails with ErrInvalidArgument when none is left. With the answer to its next
+// heartbeat it learns the other servers of the region again: Servers tells which it knows.
 //
 // It needs an agent in client mode, or fails with ErrClientOnly, and an ACL token with agent:write. No address, or one
 // that cannot be an address, is ErrInvalidArgument before anything is sent. It makes the call PUT /v1/agent/servers.
@@ -189,7 +206,7 @@ func (a *Agent) Join(ctx context.Context, addresses ...string) (*JoinResult, err
 	}
 	result := &JoinResult{Joined: *answer.NumJoined, Warning: answer.Warning}
 	if answer.Error != "" || result.Joined == 0 {
-		return result, a.client.failure(r, http.StatusOK, answer.Error, ErrJoinFailed)
+		return result, a.client.apiError(r, http.StatusOK, a.client.clean(r, answer.Error, maxMessage), ErrJoinFailed)
 	}
 	return result, nil
 }
@@ -217,6 +234,9 @@ func (a *Agent) ForceLeave(ctx context.Context, node string, opts ...ForceLeaveO
 	}
 	query := url.Values{"node": {node}}
 	for _, opt := range opts {
+		if opt == nil {
+			return invalidArgument("ForceLeave", "an option is nil")
+		}
 		opt(query)
 	}
 	return done(ctx, a.client, forceLeaveEndpoint.to(query))
@@ -289,33 +309,45 @@ func (a *Agent) Health(ctx context.Context, roles ...Role) (*Health, error) {
 		}
 		query.Add("type", string(role))
 	}
-	r := healthEndpoint.to(query)
-	answer, err := a.client.send(ctx, r)
-	if err != nil {
+	c, r := a.client, healthEndpoint.to(query)
+	health := new(Health)
+	err := c.doAny(ctx, r, func(ctx context.Context, answer *answer) error {
+		if answer.status != http.StatusOK && answer.status != http.StatusInternalServerError {
+			return c.failure(r, answer)
+		}
+		err := decode(ctx, answer.body.Bytes(), health)
+		if err == nil && (slices.Contains(roles, RoleServer) && health.Server == nil ||
+			slices.Contains(roles, RoleClient) && health.Client == nil) {
+			err = errors.New("it leaves out a role that was asked about")
+		}
+		switch {
+		case err != nil && answer.status == http.StatusOK:
+			return c.invalidResponse(r, answer, err)
+		case err != nil:
+			*health = Health{}
+			return c.failure(r, answer)
+		case health.OK() && answer.status == http.StatusOK:
+			return nil
+		}
+		message := c.clean(r, health.message(), maxMessage)
+		return c.apiError(r, answer.status, message, append(classify(r.endpoint, answer.status, message), health.kinds()...)...)
+	})
+	if !errors.Is(err, ErrUnhealthy) && err != nil {
 		return nil, err
 	}
-	defer answer.release()
-	if answer.status != http.StatusOK && answer.status != http.StatusInternalServerError {
-		return nil, a.client.failure(r, answer.status, answer.body.String())
-	}
-	health := new(Health)
-	err = decode(answer.body.Bytes(), health)
-	switch {
-	case err != nil && answer.status == http.StatusOK:
-		return nil, a.client.invalidResponse(r, answer, err)
-	case err != nil:
-		return nil, a.client.failure(r, answer.status, answer.body.String())
-	case health.OK() && answer.status == http.StatusOK:
-		return health, nil
-	}
+	return health, err
+}
+
+// kinds are the errors of an unhealthy agent.
+func (h *Health) kinds() []error {
 	kinds := []error{ErrUnhealthy}
-	if health.Server != nil && health.Server.Message == "server not enabled" {
+	if h.Server != nil && h.Server.Message == "server not enabled" {
 		kinds = append(kinds, ErrServerOnly)
 	}
-	if health.Client != nil && health.Client.Message == "client not enabled" {
+	if h.Client != nil && h.Client.Message == "client not enabled" {
 		kinds = append(kinds, ErrClientOnly)
 	}
-	return health, a.client.failure(r, answer.status, health.message(), kinds...)
+	return kinds
 }
 
 // addressQuery makes the query of the calls that take addresses.

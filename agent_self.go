@@ -14,13 +14,19 @@ type Self struct {
 }
 
 func (s *Self) check() error {
-	if s.Config == nil {
+	switch {
+	case s.Config == nil:
 		return errors.New("it has no config")
+	case s.Member.Status == "":
+		return errors.New("it has no member")
+	case s.Stats == nil:
+		return errors.New("it has no stats")
 	}
 	return nil
 }
 
-// Config is an agent's configuration. Secrets in it are redacted by the agent.
+// Config is an agent's configuration, as far as this package has types for it. Take it for a secret: agents redact some
+// of the secrets in it, not all.
 type Config struct {
 	Region     string  // the region that the agent belongs to
 	Datacenter string  // the datacenter that the agent is in

@@ -1,7 +1,9 @@
 package nomad
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -11,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -70,8 +73,8 @@ func newClient(s *settings, p *pool) *Client {
 
 // With makes a Client that differs in the given options and shares the connections of this one: another token,
 // region, time limit, or another agent's address. Options that take effect when connections are made cannot be
-// given here: WithTLS, WithTLSConfig, WithHTTPClient, WithTransport, WithMaxConns, and a change to or from a unix
-// socket. It does no I/O and is cheap. Closing the new Client is not needed and does nothing.
+// given here: WithTLS, WithTLSConfig, WithHTTPClient, WithTransport, WithMaxConns, FromEnvironment where it finds TLS
+// variables, and a change to or from a unix socket. It does no I/O and is cheap. Closing the new Client is not needed and does nothing.
 func (c *Client) With(opts ...Option) (*Client, error) {
 	s := c.settings.clone()
 	if err := s.apply(opts); err != nil {
@@ -138,16 +141,20 @@ func (ep *endpoint) to(query url.Values) *request {
 // Call makes any call of Nomad's API, for endpoints that have no method here. The path starts with a slash and is
 // escaped as in a URL, such as /v1/job/web%2Ffront; query may be nil. A non-nil in is sent as JSON, as encoding/json
 // writes it. The answer's JSON is decoded into out, as encoding/json reads it; a *[]byte gets the body as it is, and a
-// nil out drops it.
+// nil out drops it unread, so that only the status tells whether the call succeeded.
 //
 // Limits, retries and errors are those of every other call, except that a method other than GET and HEAD is tried
-// again only when it certainly did not reach the agent. Blocking queries must end within the time limit.
+// again only when the agent was not reached or refused it with 429. A 429 with a JSON body is taken for an answer, as the
+// autopilot health endpoint gives it, and not for a refusal. Blocking queries must end within the time limit.
 func (c *Client) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	if !isHeaderName(method) {
 		return invalidArgument("Call", "%q is not an HTTP method", method)
 	}
 	if err := checkPath(path); err != nil {
 		return err
+	}
+	if target := reflect.ValueOf(out); out != nil && (target.Kind() != reflect.Pointer || target.IsNil()) {
+		return invalidArgument("Call", "out is %T: want a pointer to decode into, or nil", out)
 	}
 	method = strings.ToUpper(method)
 	r := &request{
@@ -168,25 +175,22 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 		}
 		r.body = body
 	}
-	a, err := c.ok(ctx, r)
-	if err != nil {
-		return err
-	}
-	defer a.release()
-	switch out := out.(type) {
-	case nil:
+	return c.do(ctx, r, func(ctx context.Context, a *answer) error {
+		switch out := out.(type) {
+		case nil:
+			return nil
+		case *[]byte:
+			*out = bytes.Clone(a.body.Bytes())
+			return nil
+		}
+		if err := isJSONValue(a.body.Bytes()); err != nil {
+			return c.invalidResponse(r, a, err)
+		}
+		if err := json.Unmarshal(a.body.Bytes(), out); err != nil {
+			return c.invalidResponse(r, a, err)
+		}
 		return nil
-	case *[]byte:
-		*out = bytes.Clone(a.body.Bytes())
-		return nil
-	}
-	if err := isJSONValue(a.body.Bytes()); err != nil {
-		return c.invalidResponse(r, a, err)
-	}
-	if err := json.Unmarshal(a.body.Bytes(), out); err != nil {
-		return c.invalidResponse(r, a, err)
-	}
-	return nil
+	})
 }
 
 // checkPath refuses paths that would reach something else than they say.
@@ -203,11 +207,12 @@ func checkPath(path string) error {
 	return nil
 }
 
-// answer is a complete answer. Its body belongs to a pool: release it when it is decoded.
+// answer is an answer whose body was read. The body belongs to a pool: release it when it is decoded.
 type answer struct {
-	status int
-	header http.Header
-	body   *bytes.Buffer
+	status  int
+	header  http.Header
+	body    *bytes.Buffer
+	partial bool // the body is not all that was sent; only where the status reports a failure
 }
 
 // buffers holds the bodies of answers while they are decoded.
@@ -223,24 +228,27 @@ func (a *answer) release() {
 	}
 }
 
-// ok sends a request and gives the answer if it reports success.
-func (c *Client) ok(ctx context.Context, r *request) (*answer, error) {
-	a, err := c.send(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	if a.status < 200 || a.status > 299 {
-		defer a.release()
-		return nil, c.failure(r, a.status, a.body.String())
-	}
-	return a, nil
+// do sends a request and hands the answer to use if it reports success.
+func (c *Client) do(ctx context.Context, r *request, use func(context.Context, *answer) error) error {
+	return c.doAny(ctx, r, func(ctx context.Context, a *answer) error {
+		switch {
+		case a.status < 200, a.status == http.StatusPartialContent:
+			return c.invalidResponse(r, a, errors.New("want status 200"))
+		case a.status > 299:
+			return c.failure(r, a)
+		}
+		return use(ctx, a)
+	})
 }
 
-// send sends a request, again where that is safe and helps, within the limits of time and size. Every answer that came
-// whole is given, whatever its status.
-func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
+// doAny sends a request, again where that is safe and helps, and hands the answer to use, whatever its status. All of it
+// happens within one time limit.
+func (c *Client) doAny(ctx context.Context, r *request, use func(context.Context, *answer) error) error {
+	if ctx == nil {
+		return invalidArgument(cmp.Or(r.name, "Call"), "the context is nil")
+	}
 	if c.pool.closed.Load() {
-		return nil, c.callError(r, ErrClosed)
+		return c.callError(r, ErrClosed)
 	}
 	caller := ctx
 	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > c.settings.timeout {
@@ -248,34 +256,54 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 		ctx, cancel = context.WithTimeout(ctx, c.settings.timeout)
 		defer cancel()
 	}
-	a, err := c.try(ctx, r, 1)
-	if c.settings.retries > 0 && (err != nil || a.status >= 400) {
-		waits := newBackoff()
-		for n := 2; n <= c.settings.retries+1 && ctx.Err() == nil; n++ {
-			status, wait := 0, waits.NextBackOff()
-			if err == nil {
-				status = a.status
-				if asked, ok := retryAfter(a.header); ok {
-					wait = asked
-				}
-			}
-			if !canRetry(r, status, err) || !sleep(ctx, wait) {
-				break
-			}
-			a.release()
-			a, err = c.try(ctx, r, n)
+	a, err := c.send(ctx, r)
+	if c.pool.closed.Load() {
+		c.pool.close() // it has kept the connection of this call
+	}
+	if err == nil {
+		defer a.release()
+		if err = use(ctx, a); err == nil {
+			return nil
 		}
 	}
-	switch {
-	case err == nil:
-		return a, nil
-	case ctx.Err() != nil:
-		return nil, c.callError(r, c.timeError(caller, err))
+	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
+		err = c.timeError(caller, err)
 	}
-	return nil, c.callError(r, err)
+	return c.callError(r, err)
 }
 
-// timeError says whose patience ended. The last error of the call is kept where it says more than that.
+// send tries a request until there is an answer that is worth having, the retries are used up or the time is over.
+func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
+	a, err := c.try(ctx, r, 1)
+	if err == nil && a.status < 400 || c.settings.retries == 0 {
+		return a, err
+	}
+	waits := newBackoff()
+	for n := 2; n <= c.settings.retries+1; n++ {
+		wait := waits.NextBackOff()
+		if err == nil {
+			wait = max(wait, retryAfter(a.header))
+		}
+		if !canRetry(r, a, err) {
+			break
+		}
+		if !sleep(ctx, wait) {
+			if ctx.Err() == nil {
+				break // the answer is worth more than to wait for the end of the time
+			}
+			if err == nil {
+				err = c.failure(r, a)
+				a.release()
+			}
+			return nil, fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+		}
+		a.release()
+		a, err = c.try(ctx, r, n)
+	}
+	return a, err
+}
+
+// timeError says whose patience ended. What is known of an earlier try is kept.
 func (c *Client) timeError(caller context.Context, last error) error {
 	ended := fmt.Errorf("no answer within %v: %w", c.settings.timeout, context.DeadlineExceeded)
 	if caller.Err() != nil {
@@ -284,11 +312,10 @@ func (c *Client) timeError(caller context.Context, last error) error {
 			ended = fmt.Errorf("%w: %w", ended, cause)
 		}
 	}
-	if errors.Is(last, context.DeadlineExceeded) || errors.Is(last, context.Canceled) ||
-		errors.Is(last, context.Cause(caller)) {
-		return ended
+	if joined, ok := last.(interface{ Unwrap() []error }); ok {
+		return fmt.Errorf("%w (%w)", ended, joined.Unwrap()[1])
 	}
-	return fmt.Errorf("%w (%w)", ended, last)
+	return ended
 }
 
 // try sends a request once and reads the whole answer.
@@ -306,14 +333,14 @@ func (c *Client) try(ctx context.Context, r *request, n int) (*answer, error) {
 			attrs = append(attrs, slog.Int("status", a.status))
 		}
 		if err != nil {
-			attrs = append(attrs, slog.String("error", err.Error()))
+			attrs = append(attrs, slog.String("error", c.clean(r, err.Error(), maxErrorText)))
 		}
 		logger.LogAttrs(ctx, slog.LevelDebug, "nomad call", attrs...)
 	}
 	return a, err
 }
 
-// exchange does the HTTP. No other function does.
+// exchange sends a request and reads the answer.
 func (c *Client) exchange(ctx context.Context, r *request) (*answer, error) {
 	res, err := c.roundTrip(ctx, r)
 	if err != nil {
@@ -321,17 +348,19 @@ func (c *Client) exchange(ctx context.Context, r *request) (*answer, error) {
 	}
 	defer res.Body.Close()
 	a := &answer{status: res.StatusCode, header: res.Header, body: buffers.Get().(*bytes.Buffer)}
+	failed := a.status >= 400
 	limit := c.settings.maxResponseSize
-	if res.StatusCode >= 400 {
+	if failed {
 		limit = min(limit, maxErrorBody)
 	}
-	err = readBody(a.body, res, limit)
+	err = readBody(a.body, res, limit, failed)
 	switch {
 	case err == nil:
 		return a, nil
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case res.StatusCode >= 400:
+	case failed:
+		a.partial = true
 		return a, nil // the status says more than what is wrong with the text to it
 	}
 	a.release()
@@ -369,8 +398,11 @@ func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, err
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if s.compression {
+	switch {
+	case s.compression:
 		req.Header.Set("Accept-Encoding", "gzip")
+	case s.httpClient != nil:
+		req.Header.Set("Accept-Encoding", "identity") // or its transport would ask for gzip
 	}
 	if s.token != "" {
 		req.Header.Set("X-Nomad-Token", s.token)
@@ -380,46 +412,37 @@ func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, err
 	}
 	res, err := c.pool.http.Do(req)
 	if err != nil {
-		return nil, unwrapURL(err)
+		return nil, transportError(unwrapURL(err))
 	}
 	return res, nil
 }
 
-// secrets lists what must not appear in an error.
-func (c *Client) secrets() []string {
-	secrets := []string{c.settings.token, c.settings.password}
-	for name, values := range c.settings.header {
-		for _, mark := range []string{"Auth", "Cookie", "Key", "Secret", "Token"} {
-			if strings.Contains(name, mark) {
-				secrets = append(secrets, values...)
-				break
-			}
-		}
+// readBody reads an answer's body, decompressed, up to limit. Of an answer that reports a failure it reads the beginning
+// of one that is longer.
+func readBody(to *bytes.Buffer, res *http.Response, limit int64, failed bool) error {
+	if res.Request.Method == http.MethodHead {
+		return nil
 	}
-	return secrets
-}
-
-// readBody reads an answer's body, decompressed, up to limit.
-func readBody(to *bytes.Buffer, res *http.Response, limit int64) error {
+	if n := res.ContentLength; n > limit && !failed {
+		return fmt.Errorf("%w: it has %d bytes, the limit is %d", ErrResponseTooLarge, n, limit)
+	} else if n > 0 {
+		to.Grow(int(min(n, maxPooledBuffer)) + bytes.MinRead)
+	}
 	body := io.Reader(res.Body)
-	switch encoding := res.Header.Get("Content-Encoding"); strings.ToLower(encoding) {
+	switch encoding := strings.ToLower(strings.Join(res.Header.Values("Content-Encoding"), ",")); encoding {
 	case "", "identity":
 	case "gzip":
-		if res.ContentLength == 0 || res.Request.Method == http.MethodHead {
-			break
+		raw := bufio.NewReader(res.Body)
+		if _, err := raw.Peek(1); err == io.EOF {
+			return nil
 		}
-		unzipped, err := gzip.NewReader(res.Body)
+		unzipped, err := gzip.NewReader(raw)
 		if err != nil {
 			return fmt.Errorf("%w: it says that it is gzip: %w", ErrInvalidResponse, noEOF(err))
 		}
 		body = unzipped
 	default:
 		return fmt.Errorf("%w: its encoding is %.100q, want gzip or none", ErrInvalidResponse, encoding)
-	}
-	if n := res.ContentLength; n > limit {
-		return fmt.Errorf("%w: it has %d bytes, the limit is %d", ErrResponseTooLarge, n, limit)
-	} else if n > 0 && n <= maxPooledBuffer {
-		to.Grow(int(n) + bytes.MinRead)
 	}
 	n, err := to.ReadFrom(io.LimitReader(body, limit+1))
 	switch {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"mime"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -19,44 +21,69 @@ type checker interface{ check() error }
 
 // read sends a request and decodes the answer into a T.
 func read[T any](ctx context.Context, c *Client, r *request) (*T, error) {
-	a, err := c.ok(ctx, r)
+	out := new(T)
+	err := c.do(ctx, r, func(ctx context.Context, a *answer) error {
+		if err := decode(ctx, a.body.Bytes(), out); err != nil {
+			return c.invalidResponse(r, a, err)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	defer a.release()
-	out := new(T)
-	if err := decode(a.body.Bytes(), out); err != nil {
-		return nil, c.invalidResponse(r, a, err)
 	}
 	return out, nil
 }
 
 // done sends a request whose answer has no content.
 func done(ctx context.Context, c *Client, r *request) error {
-	a, err := c.ok(ctx, r)
-	if err != nil {
-		return err
-	}
-	defer a.release()
-	// A page of text or HTML is not the agent's: something else answered.
-	if body := bytes.TrimSpace(a.body.Bytes()); len(body) > 0 && !jsontext.Value(body).IsValid() {
+	return c.do(ctx, r, func(_ context.Context, a *answer) error {
+		// Anything else is not the agent's: something that stands before it has answered.
+		switch string(bytes.TrimSpace(a.body.Bytes())) {
+		case "", "null", "{}":
+			return nil
+		}
 		return c.invalidResponse(r, a, errors.New("want an empty answer"))
-	}
-	return nil
+	})
 }
 
 // decode reads exactly one JSON value.
-func decode(body []byte, out any) error {
+func decode(ctx context.Context, body []byte, out any) error {
 	if err := isJSONValue(body); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(body, out, decodeOptions); err != nil {
+	var err error
+	if len(body) > maxPooledBuffer {
+		// This takes long enough for the time to end.
+		err = json.UnmarshalRead(&contextReader{ctx, bytes.NewReader(body)}, out, decodeOptions)
+	} else {
+		err = json.Unmarshal(body, out, decodeOptions)
+	}
+	if err != nil {
 		return err
 	}
 	if result, ok := out.(checker); ok {
 		return result.check()
 	}
 	return nil
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r *contextReader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.Reader.Read(p[:min(len(p), 64<<10)])
+}
+
+// isJSON reports whether the answer says that it is JSON.
+func (a *answer) isJSON() bool {
+	mediaType, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
+	return mediaType == "application/json"
 }
 
 // isJSONValue refuses what a decoder would take for a zero value.
@@ -70,12 +97,14 @@ func isJSONValue(body []byte) error {
 	return nil
 }
 
-// invalidResponse reports an answer that is not what the endpoint answers. What a decoder says can repeat parts of the
-// answer, so it is cleaned like a message.
+// invalidResponse reports an answer that is not what the endpoint answers. A context error stays one.
 func (c *Client) invalidResponse(r *request, a *answer, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return err
+	}
 	what := fmt.Sprintf("status %d", a.status)
 	if contentType := a.header.Get("Content-Type"); contentType != "application/json" {
 		what += fmt.Sprintf(", content type %.100q", contentType)
 	}
-	return c.callError(r, fmt.Errorf("%w: %s: %s", ErrInvalidResponse, what, c.cleanMessage(r, err.Error())))
+	return c.callError(r, fmt.Errorf("%w: %s: %s", ErrInvalidResponse, what, c.clean(r, err.Error(), maxMessage)))
 }

@@ -19,7 +19,7 @@
 // a few connections, so that a program needs one and can keep it for as long as it runs. [Client.With] makes another
 // that differs in its token or region and shares the connections. Options say everything else; the environment is
 // read only where [FromEnvironment] is given. As in package net/http, HTTP_PROXY, HTTPS_PROXY and NO_PROXY name a
-// proxy; the agent on the same machine is never called through one.
+// proxy, except for an agent at localhost, a loopback address or a unix socket.
 //
 // # Errors
 //

@@ -2,8 +2,10 @@ package nomad
 
 import (
 	"cmp"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,10 +17,11 @@ import (
 // not by its status: Nomad reports the same fault with different statuses on different endpoints and versions.
 var (
 	// ErrInvalidArgument reports an argument that was refused, here before anything was sent or by the agent
-	// (status 400). Trying again does not help.
+	// (status 400). Trying again helps only when what the argument names has changed.
 	ErrInvalidArgument = errors.New("nomad: invalid argument")
 
-	// ErrPermissionDenied reports that the ACL token, or the lack of one, does not allow the call. Agents since
+	// ErrPermissionDenied reports that the ACL token, or the lack of one, does not allow the call, or that a proxy
+	// in front of the agent wants to know who calls (status 401). Agents since
 	// Nomad 2.0 answer a token that they do not know in the same way, so every ErrInvalidToken is an
 	// ErrPermissionDenied too.
 	ErrPermissionDenied = errors.New("nomad: permission denied")
@@ -88,7 +91,7 @@ type APIError struct {
 func (e *APIError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "nomad: %s %s%s:", e.Method, e.Address, e.Path)
-	if e.StatusCode >= 300 {
+	if e.StatusCode < 200 || e.StatusCode > 299 {
 		fmt.Fprintf(&b, " %d", e.StatusCode)
 	}
 	if text := cmp.Or(e.Message, http.StatusText(e.StatusCode)); text != "" {
@@ -103,20 +106,25 @@ func (e *APIError) Error() string {
 // Is reports whether target is one of the things that this answer means.
 func (e *APIError) Is(target error) bool { return slices.Contains(e.kinds, target) }
 
-// failure turns an answer that reports a failure into an error.
-func (c *Client) failure(r *request, status int, message string, kinds ...error) *APIError {
-	e := &APIError{
-		Method:     r.method,
-		Address:    c.address,
-		Path:       r.path,
-		StatusCode: status,
-		Message:    c.cleanMessage(r, message),
+// failure makes an error of an answer that reports one.
+func (c *Client) failure(r *request, a *answer) *APIError {
+	message := c.clean(r, a.body.String(), maxMessage)
+	kinds := classify(r.endpoint, a.status, message)
+	if a.status == http.StatusTooManyRequests && a.isJSON() {
+		kinds = nil // an answer, of an endpoint that Call reached
 	}
-	for _, kind := range append(kinds, classify(r.endpoint, status, e.Message)...) {
-		if !slices.Contains(e.kinds, kind) {
-			e.kinds = append(e.kinds, kind)
+	if a.partial {
+		// That there is no text does not mean that there was none.
+		if i := slices.Index(kinds, ErrUnsupported); i >= 0 {
+			kinds[i] = ErrNotFound
 		}
 	}
+	return c.apiError(r, a.status, message, kinds...)
+}
+
+// apiError makes an error of an answer whose meaning is known. The message is clean.
+func (c *Client) apiError(r *request, status int, message string, kinds ...error) *APIError {
+	e := &APIError{Method: r.method, Address: c.address, Path: r.path, StatusCode: status, Message: message, kinds: kinds}
 	e.hint = hint(r.endpoint, e)
 	return e
 }
@@ -161,7 +169,7 @@ func classify(ep *endpoint, status int, message string) []error {
 		return []error{ErrServerOnly}
 	case slices.ContainsFunc(invalidTokenTexts, says):
 		return []error{ErrInvalidToken, ErrPermissionDenied}
-	case status == http.StatusForbidden, says("permission denied"):
+	case status == http.StatusForbidden, status == http.StatusUnauthorized, strings.HasSuffix(message, "Permission denied"):
 		return []error{ErrPermissionDenied}
 	case says("no cluster leader"):
 		return []error{ErrNoLeader}
@@ -200,40 +208,97 @@ func hint(ep *endpoint, e *APIError) string {
 	return ""
 }
 
-// maxMessage bounds the part of an agent's words that is kept in an error.
-const maxMessage = 1 << 10
+const (
+	maxMessage   = 1 << 10 // bytes of an agent's words that are kept in an error
+	maxErrorText = 2 << 10 // bytes of another error's text
+)
 
-// cleanMessage makes one printable line of what an agent said: bounded, and without the secrets that the request
-// carried, in case that the agent or a proxy repeats them.
-func (c *Client) cleanMessage(r *request, message string) string {
-	for _, secret := range append(c.secrets(), r.secret) {
-		if secret != "" {
-			message = strings.ReplaceAll(message, secret, "<redacted>")
-		}
-	}
-	if len(message) > maxMessage {
-		message = message[:maxMessage] + " …"
-	}
-	message = strings.ToValidUTF8(message, "\uFFFD")
+// clean makes one printable line, of at most limit bytes, of what came from the network, without the secrets that the
+// request carried, in case that they are repeated.
+func (c *Client) clean(r *request, text string, limit int) string {
 	// Agents list faults one a line, below a line that counts them.
-	if first, faults, ok := strings.Cut(message, "\n"); ok && strings.HasSuffix(first, " occurred:") {
-		message = strings.ReplaceAll(strings.TrimPrefix(strings.TrimSpace(faults), "* "), "\n\t* ", "; ")
+	if first, faults, ok := strings.Cut(text, "\n"); ok && strings.HasSuffix(first, " occurred:") {
+		text = strings.ReplaceAll(strings.TrimPrefix(strings.TrimSpace(faults), "* "), "\n\t* ", "; ")
 	}
-	message = strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
 			return ' '
-		}
-		if !unicode.IsPrint(r) {
+		case !unicode.IsPrint(r):
 			return -1
 		}
 		return r
-	}, message)
-	return strings.Join(strings.Fields(message), " ")
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+	text = strings.Join(strings.Fields(text), " ")
+	for _, secret := range c.secrets(r) {
+		text = strings.ReplaceAll(text, secret, "<redacted>")
+	}
+	if len(text) > limit {
+		text = strings.ToValidUTF8(text[:limit], "") + " …"
+	}
+	return text
 }
 
-// callError is a call that got no answer, or none that can be used.
+// secrets lists what must not appear in an error, in all forms that went over the wire, longest first.
+func (c *Client) secrets(r *request) []string {
+	s := c.settings
+	secrets := []string{s.token, s.password, r.secret}
+	if s.user != "" {
+		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(s.user+":"+s.password)))
+	}
+	for name, values := range s.header {
+		for _, value := range values {
+			// A short value of a harmless header would take words out of every message.
+			if len(value) >= 6 || name == "Authorization" || name == "Cookie" {
+				secrets = append(secrets, value)
+			}
+			if _, credentials, ok := strings.Cut(value, " "); ok && name == "Authorization" {
+				secrets = append(secrets, credentials)
+			}
+		}
+	}
+	secrets = slices.DeleteFunc(secrets, func(secret string) bool { return secret == "" })
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	return secrets
+}
+
+// callFailure is a call that got no answer, or none that can be used. Its text is clean; what it wraps is for errors.Is
+// and errors.As.
+type callFailure struct {
+	text  string
+	cause error
+}
+
+func (e *callFailure) Error() string { return e.text }
+func (e *callFailure) Unwrap() error { return e.cause }
+
+// callError says which call failed, unless the error says so already.
 func (c *Client) callError(r *request, err error) error {
-	return fmt.Errorf("nomad: %s %s%s: %w", r.method, c.address, r.path, err)
+	switch err.(type) {
+	case *APIError, *callFailure:
+		return err
+	}
+	text := fmt.Sprintf("nomad: %s %s%s: %s", r.method, c.address, r.path, c.clean(r, err.Error(), maxErrorText))
+	return &callFailure{text, err}
+}
+
+// transportError gives an error of the http package a meaning that it does not export.
+func transportError(err error) error {
+	text := err.Error()
+	switch {
+	case err == io.EOF:
+		return fmt.Errorf("the connection was closed before an answer: %w", err)
+	case lostConnection(err):
+		return err
+	case strings.Contains(text, "response headers exceeded"):
+		return fmt.Errorf("%w: its head: %w", ErrResponseTooLarge, err)
+	case strings.Contains(text, "Location header"):
+		return fmt.Errorf("%w: %w", ErrRedirect, err)
+	case strings.Contains(text, "malformed"), strings.Contains(text, "HTTP/1.x transport connection broken"),
+		strings.Contains(text, "1xx informational"):
+		return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
+	}
+	return err
 }
 
 // invalidArgument refuses an argument of a call before anything is sent.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -15,7 +16,7 @@ import (
 
 // The defaults of a Client, for the options that have a number.
 const (
-	DefaultAddress         = "http://127.0.0.1:4646" // WithAddress
+	DefaultAddress         = "http://127.0.0.1:4646" // WithAddress; https when WithTLS or WithTLSConfig is given
 	DefaultTimeout         = 30 * time.Second        // WithTimeout
 	DefaultMaxConns        = 16                      // WithMaxConns
 	DefaultMaxResponseSize = 64 << 20                // WithMaxResponseSize, in bytes
@@ -53,12 +54,8 @@ type settings struct {
 }
 
 func defaultSettings() *settings {
-	home, err := parseAddress(DefaultAddress)
-	if err != nil {
-		panic(err) // a constant
-	}
 	return &settings{
-		address:         home,
+		address:         address{host: "127.0.0.1:4646"}, // DefaultAddress, with https when TLS is set up
 		header:          http.Header{},
 		userAgent:       defaultUserAgent,
 		timeout:         DefaultTimeout,
@@ -114,8 +111,9 @@ func (e *optionError) Is(target error) bool { return target == ErrInvalidArgumen
 
 // WithAddress sets the agent to call. It takes an address as people write it: http://host:port, https://host:port,
 // either with a path in front of /v1 where a proxy wants one, unix:///path/to/socket, and host:port, which means https
-// when WithTLS or WithTLSConfig is given and http otherwise. IPv6 hosts stand in brackets: [::1]:4646. An address
-// with a user or password in it is refused: WithBasicAuth takes them. The default is DefaultAddress.
+// when WithTLS or WithTLSConfig is given and http otherwise. An address that says http:// is called without TLS whatever
+// those say. IPv6 hosts stand in brackets: [::1]:4646. An address with a user or password in it is refused:
+// WithBasicAuth takes them. The default is DefaultAddress.
 func WithAddress(addr string) Option {
 	return func(s *settings) error { return s.setAddress("WithAddress", addr) }
 }
@@ -157,8 +155,9 @@ func (s *settings) setRegion(source, region string) error {
 	return nil
 }
 
-// WithBasicAuth sets the user and password of HTTP basic authentication, for a proxy in front of the agent. An empty
-// user sends none, which is the default. The password never appears in an error or a log.
+// WithBasicAuth sets the user and password of HTTP basic authentication, for a proxy in front of the agent. It replaces
+// an Authorization of WithHeader. An empty user sends none, which is the default. The password never appears in an
+// error or a log.
 func WithBasicAuth(user, password string) Option {
 	return func(s *settings) error {
 		if strings.Contains(user, ":") {
@@ -168,6 +167,7 @@ func WithBasicAuth(user, password string) Option {
 			return errors.New("WithBasicAuth: a password needs a user")
 		}
 		s.user, s.password = user, password
+		s.header.Del("Authorization")
 		return nil
 	}
 }
@@ -177,6 +177,7 @@ var ownHeaders = map[string]string{
 	"X-Nomad-Token":     "use WithToken",
 	"User-Agent":        "use WithUserAgent",
 	"Accept-Encoding":   "use WithCompression",
+	"Accept":            "it is set for each request",
 	"Host":              "it is set from the address",
 	"Content-Length":    "it is set for each request",
 	"Content-Type":      "it is set for each request",
@@ -189,7 +190,8 @@ var ownHeaders = map[string]string{
 
 // WithHeader sets a header that every call sends, in addition to those of the library. A later one of the same name
 // replaces the earlier; an empty value removes it. Headers that have an option of their own (WithToken,
-// WithUserAgent, WithCompression) or that belong to the connection are refused. The value never appears in an error.
+// WithUserAgent, WithCompression) or that belong to the connection are refused. The value is taken for a secret: it
+// does not appear in errors and logs.
 func WithHeader(name, value string) Option {
 	return func(s *settings) error {
 		if !isHeaderName(name) {
@@ -205,6 +207,9 @@ func WithHeader(name, value string) Option {
 		if value == "" {
 			s.header.Del(name)
 			return nil
+		}
+		if name == "Authorization" {
+			s.user, s.password = "", ""
 		}
 		s.header.Set(name, value)
 		return nil
@@ -252,8 +257,8 @@ func WithTLSConfig(config *tls.Config) Option {
 // WithHTTPClient makes calls through the transport and the cookie jar of an http.Client of your own, in place of the
 // bounded transport of this library. The http.Client itself is not changed: its Timeout and CheckRedirect give way to
 // WithTimeout and to this library's rule for redirects. It cannot be combined with WithTLS, WithTLSConfig,
-// WithMaxConns and unix addresses, which are about the transport that it replaces. Client.Close leaves its
-// connections alone.
+// WithMaxConns, unix addresses and the TLS variables of FromEnvironment, which are about the transport that it replaces.
+// Client.Close leaves its connections alone.
 func WithHTTPClient(client *http.Client) Option {
 	return func(s *settings) error {
 		if client == nil {
@@ -306,13 +311,14 @@ func WithMaxConns(n int) Option {
 }
 
 // WithMaxResponseSize limits the size of an answer in bytes, after decompression; a larger one is ErrResponseTooLarge.
-// The default is DefaultMaxResponseSize.
+// A decoded answer takes more memory than its text, of hostile ones many times more. The default is
+// DefaultMaxResponseSize, the most is 2 GiB.
 func WithMaxResponseSize(bytes int64) Option {
 	return func(s *settings) error {
 		if bytes < 1 {
 			return fmt.Errorf("WithMaxResponseSize(%d): want at least 1 byte", bytes)
 		}
-		s.maxResponseSize = bytes
+		s.maxResponseSize = min(bytes, math.MaxInt32)
 		return nil
 	}
 }
@@ -356,7 +362,8 @@ func WithLogger(logger *slog.Logger) Option {
 // NOMAD_ADDR is not set (Nomad sets it for tasks, to the socket of the task API), NOMAD_TOKEN, NOMAD_REGION,
 // NOMAD_HTTP_AUTH as user:password, and for TLS NOMAD_CACERT, NOMAD_CAPATH, NOMAD_CLIENT_CERT, NOMAD_CLIENT_KEY,
 // NOMAD_TLS_SERVER_NAME and NOMAD_SKIP_VERIFY. One that is empty is taken as not set. They are read when the option
-// is applied; nothing else in this package reads them. An error names the variable.
+// is applied; nothing else in this package reads them. The TLS variables, if there are any, replace an earlier WithTLS
+// as a whole. An error names the variable.
 func FromEnvironment() Option {
 	return func(s *settings) error {
 		var errs []error

@@ -116,6 +116,8 @@ func TestEnvironments(t *testing.T) {
 		err  string
 	}{
 		{name: "nothing set", want: "http://127.0.0.1:4646"},
+		{name: "an authority alone", env: "NOMAD_CACERT=" + pki.caFile, want: "https://127.0.0.1:4646"},
+		{name: "an authority and an address that says http", env: "NOMAD_ADDR=http://a:1 NOMAD_CACERT=" + pki.caFile, want: "http://a:1"},
 		{name: "an address", env: "NOMAD_ADDR=https://nomad:4646", want: "https://nomad:4646"},
 		{name: "a socket", env: "NOMAD_UNIX_ADDR=unix:///secrets/api.sock", want: "unix:///secrets/api.sock"},
 		{name: "a socket's path", env: "NOMAD_UNIX_ADDR=/secrets/api.sock", want: "unix:///secrets/api.sock"},
@@ -254,6 +256,10 @@ func TestHeaders(t *testing.T) {
 	assert.NotContains(t, full, "X-Gone")
 	assert.Equal(t, "me/1", full.Get("User-Agent"))
 	assert.Equal(t, "gzip", full.Get("Accept-Encoding"))
+
+	bearer, basic := nomad.WithHeader("Authorization", "Bearer t"), nomad.WithBasicAuth("ops", "p")
+	assert.Equal(t, "Bearer t", headersOf(t, basic, bearer).Get("Authorization"), "the later one counts")
+	assert.Equal(t, "Basic b3BzOnA=", headersOf(t, bearer, basic).Get("Authorization"))
 }
 
 // TestWith checks that a derived client differs in what was asked for only, and leaves the first as it was.

@@ -27,13 +27,13 @@ func newBackoff() *backoff.ExponentialBackOff {
 
 // canRetry reports whether a request that ended so may be sent again. A request that changes something and is not
 // known to be idempotent may be when it certainly did not reach the agent.
-func canRetry(r *request, status int, err error) bool {
+func canRetry(r *request, a *answer, err error) bool {
 	if err != nil {
 		return failedDial(err) || r.idempotent && lostConnection(err)
 	}
-	switch status {
+	switch a.status {
 	case http.StatusTooManyRequests:
-		return true
+		return !a.isJSON() // a refusal has no answer in it
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return r.idempotent
 	}
@@ -71,19 +71,16 @@ func lostConnection(err error) bool {
 		strings.Contains(text, "TLS handshake timeout")
 }
 
-// retryAfter reads the header that says how long to wait: seconds, or a date.
-func retryAfter(h http.Header) (time.Duration, bool) {
+// retryAfter reads the header that says how long to wait, in seconds or until a date. Without it there is no wait.
+func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
-	if value == "" {
-		return 0, false
-	}
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second, true
+		return time.Duration(seconds) * time.Second
 	}
 	if date, err := http.ParseTime(value); err == nil {
-		return max(0, time.Until(date)), true
+		return time.Until(date)
 	}
-	return 0, false
+	return 0
 }
 
 // sleep waits, and reports whether the context allowed it. It does not begin a wait that the context's deadline

@@ -14,7 +14,7 @@ import (
 // TLS says how an https agent is verified and how this client shows who it is, as Nomad's NOMAD_CACERT and the
 // variables beside it do. The zero value trusts the system's authorities and shows no certificate.
 //
-// It prints and logs without its key.
+// It prints and logs without its key, unless it is in a field that is not exported: package fmt shows what is in those.
 type TLS struct {
 	// CAFile is a file with the PEM certificates of the authorities to trust in place of the system's.
 	// CADir is a directory of such files; those in it that hold no certificate are passed over.

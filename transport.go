@@ -68,7 +68,9 @@ func newTransport(s *settings) (*http.Transport, error) {
 	t.Protocols = new(http.Protocols)
 	t.Protocols.SetHTTP1(true)
 
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
+	// What a call has given up on must not hold its place among the connections for much longer than the call may take.
+	t.TLSHandshakeTimeout = min(t.TLSHandshakeTimeout, 2*s.timeout)
+	dialer := &net.Dialer{Timeout: min(dialTimeout, 2*s.timeout), KeepAlive: keepAlive}
 	t.DialContext = dialer.DialContext
 	if socket := s.address.socket; socket != "" {
 		t.Proxy = nil

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -19,11 +20,13 @@ type Agent struct {
 	node string
 
 	http, rpc, serf int // ports; only that of HTTP has a listener
-	listener        net.Listener
-	httpServer      *http.Server
+
+	lifecycle  sync.Mutex // held while the agent is started or stopped, before mu
+	httpServer *http.Server
 
 	// What follows is guarded by mu.
 	running bool
+	gone    bool              // its cluster is closed
 	pool    *pool             // of a server
 	servers []string          // RPC addresses that a client knows
 	tags    map[string]string // that SetTag changed
@@ -48,13 +51,13 @@ func newAgent(name string, s spec) *Agent {
 
 // listen starts the HTTP listener.
 func (a *Agent) listen() {
-	a.listener = a.bind()
+	listener := a.bind()
 	a.httpServer = &http.Server{
 		Handler:           a,
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          log.New(io.Discard, "", 0),
 	}
-	go a.httpServer.Serve(a.listener)
+	go a.httpServer.Serve(listener)
 }
 
 // bind takes a free port the first time, and the same one after that.
@@ -118,6 +121,8 @@ func (a *Agent) Stop() { a.end(failed) }
 func (a *Agent) Leave() { a.end(left) }
 
 func (a *Agent) end(status string) {
+	a.lifecycle.Lock()
+	defer a.lifecycle.Unlock()
 	mu.Lock()
 	wasRunning := a.running
 	a.running = false
@@ -134,19 +139,25 @@ func (a *Agent) end(status string) {
 }
 
 // Start starts an agent that was stopped or has left, at the same address and with the same ID. A server is alive
-// again in the pool that it was in.
+// again in the pool that it was in. When the cluster is closed it does nothing.
 func (a *Agent) Start() {
+	a.lifecycle.Lock()
+	defer a.lifecycle.Unlock()
 	mu.Lock()
-	if a.running {
-		mu.Unlock()
+	idle := !a.running && !a.gone
+	mu.Unlock()
+	if !idle {
+		return
+	}
+	a.listen()
+	mu.Lock()
+	defer mu.Unlock()
+	if a.gone {
+		a.shut()
 		return
 	}
 	a.running, a.started = true, time.Now()
-	mu.Unlock()
-	a.listen()
 	if a.server {
-		mu.Lock()
-		defer mu.Unlock()
 		a.pool.add(a)
 	}
 }

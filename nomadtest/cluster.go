@@ -28,7 +28,7 @@ type Cluster struct {
 // Option says what a cluster is made of.
 type Option func(*Cluster)
 
-// Servers adds n servers, named server-1, server-2 and so on. Each expects n servers before the first election, as the
+// Servers adds n servers, named server-1, server-2 and so on, across all such options. Each expects n servers before the first election, as the
 // setting bootstrap_expect has it.
 func Servers(n int, opts ...AgentOption) Option {
 	return func(c *Cluster) { c.addMany("server", n, spec{server: true, expect: n}, opts) }
@@ -235,14 +235,16 @@ func (c *Cluster) Close() {
 	for _, a := range agents {
 		delete(registry, a.serfAddr())
 		delete(registry, a.rpcAddr())
-		a.running = false
+		a.running, a.gone = false, true
 	}
 	mu.Unlock()
 	for _, client := range clients {
 		client.Close()
 	}
 	for _, a := range agents {
+		a.lifecycle.Lock()
 		a.shut()
+		a.lifecycle.Unlock()
 	}
 }
 

@@ -34,7 +34,8 @@ var handlers = map[string]handler{
 	"/v1/agent/health":      (*Agent).serveHealth,
 }
 
-// ServeHTTP answers as the agent does. It can be called without a network, and is what the agent's listener calls.
+// ServeHTTP answers as the agent does, also without a network; a stopped agent breaks the connection. The agent's
+// listener calls it.
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	serve, ok := handlers[r.URL.Path]
 	if !ok {
@@ -43,6 +44,10 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Vary", "Accept-Encoding")
 	mu.Lock()
+	if !a.running {
+		mu.Unlock()
+		panic(http.ErrAbortHandler)
+	}
 	result, err := serve(a, r)
 	mu.Unlock()
 	if err != nil {

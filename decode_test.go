@@ -1,0 +1,18 @@
+package nomad
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// TestDecodingEnds checks that the time limit holds while an answer is decoded, not only until it has come.
+func TestDecodingEnds(t *testing.T) {
+	body := []byte(`{"Members":[` + strings.Repeat(`{"Name":"a"},`, maxPooledBuffer/10) + `{"Name":"a"}]}`)
+	ctx, cancel := context.WithCancel(t.Context())
+	assert.NoError(t, decode(ctx, body, new(Members)))
+	cancel()
+	assert.ErrorIs(t, decode(ctx, body, new(Members)), context.Canceled)
+}
