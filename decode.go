@@ -16,6 +16,9 @@ import (
 // replaced, not refused.
 var decodeOptions = json.JoinOptions(jsontext.AllowInvalidUTF8(true))
 
+// lenient is a result that is read leniently: a struct that embeds object.
+type lenient interface{ own() *object }
+
 // checker is a result that can tell when an answer was JSON, but not the JSON that was asked for.
 type checker interface{ check() error }
 
@@ -51,12 +54,15 @@ func decode(ctx context.Context, body []byte, out any) error {
 	if err := isJSONValue(body); err != nil {
 		return err
 	}
-	var err error
+	source := io.Reader(bytes.NewBuffer(body))
 	if len(body) > maxPooledBuffer {
-		// This takes long enough for the time to end.
-		err = json.UnmarshalRead(&contextReader{ctx, bytes.NewReader(body)}, out, decodeOptions)
+		source = &contextReader{ctx, source} // this takes long enough for the time to end
+	}
+	var err error
+	if _, ok := out.(lenient); ok {
+		err = readLenient(jsontext.NewDecoder(source, decodeOptions), out)
 	} else {
-		err = json.Unmarshal(body, out, decodeOptions)
+		err = json.UnmarshalRead(source, out, decodeOptions)
 	}
 	if err != nil {
 		return err
