@@ -1,12 +1,15 @@
 package nomad_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +40,7 @@ var sentinels = map[string]error{
 	"ErrResponseTooLarge": nomad.ErrResponseTooLarge,
 	"ErrInvalidResponse":  nomad.ErrInvalidResponse,
 	"ErrRedirect":         nomad.ErrRedirect,
+	"ErrStreamStalled":    nomad.ErrStreamStalled,
 	"ErrClosed":           nomad.ErrClosed,
 }
 
@@ -71,20 +75,16 @@ func recordings(t testing.TB) []wire.Recording {
 	return all
 }
 
-// coreEndpoints are those of the seven core calls.
-var coreEndpoints = []string{"members", "servers", "self", "join", "force-leave", "health"}
-
-// TestRecordedCoreCalls sends every recorded request of the core calls through the client, and checks what comes out
-// of the recorded answer: the value, leaf by leaf, or exactly the errors that outcomes lists.
-func TestRecordedCoreCalls(t *testing.T) {
+// TestRecordings sends every recorded request through the client, and checks what comes out of the recorded answer: the
+// value, leaf by leaf, or exactly the errors that outcomes lists.
+func TestRecordings(t *testing.T) {
 	seen := map[string]bool{}
+	total := 0
 	for _, recording := range recordings(t) {
-		count := 0
+		counts := map[string]int{}
 		for _, x := range recording.Exchanges {
-			if !slices.Contains(coreEndpoints, x.Endpoint()) {
-				continue
-			}
-			count++
+			counts[strings.SplitN(x.Endpoint(), "/", 2)[0]]++
+			total++
 			seen[x.Name] = true
 			t.Run(recording.Nomad+"/"+x.Name, func(t *testing.T) {
 				want, known := outcomes[x.Name]
@@ -101,15 +101,16 @@ func TestRecordedCoreCalls(t *testing.T) {
 					assert.NotContains(t, err.Error(), "\n")
 					assert.NotContains(t, err.Error(), secretToken)
 				} else {
-					assertSame(t, x.Text(), got)
+					assertSame(t, x, got)
 				}
 			})
 		}
-		t.Logf("Nomad %s: %d exchanges of the core calls", recording.Nomad, count)
+		t.Logf("Nomad %s: %d exchanges: %v", recording.Nomad, len(recording.Exchanges), counts)
 	}
 	for name := range outcomes {
 		assert.True(t, seen[name], "no recording has the case %q", name)
 	}
+	assert.Equal(t, 386, total)
 }
 
 const secretToken = "1f4f7c3e-2f0a-4f6d-9f3e-5b1c2d3e4f50"
@@ -146,25 +147,35 @@ func replay(t *testing.T, x wire.Exchange) (any, error) {
 	}), opts...)
 	ctx, agent := t.Context(), client.Agent
 
-	write := x.Method == http.MethodPut || x.Method == http.MethodPost
+	endpoint, rest, _ := strings.Cut(x.Endpoint(), "/")
+	read, write := x.Method == http.MethodGet, x.Method == http.MethodPut || x.Method == http.MethodPost
+	var target nomad.Target
 	switch {
-	case x.Endpoint() == "members" && x.Method == http.MethodGet && !recorded.Has("pretty") && !recorded.Has("stale"):
+	case recorded.Has("server_id") && recorded.Has("node_id"):
+		endpoint = "none" // no call asks about two
+	case recorded.Has("server_id"):
+		target = nomad.OnServer(recorded.Get("server_id"))
+	case recorded.Has("node_id"):
+		target = nomad.OnNode(recorded.Get("node_id"))
+	}
+	switch {
+	case endpoint == "members" && read && !recorded.Has("pretty") && !recorded.Has("stale"):
 		return unlessNil(agent.Members(ctx))
-	case x.Endpoint() == "servers" && x.Method == http.MethodGet:
+	case endpoint == "servers" && read:
 		return agent.Servers(ctx)
-	case x.Endpoint() == "servers" && write && recorded.Has("address"):
+	case endpoint == "servers" && write && recorded.Has("address"):
 		return nil, agent.UpdateServers(ctx, recorded["address"]...)
-	case x.Endpoint() == "self" && x.Method == http.MethodGet:
+	case endpoint == "self" && read:
 		return unlessNil(agent.Self(ctx))
-	case x.Endpoint() == "join" && write && recorded.Has("address"):
+	case endpoint == "join" && write && recorded.Has("address"):
 		return unlessNil(agent.Join(ctx, recorded["address"]...))
-	case x.Endpoint() == "force-leave" && write && recorded.Has("node") && recorded.Get("prune") != "maybe":
+	case endpoint == "force-leave" && write && recorded.Has("node") && recorded.Get("prune") != "maybe":
 		var opts []nomad.ForceLeaveOption
 		if recorded.Get("prune") == "true" {
 			opts = append(opts, nomad.Prune())
 		}
 		return nil, agent.ForceLeave(ctx, recorded.Get("node"), opts...)
-	case x.Endpoint() == "health" && x.Method == http.MethodGet && recorded.Get("type") != "leader":
+	case endpoint == "health" && read && recorded.Get("type") != "leader":
 		var roles []nomad.Role
 		for _, role := range recorded["type"] {
 			roles = append(roles, nomad.Role(role))
@@ -174,12 +185,64 @@ func replay(t *testing.T, x wire.Exchange) (any, error) {
 			return nil, err
 		}
 		// Unhealthy is an error, and the value is there all the same.
-		assertSame(t, x.Text(), health)
+		assertSame(t, x, health)
 		return health, err
+	case endpoint == "host" && read:
+		return unlessNil(agent.Host(ctx, target))
+	case endpoint == "monitor" && rest == "" && recorded.Get("log_level") != "loud" && !recorded.Has("plain"):
+		stream, err := agent.Monitor(ctx, nomad.MonitorOptions{
+			Level: nomad.LogLevel(recorded.Get("log_level")), JSON: recorded.Has("log_json"), Target: target,
+		})
+		if err != nil {
+			return nil, err
+		}
+		defer stream.Close()
+		text, err := io.ReadAll(stream)
+		return string(text), err
+	case endpoint == "monitor" && rest == "export" && recorded.Has("on_disk"):
+		return unlessNil(agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true}))
+	case endpoint == "pprof" && rest != "":
+		opts := nomad.ProfileOptions{Name: nomad.ProfileName(rest), Target: target}
+		if rest == "profile" || rest == "trace" {
+			opts.Duration = time.Second
+		}
+		opts.Debug, _ = strconv.Atoi(recorded.Get("debug"))
+		profile, err := agent.Profile(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		defer profile.Close()
+		content, err := io.ReadAll(profile)
+		return string(content), err
+	case endpoint == "schedulers" && rest == "" && read:
+		return unlessNil(agent.Schedulers(ctx))
+	case endpoint == "schedulers" && rest == "config" && read:
+		return unlessNil(agent.SchedulerConfig(ctx))
+	case x.Name == "schedulers config update":
+		var config nomad.SchedulerConfig
+		require.NoError(t, json.Unmarshal([]byte(x.RequestBody), &config))
+		return unlessNil(agent.UpdateSchedulerConfig(ctx, config))
+	case endpoint == "keyring" && rest == "list":
+		return unlessNil(agent.ListKeys(ctx))
+	case endpoint == "keyring" && write && strings.Contains(x.RequestBody, "=="):
+		var body struct{ Key string }
+		require.NoError(t, json.Unmarshal([]byte(x.RequestBody), &body))
+		change := map[string]func(context.Context, string) (*nomad.Keyring, error){
+			"install": agent.InstallKey, "use": agent.UseKey, "remove": agent.RemoveKey,
+		}[rest]
+		return unlessNil(change(ctx, body.Key))
+	case endpoint == "reload" && write:
+		return nil, agent.Reload(ctx)
 	}
 	// The typed calls refuse these before they are sent.
+	delete(recorded, "region")
+	if x.Header["Content-Type"] == "text/plain" {
+		var out []byte
+		err := client.Call(ctx, x.Method, x.URL().Path, recorded, nil, &out)
+		return string(out), err
+	}
 	var in, out any
-	if x.RequestBody != "" {
+	if json.Valid([]byte(x.RequestBody)) {
 		in = json.RawMessage(x.RequestBody)
 	}
 	err := client.Call(ctx, x.Method, x.URL().Path, recorded, in, &out)
@@ -196,17 +259,32 @@ func unlessNil[T any](v *T, err error) (any, error) {
 
 // assertSame compares a recorded body with what the client made of it, after both have become plain JSON values. Null and
 // empty are the same, and so are two spellings of a duration.
-func assertSame(t *testing.T, body string, got any) {
+func assertSame(t *testing.T, x wire.Exchange, got any) {
 	t.Helper()
+	body := x.Text()
 	if body == "" {
+		return
+	}
+	if text, ok := got.(string); ok { // a log or a profile
+		if x.Header["Content-Type"] == "application/json" {
+			body = framesText(t, body)
+		}
+		assert.Equal(t, body, text)
 		return
 	}
 	var want any
 	require.NoError(t, json.Unmarshal([]byte(body), &want))
-	if join, ok := got.(*nomad.JoinResult); ok {
-		warning, _ := want.(map[string]any)["warning"].(string)
-		assert.Equal(t, &nomad.JoinResult{Joined: int(want.(map[string]any)["num_joined"].(float64)), Warning: warning}, join)
+	fields, _ := want.(map[string]any)
+	switch result := got.(type) {
+	case *nomad.JoinResult:
+		warning, _ := fields["warning"].(string)
+		assert.Equal(t, &nomad.JoinResult{Joined: int(fields["num_joined"].(float64)), Warning: warning}, result)
 		return
+	case *nomad.Host:
+		if data, ok := fields["HostData"].(map[string]any); ok {
+			data["AgentID"] = fields["AgentID"]
+			want = data
+		}
 	}
 	encoded, err := json.Marshal(got)
 	require.NoError(t, err)
@@ -214,7 +292,7 @@ func assertSame(t *testing.T, body string, got any) {
 	require.NoError(t, json.Unmarshal(encoded, &have))
 	wantLeaves, haveLeaves := leaves(want), leaves(have)
 	if body != "{}" {
-		assert.NotEmpty(t, wantLeaves)
+		assert.NotEmpty(t, wantLeaves, "%s", body)
 	}
 	assert.Equal(t, wantLeaves, haveLeaves)
 }
@@ -246,4 +324,18 @@ func leaves(value any) map[string]any {
 	}
 	walk("", value)
 	return flat
+}
+
+// framesText is the text in the frames of a log.
+func framesText(t *testing.T, body string) string {
+	var text strings.Builder
+	for decoder := json.NewDecoder(strings.NewReader(body)); ; {
+		var frame struct{ Data []byte }
+		if err := decoder.Decode(&frame); err == io.EOF {
+			return text.String()
+		} else {
+			require.NoError(t, err)
+		}
+		text.Write(frame.Data)
+	}
 }

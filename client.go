@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	jsonv2 "github.com/go-json-experiment/json"
 )
 
 // Client calls one Nomad agent. Make it with NewClient. It is safe for use by any number of goroutines, and does not
@@ -120,7 +122,9 @@ type endpoint struct {
 // endpoints are all that this package has a typed call for.
 var endpoints = []*endpoint{
 	&membersEndpoint, &serversEndpoint, &selfEndpoint, &updateServersEndpoint, &joinEndpoint, &forceLeaveEndpoint,
-	&healthEndpoint,
+	&healthEndpoint, &hostEndpoint, &monitorEndpoint, &monitorExportEndpoint, &profileEndpoint, &schedulersEndpoint,
+	&schedulerConfigEndpoint, &updateSchedulerConfigEndpoint, &listKeysEndpoint, &installKeyEndpoint, &useKeyEndpoint,
+	&removeKeyEndpoint, &reloadEndpoint,
 }
 
 // request is one call.
@@ -131,11 +135,23 @@ type request struct {
 	body       []byte
 	secret     string // in the body, to keep out of errors
 	idempotent bool
+	stream     bool // the answer is read as it comes
 }
 
 // to makes a request to an endpoint. All of the agent's are idempotent.
 func (ep *endpoint) to(query url.Values) *request {
 	return &request{endpoint: ep, path: ep.path, query: query, idempotent: true}
+}
+
+// with makes a request with a JSON body to an endpoint.
+func (ep *endpoint) with(body any) (*request, error) {
+	encoded, err := jsonv2.Marshal(body)
+	if err != nil {
+		return nil, invalidArgument(ep.name, "the body cannot be written as JSON: %v", err)
+	}
+	r := ep.to(nil)
+	r.body = encoded
+	return r, nil
 }
 
 // Call makes any call of Nomad's API, for endpoints that have no method here. The path starts with a slash and is
@@ -212,7 +228,8 @@ type answer struct {
 	status  int
 	header  http.Header
 	body    *bytes.Buffer
-	partial bool // the body is not all that was sent; only where the status reports a failure
+	live    io.ReadCloser // in place of body: the answer to a stream's request
+	partial bool          // the body is not all that was sent; only where the status reports a failure
 }
 
 // buffers holds the bodies of answers while they are decoded.
@@ -244,11 +261,8 @@ func (c *Client) do(ctx context.Context, r *request, use func(context.Context, *
 // doAny sends a request, again where that is safe and helps, and hands the answer to use, whatever its status. All of it
 // happens within one time limit.
 func (c *Client) doAny(ctx context.Context, r *request, use func(context.Context, *answer) error) error {
-	if ctx == nil {
-		return invalidArgument(cmp.Or(r.name, "Call"), "the context is nil")
-	}
-	if c.pool.closed.Load() {
-		return c.callError(r, ErrClosed)
+	if err := c.ready(ctx, r); err != nil {
+		return err
 	}
 	caller := ctx
 	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > c.settings.timeout {
@@ -267,9 +281,20 @@ func (c *Client) doAny(ctx context.Context, r *request, use func(context.Context
 		}
 	}
 	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
-		err = c.timeError(caller, err)
+		err = c.timeError(caller, c.settings.timeout, err)
 	}
 	return c.callError(r, err)
+}
+
+// ready reports what keeps a request from being sent at all.
+func (c *Client) ready(ctx context.Context, r *request) error {
+	switch {
+	case ctx == nil:
+		return invalidArgument(cmp.Or(r.name, "Call"), "the context is nil")
+	case c.pool.closed.Load():
+		return c.callError(r, ErrClosed)
+	}
+	return nil
 }
 
 // send tries a request until there is an answer that is worth having, the retries are used up or the time is over.
@@ -304,8 +329,8 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 }
 
 // timeError says whose patience ended. What is known of an earlier try is kept.
-func (c *Client) timeError(caller context.Context, last error) error {
-	ended := fmt.Errorf("no answer within %v: %w", c.settings.timeout, context.DeadlineExceeded)
+func (c *Client) timeError(caller context.Context, limit time.Duration, last error) error {
+	ended := fmt.Errorf("no answer within %v: %w", limit, context.DeadlineExceeded)
 	if caller.Err() != nil {
 		ended = caller.Err()
 		if cause := context.Cause(caller); cause != ended {
@@ -345,6 +370,9 @@ func (c *Client) exchange(ctx context.Context, r *request) (*answer, error) {
 	res, err := c.roundTrip(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	if r.stream && res.StatusCode == http.StatusOK {
+		return &answer{status: res.StatusCode, header: res.Header, live: res.Body}, nil
 	}
 	defer res.Body.Close()
 	a := &answer{status: res.StatusCode, header: res.Header, body: buffers.Get().(*bytes.Buffer)}
@@ -429,9 +457,11 @@ func readBody(to *bytes.Buffer, res *http.Response, limit int64, failed bool) er
 		to.Grow(int(min(n, maxPooledBuffer)) + bytes.MinRead)
 	}
 	body := io.Reader(res.Body)
-	switch encoding := strings.ToLower(strings.Join(res.Header.Values("Content-Encoding"), ",")); encoding {
-	case "", "identity":
-	case "gzip":
+	encoding, err := contentEncoding(res.Header)
+	if err != nil {
+		return err
+	}
+	if encoding == "gzip" {
 		raw := bufio.NewReader(res.Body)
 		if _, err := raw.Peek(1); err == io.EOF {
 			return nil
@@ -441,8 +471,6 @@ func readBody(to *bytes.Buffer, res *http.Response, limit int64, failed bool) er
 			return fmt.Errorf("%w: it says that it is gzip: %w", ErrInvalidResponse, noEOF(err))
 		}
 		body = unzipped
-	default:
-		return fmt.Errorf("%w: its encoding is %.100q, want gzip or none", ErrInvalidResponse, encoding)
 	}
 	n, err := to.ReadFrom(io.LimitReader(body, limit+1))
 	switch {
@@ -453,6 +481,18 @@ func readBody(to *bytes.Buffer, res *http.Response, limit int64, failed bool) er
 		return fmt.Errorf("%w: it ended after %d bytes: %w", ErrInvalidResponse, n, err)
 	}
 	return nil
+}
+
+// contentEncoding is how a body is compressed: gzip or not at all.
+func contentEncoding(h http.Header) (string, error) {
+	switch encoding := strings.ToLower(strings.Join(h.Values("Content-Encoding"), ",")); encoding {
+	case "", "identity":
+		return "", nil
+	case "gzip":
+		return encoding, nil
+	default:
+		return "", fmt.Errorf("%w: its encoding is %.100q, want gzip or none", ErrInvalidResponse, encoding)
+	}
 }
 
 // noEOF says that the end came unexpectedly, where io.EOF would read as if all was well.

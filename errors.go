@@ -67,8 +67,11 @@ var (
 	// to http, or would turn a PUT into a GET. Nothing was sent to where it leads.
 	ErrRedirect = errors.New("nomad: redirect refused")
 
-	// ErrClosed reports a call on a closed Client.
-	ErrClosed = errors.New("nomad: client is closed")
+	// ErrStreamStalled reports a stream on which nothing, not even a heartbeat, has come for 10 s.
+	ErrStreamStalled = errors.New("nomad: the stream has stalled")
+
+	// ErrClosed reports a call on a closed Client, or a read from a closed stream.
+	ErrClosed = errors.New("nomad: use of a closed client or stream")
 )
 
 // APIError is an answer that reports a failure. What it means is told by errors.Is and the errors of this package:
@@ -179,7 +182,7 @@ func classify(ep *endpoint, status int, message string) []error {
 		return []error{ErrUnsupported}
 	case status == http.StatusNotFound, slices.ContainsFunc(notFoundTexts, says):
 		return []error{ErrNotFound}
-	case status == http.StatusBadRequest:
+	case status == http.StatusBadRequest, status == http.StatusUnprocessableEntity, says("illegal base64"):
 		return []error{ErrInvalidArgument}
 	}
 	return nil

@@ -394,6 +394,9 @@ func pointer(key string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1")
 }
 
+// sortedNames are the keys of a map, in order.
+func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
 func unescape(key string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(key, "~1", "/"), "~0", "~")
 }
@@ -444,7 +447,7 @@ func (w *writer) writeStruct(v reflect.Value) error {
 			return err
 		}
 	}
-	for _, path := range slices.Sorted(maps.Keys(o.rest)) {
+	for _, path := range sortedNames(o.rest) {
 		if !strings.Contains(path, "/") && !written[path] {
 			w.key(first, unescape(path))
 			first = false
@@ -519,7 +522,7 @@ func (w *writer) writeMap(v reflect.Value, o *kept, path string) error {
 		}
 	}
 	w.b = append(w.b, '{')
-	for i, key := range slices.Sorted(maps.Keys(keys)) {
+	for i, key := range sortedNames(keys) {
 		w.key(i == 0, key)
 		below := path + "/" + pointer(key)
 		if value, ok := o.rest[below]; ok {

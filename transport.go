@@ -42,8 +42,12 @@ func newPool(s *settings) (*pool, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.own = []*http.Transport{calls}
-		rt = calls
+		// A stream stays for as long as it likes, so it gets a connection of its own.
+		streams := calls.Clone()
+		streams.MaxConnsPerHost = 0
+		streams.DisableKeepAlives = true
+		p.own = []*http.Transport{calls, streams}
+		rt = &transports{calls: calls, streams: streams}
 	}
 	for _, wrap := range s.wrappers {
 		if rt = wrap(rt); rt == nil {
@@ -100,6 +104,21 @@ func (p *pool) close() {
 	for _, t := range p.own {
 		t.CloseIdleConnections()
 	}
+}
+
+// transports sends streams and calls on connections of different pools.
+type transports struct{ calls, streams *http.Transport }
+
+type streamKey struct{}
+
+// asStream marks a request's context so that it gets a connection of its own.
+func asStream(ctx context.Context) context.Context { return context.WithValue(ctx, streamKey{}, true) }
+
+func (t *transports) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Context().Value(streamKey{}) != nil {
+		return t.streams.RoundTrip(req)
+	}
+	return t.calls.RoundTrip(req)
 }
 
 // checkRedirect decides whether to follow a redirect. The http package would carry X-Nomad-Token to any host, and
