@@ -46,7 +46,7 @@ func (t Target) addTo(call string, query url.Values) error {
 
 // Host is what an agent tells about the machine that it runs on.
 type Host struct {
-	AgentID     string              // the ID of the server or node; empty when the agent told of itself
+	AgentID     string              // the full name of the server, or the ID of the node; empty for the zero Target
 	OS          string              // what uname says: kernel, release, version, hardware
 	Network     []HostAddress       // the addresses of its network interfaces
 	ResolvConf  string              // the content of /etc/resolv.conf

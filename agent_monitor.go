@@ -179,7 +179,7 @@ func (l *LogStream) next() error {
 		case err == nil, err == io.EOF:
 			return err
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return fmt.Errorf("%w: it ended in the middle of a frame: %w", ErrInvalidResponse, io.ErrUnexpectedEOF)
+			return fmt.Errorf("%w: the log was cut short: %w", ErrInvalidResponse, io.ErrUnexpectedEOF)
 		case errors.As(err, new(*jsontext.SyntacticError)), errors.As(err, new(*json.SemanticError)),
 			errors.As(err, new(base64.CorruptInputError)):
 			return fmt.Errorf("%w: %w", ErrInvalidResponse, err)

@@ -103,15 +103,17 @@ func TestTruncatedAnswer(t *testing.T) {
 	assert.ErrorContains(t, err, "/v1/agent/servers: nomad: invalid response: it ended after 6 bytes: unexpected EOF")
 }
 
+// zip compresses a body.
+func zip(body string) string {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	io.WriteString(w, body)
+	w.Close()
+	return b.String()
+}
+
 // TestResponseSize checks the limit, before and after decompression.
 func TestResponseSize(t *testing.T) {
-	zip := func(body string) string {
-		var b bytes.Buffer
-		w := gzip.NewWriter(&b)
-		io.WriteString(w, body)
-		w.Close()
-		return b.String()
-	}
 	exact := `["` + strings.Repeat("a", 996) + `"]`
 	for _, test := range []struct {
 		name, encoding, body string

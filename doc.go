@@ -1,5 +1,5 @@
 // Package nomad calls the agent API of HashiCorp Nomad: who is in the cluster, is this agent healthy, what is it
-// configured to do, make it join, make it forget.
+// configured to do, make it join, make it forget, stream its log, profile it.
 //
 //	client, err := nomad.NewClient(nomad.FromEnvironment())
 //	if err != nil {
@@ -35,6 +35,24 @@
 //
 // [APIError] has the details. An agent that cannot be reached gives a net.Error, a call that was out of time
 // context.DeadlineExceeded, whether the limit was the context's or that of [WithTimeout].
+//
+// # Streams
+//
+// [Agent.Monitor] gives an agent's log as it is written, as text to read, as lines or as typed entries:
+//
+//	logs, err := client.Agent.Monitor(ctx, nomad.MonitorOptions{JSON: true})
+//	if err != nil {
+//		return err
+//	}
+//	for entry, err := range logs.Entries() {
+//		if err != nil {
+//			return err
+//		}
+//		fmt.Println(entry.Level, entry.Message)
+//	}
+//
+// A stream ends with its context, when it is closed, when the loop over it ends, and with [ErrStreamStalled] when the agent
+// has gone silent. It has a connection of its own, so that it cannot keep calls waiting.
 //
 // # Testing
 //

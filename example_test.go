@@ -3,8 +3,10 @@ package nomad_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"net/http"
@@ -209,6 +211,259 @@ func ExampleAgent_Health() {
 	// healthy: true
 	// healthy: false
 	// true true No cluster leader
+}
+
+func ExampleAgent_Host() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Clients(1))
+	defer cluster.Close()
+	client := cluster.Client("server-1")
+
+	// The machine of the server itself, and that of a client, asked through the server.
+	for _, target := range []nomad.Target{{}, nomad.OnNode(cluster.Agent("client-1").NodeID())} {
+		host, err := client.Agent.Host(context.Background(), target)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(host.OS, host.Network[0].Prefix(), host.Disk["/"].DiskMB)
+	}
+	// Output:
+	// 6.1.0-29-amd64 #1 SMP Debian x86_64 127.0.0.1/8 251955
+	// 6.1.0-29-amd64 #1 SMP Debian x86_64 127.0.0.1/8 251955
+}
+
+func ExampleAgent_Monitor() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+
+	logs, err := cluster.Client("server-1").Agent.Monitor(ctx, nomad.MonitorOptions{Level: nomad.LevelWarn})
+	if err != nil {
+		log.Fatal(err)
+	}
+	cluster.Agent("server-1").Log("info", "nomad", "nothing to see")
+	cluster.Agent("server-1").Log("warn", "nomad.raft", "heartbeat timeout reached")
+	for line, err := range logs.Lines() {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(line[len("2026-11-23T18:43:00.870Z "):]) // without its time
+		break                                                // this closes the stream
+	}
+	// Output: [WARN]  nomad.raft: heartbeat timeout reached
+}
+
+func ExampleAgent_MonitorExport() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+	cluster.Agent("server-1").Log("error", "nomad", "it has happened before")
+
+	logs, err := cluster.Client("server-1").Agent.MonitorExport(context.Background(), nomad.MonitorExportOptions{
+		Service: "nomad.service",
+		Since:   time.Hour,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	last := ""
+	for line, err := range logs.Lines() {
+		if err != nil {
+			log.Fatal(err)
+		}
+		last = line
+	}
+	fmt.Println(last[len("2026-11-23T18:43:00.870Z "):])
+	// Output: [ERROR] nomad: it has happened before
+}
+
+func ExampleLogStream_Entries() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+
+	logs, err := cluster.Client("server-1").Agent.Monitor(context.Background(), nomad.MonitorOptions{JSON: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	cluster.Agent("server-1").Log("info", "nomad.raft", "entering follower state", "leader", "10.0.0.1:4647")
+	for entry, err := range logs.Entries() {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(entry.Level, entry.Module, entry.Message, entry.Fields["leader"])
+		break
+	}
+	// Output: info nomad.raft entering follower state 10.0.0.1:4647
+}
+
+func ExampleAgent_Profile() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+
+	profile, err := cluster.Client("server-1").Agent.Profile(context.Background(), nomad.ProfileOptions{Name: nomad.ProfileHeap})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer profile.Close()
+	file, err := os.CreateTemp("", "heap-*.pprof") // look at it with go tool pprof
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.Remove(file.Name())
+	size, err := io.Copy(file, profile)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(size > 0, file.Close())
+	// Output: true <nil>
+}
+
+func ExampleAgent_Schedulers() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+
+	schedulers, err := cluster.Client("server-1").Agent.Schedulers(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, s := range schedulers.Schedulers {
+		fmt.Println(s.Status, s.WorkloadStatus)
+	}
+	// Output:
+	// Started WaitingToDequeue
+	// Started WaitingToDequeue
+}
+
+func ExampleAgent_SchedulerConfig() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+
+	config, err := cluster.Client("server-1").Agent.SchedulerConfig(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(config.NumSchedulers, config.EnabledSchedulers)
+	// Output: 2 [service batch system sysbatch _core]
+}
+
+func ExampleAgent_UpdateSchedulerConfig() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+
+	config, err := cluster.Client("server-1").Agent.UpdateSchedulerConfig(context.Background(), nomad.SchedulerConfig{
+		NumSchedulers:     1,
+		EnabledSchedulers: []string{"service", "_core"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(config.NumSchedulers, config.EnabledSchedulers)
+	// Output: 1 [service _core]
+}
+
+// Rotating the key that servers encrypt gossip with takes three steps, each after the one before is seen everywhere.
+func ExampleAgent_InstallKey() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	defer cluster.Close()
+	agent, ctx := cluster.Client("server-1").Agent, context.Background()
+
+	const key = "tbLJg26ZJyJ9pK3qhc9jig==" // of nomad operator gossip keyring generate
+	if _, err := agent.InstallKey(ctx, key); err != nil {
+		log.Fatal(err)
+	}
+	ring, err := agent.ListKeys(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if ring.Keys[key] == ring.NumNodes { // every server has it
+		if _, err := agent.UseKey(ctx, key); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for old := range ring.Keys {
+		if old != key {
+			if _, err := agent.RemoveKey(ctx, string(old)); err != nil {
+				log.Fatal(err)
+			}
+		}
+	}
+	fmt.Println(ring)
+	// Output: {Keys:2 Messages:map[] NumNodes:3}
+}
+
+func ExampleAgent_ListKeys() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	defer cluster.Close()
+
+	ring, err := cluster.Client("server-1").Agent.ListKeys(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	for key, servers := range ring.Keys {
+		fmt.Println(key, "is on", servers, "of", ring.NumNodes) // string(key) would show it
+	}
+	// Output: <redacted> is on 3 of 3
+}
+
+func ExampleAgent_UseKey() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+
+	_, err := cluster.Client("server-1").Agent.UseKey(context.Background(), "short")
+	fmt.Println(err)
+	// Output: nomad: UseKey: the key is not the base64 of 16, 24 or 32 bytes
+}
+
+func ExampleAgent_RemoveKey() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+	agent, ctx := cluster.Client("server-1").Agent, context.Background()
+
+	ring, err := agent.ListKeys(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for key := range ring.Keys { // the only key is in use, and stays
+		_, err := agent.RemoveKey(ctx, string(key))
+		fmt.Println(err != nil)
+	}
+	// Output: true
+}
+
+func ExampleAgent_Reload() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Version("1.6.5"), nomadtest.Clients(1))
+	defer cluster.Close()
+
+	fmt.Println(cluster.Client("server-1").Agent.Reload(context.Background()))
+
+	err := cluster.Client("client-1").Agent.Reload(context.Background())
+	fmt.Println(errors.Is(err, nomad.ErrUnsupported)) // Reload needs Nomad 2.0.3
+	// Output:
+	// <nil>
+	// true
+}
+
+func ExampleConfig_Unknown() {
+	var config nomad.Config
+	if err := json.Unmarshal([]byte(`{"Region":"eu","Client":{"Enabled":true,"FromTheFuture":"10m"}}`), &config); err != nil {
+		log.Fatal(err)
+	}
+	for path, value := range config.Unknown() {
+		fmt.Println(path, string(value))
+	}
+	// Output: /Client/FromTheFuture "10m"
+}
+
+func ExampleStats() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	defer cluster.Close()
+
+	self, err := cluster.Client("server-2").Agent.Self(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	contact, known := self.Stats.LastContact()
+	fmt.Println(self.Stats.IsLeader(), self.Stats.RaftState(), self.Stats.RaftPeers(), contact, known)
+	// Output: false Follower 2 20ms true
 }
 
 func ExampleAPIError() {

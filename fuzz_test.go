@@ -1,6 +1,7 @@
 package nomad_test
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -73,6 +74,57 @@ func playing(status int, body string) nomad.Option {
 			Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
 		}, nil
 	})})
+}
+
+// FuzzLog gives a log stream whatever might come over the wire.
+func FuzzLog(f *testing.F) {
+	for _, seed := range []string{"", "{}", "{}{}", frame("a\nb"), frame("a") + "{}" + frame("\n"), `{"Data":"*"}`, "[1]", `{"Data":"YQ`,
+		frame(`{"@level":"warn","@message":"m","@timestamp":"2026-11-23T18:43:00Z","a":1}` + "\n")} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, wire string) {
+		client, err := nomad.NewClient(playing(200, wire), nomad.WithRetries(0))
+		require.NoError(t, err)
+		stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{JSON: true})
+		if err != nil {
+			assert.ErrorIs(t, err, nomad.ErrInvalidResponse)
+			return
+		}
+		for entry, err := range stream.Entries() {
+			if err != nil {
+				assert.ErrorIs(t, err, nomad.ErrInvalidResponse)
+				assert.Less(t, len(err.Error()), 4096)
+			}
+			assert.NotContains(t, entry.Message, "\n\n")
+			_ = entry.String()
+		}
+	})
+}
+
+// FuzzSelf gives Self whatever configuration a later version might send. What decodes must encode to the same again.
+func FuzzSelf(f *testing.F) {
+	f.Add(`{"Region":"eu","Consul":{"Timeout":"5s"},"Client":{"Servers":["a"],"Meta":{"a":"b"}},"X":{"Y":[null]}}`)
+	f.Add(`{"Consuls":[{"Timeout":5}],"Vault":{},"Vaults":[],"Limits":null,"a/b~c":1}`)
+	for _, body := range recordedSelfs(f) {
+		var document struct {
+			Config json.RawMessage `json:"config"`
+		}
+		require.NoError(f, json.Unmarshal([]byte(body), &document))
+		f.Add(string(document.Config))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var config, again nomad.Config
+		if json.Unmarshal([]byte(text), &config) != nil {
+			return
+		}
+		encoded, err := json.Marshal(config)
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(encoded, &again), "%s", encoded)
+		twice, err := json.Marshal(again)
+		require.NoError(t, err)
+		assert.Equal(t, string(encoded), string(twice))
+		assert.Equal(t, config.Unknown(), again.Unknown())
+	})
 }
 
 // FuzzAnswer gives every call whatever an agent, or what poses as one, might answer.

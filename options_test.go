@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -333,6 +334,14 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	assert.NotContains(t, printed, "aHVudGVyMi")                               // base64
 	assert.NotContains(t, printed, fmt.Sprintf("%d", []byte("hunter2"))[1:10]) // as numbers
 	assert.Contains(t, err.Error(), "403 no <redacted> <redacted> <redacted>")
+}
+
+// logJSON logs values as JSON.
+func logJSON(to io.Writer, name string, values ...any) {
+	logger := slog.New(slog.NewJSONHandler(to, nil))
+	for _, value := range values {
+		logger.Info("x", name, value)
+	}
 }
 
 func TestLogger(t *testing.T) {

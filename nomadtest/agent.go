@@ -15,9 +15,10 @@ import (
 // Agent is one agent of a cluster.
 type Agent struct {
 	spec
-	name string
-	id   string // of the server; node is that of the client
-	node string
+	cluster *Cluster
+	name    string
+	id      string // of the server; node is that of the client
+	node    string
 
 	http, rpc, serf int // ports; only that of HTTP has a listener
 
@@ -32,16 +33,22 @@ type Agent struct {
 	tags    map[string]string // that SetTag changed
 	started time.Time
 	config  []byte // of Self, made when it is first asked for
+	workers workers
+
+	history   []entry
+	listeners []chan entry
 }
 
-func newAgent(name string, s spec) *Agent {
+func newAgent(c *Cluster, name string, s spec) *Agent {
 	mu.Lock()
 	defer mu.Unlock()
 	a := &Agent{
-		spec: s,
-		name: name,
-		id:   idOf("server", name, s.region),
-		node: idOf("client", name, s.region),
+		spec:    s,
+		cluster: c,
+		workers: newWorkers(),
+		name:    name,
+		id:      idOf("server", name, s.region),
+		node:    idOf("client", name, s.region),
 	}
 	a.rpc = takePort()
 	a.serf = takePort()

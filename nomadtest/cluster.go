@@ -127,7 +127,7 @@ func (c *Cluster) add(name string, s spec, opts []AgentOption) *Agent {
 	for _, opt := range opts {
 		opt(&s)
 	}
-	a := newAgent(name, s)
+	a := newAgent(c, name, s)
 	a.listen()
 
 	mu.Lock()

@@ -13,6 +13,7 @@ const (
 type pool struct {
 	members map[string]*member // by full name
 	rafts   map[string]*raft   // by region
+	keyring keyring
 }
 
 // member is a server as its pool knows it.
@@ -30,7 +31,7 @@ type raft struct {
 }
 
 func newPool() *pool {
-	return &pool{members: map[string]*member{}, rafts: map[string]*raft{}}
+	return &pool{members: map[string]*member{}, rafts: map[string]*raft{}, keyring: newKeyring()}
 }
 
 func (p *pool) raft(region string) *raft {
@@ -42,14 +43,26 @@ func (p *pool) raft(region string) *raft {
 
 // add makes an agent an alive member.
 func (p *pool) add(a *Agent) {
-	p.members[a.fullName()] = &member{agent: a, status: alive}
+	m := &member{agent: a, status: alive}
+	p.members[a.fullName()] = m
+	p.tell("EventMemberJoin", m)
 	p.settle()
+}
+
+// tell writes what happened to a member to the logs of the servers that run.
+func (p *pool) tell(event string, about *member) {
+	for _, name := range sortedKeys(p.members) {
+		if m := p.members[name]; m.status == alive {
+			m.agent.emit("info", "nomad", "serf: "+event, "member", about.agent.fullName(), "address", about.agent.serfAddr())
+		}
+	}
 }
 
 // set changes what the pool believes about a member.
 func (p *pool) set(name, status string) {
 	if m := p.members[name]; m != nil {
 		m.status = status
+		p.tell("EventMember"+map[string]string{alive: "Join", failed: "Failed", left: "Leave"}[status], m)
 		p.settle()
 	}
 }
@@ -150,6 +163,7 @@ func (p *pool) elect(r *raft) {
 		r.leader = slices.Min(up)
 		r.term++
 		r.index += 2
+		p.members[r.leader].agent.emit("info", "nomad", "cluster leadership acquired")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // fault is an answer that reports a failure, as agents send it: plain text.
@@ -22,35 +23,77 @@ func faultf(status int, format string, args ...any) error {
 // invalidMethod is the answer to a wrong HTTP method (405) and, of all texts, to a wrong role (501).
 func invalidMethod(status int) error { return faultf(status, "Invalid method") }
 
-// handler answers a request with something to send as JSON, with nothing, or with a fault.
+// errNoEndpoint is the answer to a path that the agent's version does not have.
+var errNoEndpoint = faultf(404, "")
+
+// handler answers a request with something to send as JSON, with nothing, or with a fault. It has the lock.
 type handler func(a *Agent, r *http.Request) (any, error)
 
 var handlers = map[string]handler{
-	"/v1/agent/members":     (*Agent).serveMembers,
-	"/v1/agent/servers":     (*Agent).serveServers,
-	"/v1/agent/self":        (*Agent).serveSelf,
-	"/v1/agent/join":        (*Agent).serveJoin,
-	"/v1/agent/force-leave": (*Agent).serveForceLeave,
-	"/v1/agent/health":      (*Agent).serveHealth,
+	"/v1/agent/members":           (*Agent).serveMembers,
+	"/v1/agent/servers":           (*Agent).serveServers,
+	"/v1/agent/self":              (*Agent).serveSelf,
+	"/v1/agent/join":              (*Agent).serveJoin,
+	"/v1/agent/force-leave":       (*Agent).serveForceLeave,
+	"/v1/agent/health":            (*Agent).serveHealth,
+	"/v1/agent/host":              (*Agent).serveHost,
+	"/v1/agent/schedulers":        (*Agent).serveSchedulers,
+	"/v1/agent/schedulers/config": (*Agent).serveSchedulersConfig,
+	"/v1/agent/reload":            (*Agent).serveReload,
+}
+
+// streamer writes an answer itself, for as long as it likes, without the lock.
+type streamer func(a *Agent, w http.ResponseWriter, r *http.Request) error
+
+var streamers = map[string]streamer{
+	"/v1/agent/monitor":        (*Agent).streamMonitor,
+	"/v1/agent/monitor/export": (*Agent).streamExport,
+}
+
+const (
+	keyringPath = "/v1/agent/keyring/"
+	profilePath = "/v1/agent/pprof/"
+)
+
+// route finds what answers a path: one of the two, or none.
+func route(path string) (handler, streamer) {
+	switch {
+	case strings.HasPrefix(path, keyringPath):
+		return (*Agent).serveKeyring, nil
+	case strings.HasPrefix(path, profilePath):
+		return nil, (*Agent).serveProfile
+	}
+	return handlers[path], streamers[path]
 }
 
 // ServeHTTP answers as the agent does, also without a network; a stopped agent breaks the connection. The agent's
 // listener calls it.
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	serve, ok := handlers[r.URL.Path]
-	if !ok {
-		w.WriteHeader(http.StatusNotFound)
-		return
-	}
-	w.Header().Set("Vary", "Accept-Encoding")
+	serve, stream := route(r.URL.Path)
 	mu.Lock()
-	if !a.running {
-		mu.Unlock()
+	running := a.running
+	mu.Unlock()
+	if !running {
 		panic(http.ErrAbortHandler)
 	}
-	result, err := serve(a, r)
-	mu.Unlock()
-	if err != nil {
+	var result any
+	var err error
+	switch {
+	case stream != nil:
+		w.Header().Set("Vary", "Accept-Encoding")
+		err = stream(a, w, r)
+	case serve != nil:
+		w.Header().Set("Vary", "Accept-Encoding")
+		mu.Lock()
+		result, err = serve(a, r)
+		mu.Unlock()
+	default:
+		err = errNoEndpoint
+	}
+	switch {
+	case err == errNoEndpoint:
+		w.WriteHeader(http.StatusNotFound)
+	case err != nil:
 		status := http.StatusInternalServerError
 		if f, ok := err.(*fault); ok {
 			status = f.status
@@ -58,11 +101,13 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(status)
 		fmt.Fprint(w, err)
-		return
+	case result != nil:
+		writeJSON(w, r, result)
 	}
-	if result == nil {
-		return
-	}
+}
+
+// writeJSON writes an answer, indented when the request asks for it.
+func writeJSON(w http.ResponseWriter, r *http.Request, result any) {
 	body, err := json.Marshal(result)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)

@@ -1,0 +1,271 @@
+package nomadtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// heartbeat is how often a log stream shows that it is alive.
+const heartbeat = time.Second
+
+// maxHistory is how many entries of its log an agent keeps.
+const maxHistory = 1000
+
+var levels = []string{"trace", "debug", "info", "warn", "error"}
+
+// entry is an entry of an agent's log.
+type entry struct {
+	at                     time.Time
+	level, module, message string
+	fields                 []any // names and values in turn
+}
+
+// text is the entry as agents write it.
+func (e entry) text(asJSON bool) string {
+	if asJSON {
+		object := map[string]any{"@level": e.level, "@message": e.message, "@module": e.module,
+			"@timestamp": e.at.Format("2006-01-02T15:04:05.000000Z07:00")}
+		for i := 0; i+1 < len(e.fields); i += 2 {
+			object[fmt.Sprint(e.fields[i])] = e.fields[i+1]
+		}
+		line, err := json.Marshal(object)
+		if err != nil {
+			line, _ = json.Marshal(map[string]string{"@level": e.level, "@message": e.message})
+		}
+		return string(line) + "\n"
+	}
+	line := fmt.Sprintf("%s %-7s %s: %s", e.at.Format("2006-01-02T15:04:05.000Z07:00"), "["+strings.ToUpper(e.level)+"]", e.module, e.message)
+	for i := 0; i+1 < len(e.fields); i += 2 {
+		if i == 0 {
+			line += ":"
+		}
+		value := fmt.Sprint(e.fields[i+1])
+		if value == "" || strings.ContainsAny(value, " \"=") {
+			value = strconv.Quote(value)
+		}
+		line += fmt.Sprintf(" %v=%s", e.fields[i], value)
+	}
+	return line + "\n"
+}
+
+// Log adds an entry to the agent's log, for those who stream it. The level is trace, debug, info, warn or error; what
+// follows the message is names and values in turn, as in log/slog.
+func (a *Agent) Log(level, module, message string, fields ...any) {
+	if !slices.Contains(levels, level) {
+		panic(fmt.Sprintf("nomadtest: level %q: want one of %q", level, levels))
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	a.emit(level, module, message, fields...)
+}
+
+// emit is Log with the lock held.
+func (a *Agent) emit(level, module, message string, fields ...any) {
+	e := entry{time.Now().UTC(), level, module, message, fields}
+	a.history = append(a.history, e)
+	if len(a.history) > maxHistory {
+		a.history = slices.Delete(a.history, 0, len(a.history)-maxHistory)
+	}
+	for _, listener := range a.listeners {
+		select {
+		case listener <- e:
+		default: // it is too slow; agents drop what it misses too
+		}
+	}
+}
+
+// subscribe gives what the agent logs from now on, until stop is called.
+func (a *Agent) subscribe() (entries chan entry, stop func()) {
+	entries = make(chan entry, 512)
+	a.listeners = append(a.listeners, entries)
+	return entries, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		a.listeners = slices.DeleteFunc(a.listeners, func(c chan entry) bool { return c == entries })
+	}
+}
+
+// frames writes a log as frames, or plain.
+type frames struct {
+	w     http.ResponseWriter
+	plain bool
+}
+
+func (f frames) begin() {
+	contentType := "application/json"
+	if f.plain {
+		contentType = "text/plain"
+	}
+	f.w.Header().Set("Content-Type", contentType)
+}
+
+func (f frames) write(text string) error {
+	var err error
+	if f.plain {
+		_, err = f.w.Write([]byte(text))
+	} else {
+		frame, _ := json.Marshal(struct {
+			Data      []byte
+			FileEvent string
+		}{[]byte(text), "log"})
+		_, err = f.w.Write(frame)
+	}
+	f.w.(http.Flusher).Flush()
+	return err
+}
+
+func (f frames) beat() error {
+	if f.plain {
+		return nil
+	}
+	_, err := f.w.Write([]byte("{}"))
+	f.w.(http.Flusher).Flush()
+	return err
+}
+
+// streamMonitor answers monitor. It is called without the lock.
+func (a *Agent) streamMonitor(w http.ResponseWriter, r *http.Request) error {
+	query := r.URL.Query()
+	level := strings.ToLower(query.Get("log_level"))
+	if level == "" {
+		level = "info"
+	}
+	least := slices.Index(levels, level)
+	if least < 0 {
+		return faultf(400, "Unknown log level: %s", query.Get("log_level"))
+	}
+	asJSON, err := boolOf(query.Get("log_json"), "Unknown option for log json")
+	if err != nil {
+		return err
+	}
+	plain, err := boolOf(query.Get("plain"), "Unknown option for plain")
+	if err != nil {
+		return err
+	}
+	target, err := a.streamTarget(r)
+	if err != nil {
+		return err
+	}
+	mu.Lock()
+	entries, stop := target.subscribe()
+	mu.Unlock()
+	defer stop()
+	out := frames{w, plain}
+	out.begin()
+	return out.follow(r, entries, func(e entry) string {
+		if slices.Index(levels, e.level) < least {
+			return ""
+		}
+		return e.text(asJSON)
+	})
+}
+
+// follow sends entries, and heartbeats in between, until the request ends.
+func (f frames) follow(r *http.Request, entries <-chan entry, text func(entry) string) error {
+	ticker := time.NewTicker(heartbeat)
+	defer ticker.Stop()
+	err := f.beat()
+	for err == nil {
+		select {
+		case e := <-entries:
+			if line := text(e); line != "" {
+				err = f.write(line)
+			}
+		case <-ticker.C:
+			err = f.beat()
+		case <-r.Context().Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// streamExport answers monitor/export. It is called without the lock.
+func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
+	if !a.atLeast(1, 10, 4) {
+		return errNoEndpoint
+	}
+	query := r.URL.Query()
+	onDisk, err := boolOf(query.Get("on_disk"), "Unknown value for on-disk")
+	if err != nil {
+		return err
+	}
+	follow, err := boolOf(query.Get("follow"), "Unknown value for follow")
+	if err != nil {
+		return err
+	}
+	service := query.Get("service_name")
+	since := 72 * time.Hour
+	if text := query.Get("logs_since"); text != "" {
+		if since, err = time.ParseDuration(text); err != nil {
+			return faultf(400, "Unknown value for logs-since: %v", err)
+		}
+	}
+	switch {
+	case query.Get("node_id") != "" && query.Get("server_id") != "":
+		return faultf(400, "Cannot target node and server simultaneously")
+	case onDisk && service != "":
+		return faultf(400, "Cannot target journald and nomad log file simultaneously")
+	case !onDisk && service == "":
+		return faultf(400, "Either -service-name or -on-disk must be set")
+	case onDisk && follow:
+		return faultf(400, "Cannot follow log file")
+	case onDisk:
+		return faultf(400, "No nomad log file defined")
+	case !strings.Contains(service, "nomad"):
+		return faultf(422, "service name must include 'nomad")
+	}
+	target, err := a.streamTarget(r)
+	if err != nil {
+		return err
+	}
+	mu.Lock()
+	history := slices.Clone(target.history)
+	entries, stop := target.subscribe()
+	mu.Unlock()
+	defer stop()
+	out := frames{w: w}
+	out.begin()
+	for _, e := range history {
+		if time.Since(e.at) <= since {
+			if out.write(e.text(false)) != nil {
+				return nil
+			}
+		}
+	}
+	if follow {
+		return out.follow(r, entries, func(e entry) string { return e.text(false) })
+	}
+	return nil
+}
+
+// streamTarget finds the agent that a request for a stream is about.
+func (a *Agent) streamTarget(r *http.Request) (*Agent, error) {
+	query := r.URL.Query()
+	if query.Get("server_id") != "" && query.Get("node_id") != "" {
+		return nil, faultf(400, "Cannot target node and server simultaneously")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	target, _, err := a.target(query)
+	if f, ok := err.(*fault); ok && f.status == http.StatusNotFound {
+		return nil, faultf(500, "RPC Error:: 404,%s", f.text)
+	}
+	return target, err
+}
+
+func boolOf(text, complaint string) (bool, error) {
+	if text == "" {
+		return false, nil
+	}
+	value, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, faultf(400, "%s: %v", complaint, err)
+	}
+	return value, nil
+}

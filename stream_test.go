@@ -1,0 +1,528 @@
+package nomad_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nomad-go/nomad"
+)
+
+// frame is a piece of a log on the wire.
+func frame(text string) string {
+	encoded, err := json.Marshal(map[string]any{"Data": []byte(text), "FileEvent": "log", "Offset": 17})
+	if err != nil {
+		panic(err)
+	}
+	return string(encoded)
+}
+
+// logging is an agent whose log is written by write. The channel is closed when the agent sees that the caller has gone.
+func logging(write func(w io.Writer, flush func(), gone <-chan struct{})) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		flush := w.(http.Flusher).Flush
+		write(w, flush, r.Context().Done())
+	})
+}
+
+// sends is an agent whose log is text, which then ends.
+func sends(text string) http.Handler {
+	return logging(func(w io.Writer, _ func(), _ <-chan struct{}) { io.WriteString(w, text) })
+}
+
+func collect(t *testing.T, stream *nomad.LogStream) (lines []string, err error) {
+	t.Helper()
+	for line, lineErr := range stream.Lines() {
+		if lineErr != nil {
+			return lines, lineErr
+		}
+		lines = append(lines, line)
+	}
+	return lines, nil
+}
+
+// TestLines reads lines however they are spread over frames.
+func TestLines(t *testing.T) {
+	long := strings.Repeat("x", 3<<20)
+	for _, test := range []struct {
+		name string
+		wire string
+		want []string
+	}{
+		{"a line a frame", frame("a\n") + frame("b\n"), []string{"a", "b"}},
+		{"lines in a frame", frame("a\nb\n"), []string{"a", "b"}},
+		{"a line over frames", frame("a") + "{}" + frame("b\nc") + frame("\n"), []string{"ab", "c"}},
+		{"heartbeats", "{}{}" + frame("a\n") + "{}\n{}", []string{"a"}},
+		{"no end of line", frame("a\nb"), []string{"a", "b"}},
+		{"empty lines", frame("\n\na\n"), []string{"", "", "a"}},
+		{"ends of lines of Windows", frame("a\r\nb\r") + frame("\nc\r\n"), []string{"a", "b", "c"}},
+		{"invalid UTF-8", frame("a\xffb\n"), []string{"a\xffb"}},
+		{"unknown keys and null", `{"Data":null,"New":[1]}` + frame("a\n"), []string{"a"}},
+		{"a long line", frame(long[:700_000]) + frame(long[:700_000]+"\n"), []string{long[:1<<20], long[:1_400_000-1<<20]}},
+		{"nothing but heartbeats", "{}{}", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			stream, err := newClient(t, sends(test.wire)).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+			require.NoError(t, err)
+			lines, err := collect(t, stream)
+			require.NoError(t, err)
+			assert.Equal(t, len(test.want), len(lines))
+			for i := range lines {
+				assert.True(t, test.want[i] == lines[i], "line %d", i)
+			}
+			_, err = stream.Read(make([]byte, 1))
+			assert.Error(t, err, "a loop closes the stream")
+		})
+	}
+}
+
+// TestBrokenStreams reads what no agent sends, and what one sends that dies.
+func TestBrokenStreams(t *testing.T) {
+	endless := logging(func(w io.Writer, flush func(), _ <-chan struct{}) {
+		io.WriteString(w, frame("a\n")+`{"Data":"`)
+		for range 1 << 14 {
+			if _, err := io.WriteString(w, strings.Repeat("QUJD", 1<<10)); err != nil {
+				return
+			}
+		}
+	})
+	dies := func(text string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, text)
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		})
+	}
+	for _, test := range []struct {
+		name  string
+		agent http.Handler
+		lines int
+		want  string
+		cause error
+	}{
+		{"ends in a frame", sends(frame("a\n") + frame("b\n")[:12]), 1, "ErrInvalidResponse", io.ErrUnexpectedEOF},
+		{"dies in a frame", dies(frame("a\n") + frame("b\n")[:12]), 1, "ErrInvalidResponse", io.ErrUnexpectedEOF},
+		{"dies between frames", dies(frame("a\n") + "{}"), 1, "ErrInvalidResponse", io.ErrUnexpectedEOF},
+		{"not JSON", sends(frame("a\n") + "oops"), 1, "ErrInvalidResponse", nil},
+		{"not a frame", sends(frame("a\n") + "[1]"), 1, "ErrInvalidResponse", nil},
+		{"not base64", sends(frame("a\n") + `{"Data":"*"}`), 1, "ErrInvalidResponse", nil},
+		{"data of another type", sends(frame("a\n") + `{"Data":{}}`), 1, "ErrInvalidResponse", nil},
+		{"an endless frame", endless, 1, "ErrInvalidResponse", nil},
+		{"endless nesting", sends(frame("a\n") + `{"x":` + strings.Repeat("[", 1<<19)), 1, "ErrInvalidResponse", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			stream, err := newClient(t, test.agent).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+			require.NoError(t, err)
+			lines, err := collect(t, stream)
+			assert.Len(t, lines, test.lines, "what came before is not lost")
+			require.Error(t, err)
+			assert.Equal(t, test.want, meaning(err), "%v", err)
+			if test.cause != nil {
+				assert.ErrorIs(t, err, test.cause)
+			}
+			assert.Less(t, len(err.Error()), 1000)
+			assert.Contains(t, err.Error(), "/v1/agent/monitor: ")
+		})
+	}
+	// What is wrong with the first frame is an error of the call.
+	for name, text := range map[string]string{"HTML": "<html>", "a list": "[]", "half a frame": `{"Data":"`} {
+		_, err := newClient(t, sends(text)).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+		assert.ErrorIs(t, err, nomad.ErrInvalidResponse, name)
+	}
+	_, err := newClient(t, sends("")).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	assert.Equal(t, "ErrInvalidResponse", meaning(err))
+	_, err = newClient(t, sends(""), nomad.WithToken("x")).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	assert.Equal(t, "ErrInvalidToken ErrPermissionDenied", meaning(err))
+}
+
+// TestStall waits for streams on which nothing comes, and on which a frame comes too slowly to tell.
+func TestStall(t *testing.T) {
+	for name, write := range map[string]func(w io.Writer, flush func(), gone <-chan struct{}){
+		"silence": func(w io.Writer, flush func(), gone <-chan struct{}) {
+			io.WriteString(w, frame("a\n"))
+			flush()
+			<-gone
+		},
+		"drops": func(w io.Writer, flush func(), gone <-chan struct{}) {
+			io.WriteString(w, frame("a\n")+`{"Data":"`)
+			for {
+				io.WriteString(w, "QUJD")
+				flush()
+				select {
+				case <-gone:
+					return
+				case <-time.After(100 * time.Millisecond):
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			stream, err := newClient(t, logging(write)).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+			require.NoError(t, err)
+			started := time.Now()
+			lines, err := collect(t, stream)
+			assert.Equal(t, []string{"a"}, lines)
+			assert.Equal(t, "ErrStreamStalled", meaning(err), "%v", err)
+			assert.GreaterOrEqual(t, time.Since(started), 9*time.Second)
+		})
+	}
+	t.Run("a slow reader is no stall", func(t *testing.T) {
+		t.Parallel()
+		client := newClient(t, logging(func(w io.Writer, flush func(), gone <-chan struct{}) {
+			io.WriteString(w, frame("a\n"))
+			flush()
+			select {
+			case <-gone:
+			case <-time.After(11 * time.Second):
+				io.WriteString(w, frame("b\n"))
+			}
+		}))
+		stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+		require.NoError(t, err)
+		var lines []string
+		for line, err := range stream.Lines() {
+			require.NoError(t, err)
+			if lines = append(lines, line); len(lines) == 1 {
+				time.Sleep(11500 * time.Millisecond)
+			}
+		}
+		assert.Equal(t, []string{"a", "b"}, lines)
+	})
+}
+
+// chatter is a log without an end.
+func chatter(w io.Writer, flush func(), gone <-chan struct{}) {
+	for i := 0; ; i++ {
+		if _, err := io.WriteString(w, frame(fmt.Sprintf("line %d\n", i))); err != nil {
+			return
+		}
+		flush()
+		select {
+		case <-gone:
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// TestEndsOfStreams ends a log in every way that a reader has, and checks that the agent sees it go.
+func TestEndsOfStreams(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		read func(t *testing.T, stream *nomad.LogStream, cancel func())
+	}{
+		{"break", func(t *testing.T, stream *nomad.LogStream, _ func()) {
+			for _, err := range stream.Lines() {
+				require.NoError(t, err)
+				break
+			}
+		}},
+		{"break of entries", func(t *testing.T, stream *nomad.LogStream, _ func()) {
+			for _, err := range stream.Entries() {
+				require.NoError(t, err)
+				break
+			}
+		}},
+		{"a panic in the loop", func(t *testing.T, stream *nomad.LogStream, _ func()) {
+			assert.Panics(t, func() {
+				for range stream.Lines() {
+					panic("x")
+				}
+			})
+		}},
+		{"the context", func(t *testing.T, stream *nomad.LogStream, cancel func()) {
+			time.AfterFunc(20*time.Millisecond, cancel)
+			_, err := collect(t, stream)
+			assert.ErrorIs(t, err, context.Canceled)
+		}},
+		{"close", func(t *testing.T, stream *nomad.LogStream, _ func()) {
+			require.NoError(t, stream.Close())
+			require.NoError(t, stream.Close())
+			_, err := io.ReadAll(stream)
+			assert.ErrorIs(t, err, nomad.ErrClosed)
+		}},
+		{"close from elsewhere", func(t *testing.T, stream *nomad.LogStream, _ func()) {
+			time.AfterFunc(20*time.Millisecond, func() { stream.Close() })
+			_, err := collect(t, stream)
+			assert.NoError(t, err, "to close it is to end it")
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			left := make(chan struct{})
+			client := newClient(t, logging(func(w io.Writer, flush func(), gone <-chan struct{}) {
+				defer close(left)
+				chatter(w, flush, gone)
+			}), nomad.WithRetries(0))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			stream, err := client.Agent.Monitor(ctx, nomad.MonitorOptions{})
+			require.NoError(t, err)
+			test.read(t, stream, cancel)
+			select {
+			case <-left:
+			case <-time.After(10 * time.Second):
+				t.Fatal("the agent still sends")
+			}
+		})
+	}
+}
+
+// TestConnectingStreams checks the time limit, retries and errors of what comes before a stream.
+func TestConnectingStreams(t *testing.T) {
+	client := newClient(t, stalling(t, func(http.ResponseWriter) {}), nomad.WithTimeout(50*time.Millisecond))
+	_, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.ErrorContains(t, err, "no answer within 50ms")
+	_, err = client.Agent.Profile(t.Context(), nomad.ProfileOptions{Name: nomad.ProfileHeap})
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+
+	tries := 0
+	client = newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if tries++; tries < 3 {
+			w.WriteHeader(503)
+			return
+		}
+		io.WriteString(w, frame("a\n"))
+	}))
+	stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	require.NoError(t, err)
+	stream.Close()
+	client.Close()
+	_, err = client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	assert.ErrorIs(t, err, nomad.ErrClosed)
+}
+
+// TestStreamsDoNotStarveCalls opens more streams than there are connections for calls.
+func TestStreamsDoNotStarveCalls(t *testing.T) {
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/agent/servers" {
+			io.WriteString(w, "[]")
+			return
+		}
+		chatter(w, w.(http.Flusher).Flush, r.Context().Done())
+	}), nomad.WithMaxConns(1))
+	for range 3 {
+		stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+		require.NoError(t, err)
+		defer stream.Close()
+	}
+	_, err := client.Agent.Servers(t.Context())
+	assert.NoError(t, err)
+}
+
+// TestLongStream reads 100 MB of log, and checks that the memory in use does not grow.
+func TestLongStream(t *testing.T) {
+	const frames, perFrame = 1600, 64 << 10
+	line := strings.Repeat("x", 127) + "\n"
+	text := strings.Repeat(line, perFrame/len(line))
+	client := newClient(t, logging(func(w io.Writer, _ func(), _ <-chan struct{}) {
+		piece := frame(text)
+		for range frames {
+			if _, err := io.WriteString(w, piece); err != nil {
+				return
+			}
+		}
+	}))
+	stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	require.NoError(t, err)
+	heap := func() uint64 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	var early, late uint64
+	count, total := 0, 0
+	for line, err := range stream.Lines() {
+		require.NoError(t, err)
+		total += len(line) + 1
+		switch count++; count * 128 {
+		case frames * perFrame / 10:
+			early = heap()
+		case frames * perFrame * 99 / 100 / 128 * 128:
+			late = heap()
+		}
+	}
+	assert.Equal(t, frames*perFrame, total)
+	t.Logf("%d MB read; heap %d kB after a tenth of it, %d kB at its end", total>>20, early>>10, late>>10)
+	require.NotZero(t, late)
+	assert.Less(t, late, early+2<<20)
+}
+
+// TestEntries parses a log in JSON, and keeps what is not.
+func TestEntries(t *testing.T) {
+	wire := frame(`{"@level":"warn","@message":"Election timeout reached","@module":"nomad.raft","@timestamp":"2026-11-23T18:43:00.870Z","term":3,"error":"a b"}` + "\n" +
+		"plain text\n{\"half\n" + `{"@message":5,"@timestamp":"yesterday"}` + "\n" + `{"@message":"twice","a":1,"a":2}` + "\n")
+	stream, err := newClient(t, sends(wire)).Agent.Monitor(t.Context(), nomad.MonitorOptions{JSON: true})
+	require.NoError(t, err)
+	var entries []nomad.LogEntry
+	for entry, err := range stream.Entries() {
+		require.NoError(t, err)
+		entries = append(entries, entry)
+	}
+	assert.Equal(t, []nomad.LogEntry{
+		{Time: time.Date(2026, 11, 23, 18, 43, 0, 870_000_000, time.UTC), Level: nomad.LevelWarn, Module: "nomad.raft",
+			Message: "Election timeout reached", Fields: map[string]any{"term": 3.0, "error": "a b"}},
+		{Message: "plain text"},
+		{Message: `{"half`},
+		{Fields: map[string]any{"@message": 5.0, "@timestamp": "yesterday"}},
+		{Message: "twice", Fields: map[string]any{"a": 2.0}},
+	}, entries)
+	assert.Equal(t, `2026-11-23T18:43:00.870Z [WARN]  nomad.raft: Election timeout reached error="a b" term=3`, entries[0].String())
+	assert.Equal(t, "plain text", entries[1].String())
+}
+
+// TestProfileStream checks what can be wrong with a profile on its way.
+func TestProfileStream(t *testing.T) {
+	get := func(agent http.Handler, opts ...nomad.Option) ([]byte, error) {
+		profile, err := newClient(t, agent, opts...).Agent.Profile(t.Context(), nomad.ProfileOptions{Name: nomad.ProfileHeap})
+		if err != nil {
+			return nil, err
+		}
+		defer profile.Close()
+		return io.ReadAll(profile)
+	}
+	large := bytes.Repeat([]byte("profile "), 1<<20)
+	content, err := get(answering(200, "application/octet-stream", string(large)), nomad.WithMaxResponseSize(1000))
+	require.NoError(t, err, "a profile is not held in memory, and so not limited")
+	assert.True(t, bytes.Equal(large, content))
+
+	_, err = get(answering(200, "application/octet-stream", ""))
+	assert.ErrorIs(t, err, nomad.ErrInvalidResponse)
+	_, err = get(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, "half")
+	}))
+	assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	_, err = get(stalling(t, func(w http.ResponseWriter) {
+		io.WriteString(w, "half")
+		w.(http.Flusher).Flush()
+	}), nomad.WithTimeout(200*time.Millisecond))
+	assert.ErrorIs(t, err, context.DeadlineExceeded, "the limit holds for the profile as a whole")
+}
+
+// TestProfileTime checks that the time limit allows for the seconds that are asked for.
+func TestProfileTime(t *testing.T) {
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, "2", r.URL.Query().Get("seconds"))
+		time.Sleep(time.Second)
+		io.WriteString(w, "profile")
+	}), nomad.WithTimeout(500*time.Millisecond))
+	profile, err := client.Agent.Profile(t.Context(), nomad.ProfileOptions{Name: nomad.ProfileCPU, Duration: 2 * time.Second})
+	require.NoError(t, err)
+	content, err := io.ReadAll(profile)
+	require.NoError(t, err)
+	assert.Equal(t, "profile", string(content))
+	profile.Close()
+}
+
+// TestWrongOptions checks what the calls about operating an agent refuse before they send.
+func TestWrongOptions(t *testing.T) {
+	asked := false
+	client := newClient(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	ctx, agent := t.Context(), client.Agent
+	result := func(_ any, err error) error { return err }
+	const badKey = "the key is not the base64 of 16, 24 or 32 bytes"
+	for want, err := range map[string]error{
+		`Host: server_id "": want the name or ID of a server, or the ID of a node`:           result(agent.Host(ctx, nomad.OnServer(""))),
+		`Host: node_id "a b": want the name or ID of a server, or the ID of a node`:          result(agent.Host(ctx, nomad.OnNode("a b"))),
+		`Monitor: level "loud": want one of ["trace" "debug" "info" "warn" "error"]`:         result(agent.Monitor(ctx, nomad.MonitorOptions{Level: "loud"})),
+		`Monitor: node_id "": want the name or ID of a server, or the ID of a node`:          result(agent.Monitor(ctx, nomad.MonitorOptions{Target: nomad.OnNode("")})),
+		"MonitorExport: want OnDisk or Service":                                              result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{})),
+		"MonitorExport: OnDisk and Service do not go together":                               result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true, Service: "nomad"})),
+		"MonitorExport: OnDisk and Follow do not go together":                                result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true, Follow: true})),
+		`MonitorExport: service "sshd": want the name of a systemd service with nomad in it`: result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{Service: "sshd"})),
+		"MonitorExport: since 1.5s: want whole seconds, 0 or more":                           result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true, Since: 1500 * time.Millisecond})),
+		`Profile: name "": want a profile such as "profile" or "heap"`:                       result(agent.Profile(ctx, nomad.ProfileOptions{})),
+		`Profile: name "../x": want a profile such as "profile" or "heap"`:                   result(agent.Profile(ctx, nomad.ProfileOptions{Name: "../x"})),
+		"Profile: duration 1ms: want whole seconds, 0 or more":                               result(agent.Profile(ctx, nomad.ProfileOptions{Name: "trace", Duration: time.Millisecond})),
+		"Profile: duration 1s: profile heap takes no time":                                   result(agent.Profile(ctx, nomad.ProfileOptions{Name: "heap", Duration: time.Second})),
+		"Profile: debug 3: want 0, 1 or 2":                                                   result(agent.Profile(ctx, nomad.ProfileOptions{Name: "heap", Debug: 3})),
+		"UpdateSchedulerConfig: -1 schedulers: want 0 or more":                               result(agent.UpdateSchedulerConfig(ctx, nomad.SchedulerConfig{NumSchedulers: -1})),
+		`UpdateSchedulerConfig: enabled schedulers ["service"]: _core must be one of them`:   result(agent.UpdateSchedulerConfig(ctx, nomad.SchedulerConfig{EnabledSchedulers: []string{"service"}})),
+		"InstallKey: " + badKey: result(agent.InstallKey(ctx, "hunter2")),
+		"UseKey: " + badKey:     result(agent.UseKey(ctx, "aHVudGVyMg==")),
+		"RemoveKey: " + badKey:  result(agent.RemoveKey(ctx, "")),
+	} {
+		assert.EqualError(t, err, "nomad: "+want)
+		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
+	}
+	assert.False(t, asked)
+}
+
+// TestKeysDoNotShow looks for a gossip key in everything that is printed, logged or said.
+func TestKeysDoNotShow(t *testing.T) {
+	const key = "cg8StVXbQJ0gPvMd9o7yrg=="
+	ring, err := newClient(t, answering(200, "application/json", `{"Keys":{"`+key+`":3},"Messages":{},"NumNodes":3}`)).Agent.ListKeys(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, map[nomad.Secret]int{key: 3}, ring.Keys)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		for _, value := range []any{ring, *ring, ring.Keys, nomad.Secret(key)} {
+			assert.NotContains(t, fmt.Sprintf(verb, value), key, verb)
+		}
+	}
+	var log bytes.Buffer
+	logJSON(&log, "x", ring, *ring, nomad.Secret(key))
+	assert.NotContains(t, log.String(), key)
+
+	_, err = newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.WriteHeader(500)
+		fmt.Fprintf(w, "no such key: %s", body)
+	})).Agent.UseKey(t.Context(), key)
+	assert.ErrorContains(t, err, `no such key: {"Key":"<redacted>"}`)
+}
+
+// TestReaderAtOnce reads and closes streams from many goroutines, for the race detector.
+func TestReaderAtOnce(t *testing.T) {
+	client := newClient(t, logging(chatter))
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+			if !assert.NoError(t, err) {
+				return
+			}
+			time.AfterFunc(30*time.Millisecond, func() { stream.Close() })
+			io.Copy(io.Discard, stream)
+		})
+	}
+	group.Wait()
+}
+
+// TestCompressedStream reads a log that the agent compresses.
+func TestCompressedStream(t *testing.T) {
+	zipped := zip(frame("a\n") + "{}" + frame("b\n"))
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		io.WriteString(w, zipped)
+	}), nomad.WithCompression(true))
+	stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	require.NoError(t, err)
+	lines, err := collect(t, stream)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a", "b"}, lines)
+}
+
+// TestDeadStreamAgent opens a stream to nobody.
+func TestDeadStreamAgent(t *testing.T) {
+	client, err := nomad.NewClient(nomad.WithAddress("127.0.0.1:1"), nomad.WithRetries(0))
+	require.NoError(t, err)
+	_, err = client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	var netErr net.Error
+	assert.ErrorAs(t, err, &netErr)
+}
