@@ -3,6 +3,7 @@ package nomad
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"time"
 )
@@ -91,6 +92,9 @@ func (c Config) Format(f fmt.State, _ rune) {
 	type fields Config
 	fmt.Fprintf(f, "%+v", fields(c))
 }
+
+// LogValue logs what Format prints.
+func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
 // MarshalJSON writes the configuration as the agent sent it, with the keys of its version, in another order.
 func (c Config) MarshalJSON() ([]byte, error) { return marshalLenient(&c) }

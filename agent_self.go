@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -35,6 +36,9 @@ func (s *Self) check() error {
 func (s Self) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "{Config:%v Member:%+v Stats:%v}", s.Config, s.Member, s.Stats)
 }
+
+// LogValue logs what Format prints.
+func (s Self) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
 // MarshalJSON writes what the agent sent, in another order.
 func (s Self) MarshalJSON() ([]byte, error) { return marshalLenient(&s) }
