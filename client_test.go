@@ -81,7 +81,7 @@ func TestWrongAnswers(t *testing.T) {
 			err = client.Agent.UpdateServers(t.Context(), "a:1")
 		}
 		assert.ErrorIs(t, err, nomad.ErrInvalidResponse, call)
-		assert.ErrorContains(t, err, `nomad: invalid response: status 200, content type "text/html": want an empty answer`)
+		assert.ErrorContains(t, err, `: invalid response: status 200, content type "text/html": want an empty answer`)
 	}
 	// What a decoder repeats of an answer is bounded and on one line.
 	long := `{"Members":[{"Addr":"` + strings.Repeat(`x\n`, 1<<19) + `"}]}`
@@ -100,7 +100,7 @@ func TestTruncatedAnswer(t *testing.T) {
 	_, err := client.Agent.Servers(t.Context())
 	require.ErrorIs(t, err, nomad.ErrInvalidResponse)
 	assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
-	assert.ErrorContains(t, err, "/v1/agent/servers: nomad: invalid response: it ended after 6 bytes: unexpected EOF")
+	assert.ErrorContains(t, err, "/v1/agent/servers: invalid response: it ended after 6 bytes: unexpected EOF")
 }
 
 // zip compresses a body.

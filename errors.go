@@ -281,7 +281,8 @@ func (c *Client) callError(r *request, err error) error {
 	case *APIError, *callFailure:
 		return err
 	}
-	text := fmt.Sprintf("nomad: %s %s%s: %s", r.method, c.address, r.path, c.clean(r, err.Error(), maxErrorText))
+	what := strings.TrimPrefix(c.clean(r, err.Error(), maxErrorText), "nomad: ")
+	text := fmt.Sprintf("nomad: %s %s%s: %s", r.method, c.address, r.path, what)
 	return &callFailure{text, err}
 }
 
