@@ -96,7 +96,8 @@ func (c Config) Format(f fmt.State, _ rune) {
 // LogValue logs what Format prints.
 func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
-// MarshalJSON writes the configuration as the agent sent it, with the keys of its version, in another order.
+// MarshalJSON writes the configuration as the agent sent it, with the keys of its version, in another order, and with the
+// secrets in it. What Unknown lists is written as it came, also where its field was changed since.
 func (c Config) MarshalJSON() ([]byte, error) { return marshalLenient(&c) }
 
 // UnmarshalJSON reads a configuration as agents send it.
@@ -787,9 +788,9 @@ type ConfigKEKProvider struct {
 type ConfigPlugin struct {
 	object
 
-	Name   string         // the plugin's name
-	Args   []string       // the arguments that it is started with
-	Config map[string]any // its configuration, which only the plugin knows; secrets in it are not redacted
+	Name   string                     // the plugin's name
+	Args   []string                   // the arguments that it is started with
+	Config map[string]json.RawMessage // its configuration, which only the plugin knows; secrets in it are not redacted
 }
 
 // ConfigUI is the web interface.

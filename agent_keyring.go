@@ -9,8 +9,8 @@ import (
 	"net/http"
 )
 
-// Keyring is what the servers of a gossip pool said about the keys that they encrypt gossip with. It prints and logs
-// without the keys.
+// Keyring is what the servers of a gossip pool said about the keys that they encrypt gossip with. It prints, logs and
+// encodes without the keys: Secret.Reveal gives one.
 type Keyring struct {
 	Keys     map[Secret]int    // on how many servers each key is installed; ListKeys only
 	Messages map[string]string // what servers had to say, by their names

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -317,12 +318,12 @@ func (e LogEntry) String() string {
 		b.WriteString(e.Time.Format("2006-01-02T15:04:05.000Z07:00 "))
 	}
 	if e.Level != "" {
-		fmt.Fprintf(&b, "%-7s ", "["+strings.ToUpper(string(e.Level))+"]")
+		fmt.Fprintf(&b, "%-7s ", "["+strings.ToUpper(oneLine(string(e.Level)))+"]")
 	}
 	if e.Module != "" {
-		b.WriteString(e.Module + ": ")
+		b.WriteString(oneLine(e.Module) + ": ")
 	}
-	b.WriteString(e.Message)
+	b.WriteString(oneLine(e.Message))
 	for _, name := range sortedNames(e.Fields) {
 		text, ok := e.Fields[name].(string)
 		if !ok {
@@ -330,9 +331,18 @@ func (e LogEntry) String() string {
 		} else if text == "" || strings.ContainsAny(text, " \"=") {
 			text = strconv.Quote(text)
 		}
-		b.WriteString(" " + name + "=" + text)
+		b.WriteString(" " + oneLine(name) + "=" + oneLine(text))
 	}
 	return b.String()
+}
+
+// oneLine escapes what does not print.
+func oneLine(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	quoted := strconv.Quote(s)
+	return quoted[1 : len(quoted)-1]
 }
 
 // budgetReader reads no more than its budget.

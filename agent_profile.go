@@ -32,11 +32,13 @@ const (
 // ProfileOptions says which profile to make, and of whom.
 type ProfileOptions struct {
 	Name     ProfileName   // the kind of profile
-	Duration time.Duration // how long to look, in whole seconds; ProfileCPU and ProfileTrace only; 0 means 1 s
+	Duration time.Duration // how long to look, in whole seconds; at most an hour; ProfileCPU and ProfileTrace only; 0 means 1 s
 	Debug    int           // 1 or 2 for text in place of the format of pprof; not for ProfileCPU and ProfileTrace
 	GC       bool          // collect garbage before; ProfileHeap and its like only
 	Target   Target        // the agent to look at; the zero Target is the one that is called
 }
+
+const maxProfile = time.Hour
 
 var profileEndpoint = endpoint{name: "Profile", method: http.MethodGet, path: "/v1/agent/pprof/", acl: "agent:write, or enable_debug on an agent without ACLs", since: "0.11.0"}
 
@@ -53,8 +55,8 @@ func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser
 	switch {
 	case !isName(string(opts.Name)) || strings.Contains(string(opts.Name), "/"):
 		return nil, invalidArgument("Profile", "name %q: want a profile such as %q or %q", opts.Name, ProfileCPU, ProfileHeap)
-	case opts.Duration < 0 || opts.Duration%time.Second != 0:
-		return nil, invalidArgument("Profile", "duration %v: want whole seconds, 0 or more", opts.Duration)
+	case opts.Duration < 0 || opts.Duration%time.Second != 0 || opts.Duration > maxProfile:
+		return nil, invalidArgument("Profile", "duration %v: want whole seconds, from 0 to %v", opts.Duration, maxProfile)
 	case opts.Duration > 0 && !timed:
 		return nil, invalidArgument("Profile", "duration %v: profile %s takes no time", opts.Duration, opts.Name)
 	case opts.Debug < 0 || opts.Debug > 2:
@@ -62,7 +64,8 @@ func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser
 	}
 	query := url.Values{}
 	if timed {
-		query.Set("seconds", strconv.Itoa(int(max(opts.Duration, time.Second)/time.Second)))
+		opts.Duration = max(opts.Duration, time.Second)
+		query.Set("seconds", strconv.Itoa(int(opts.Duration/time.Second)))
 	}
 	if opts.Debug > 0 {
 		query.Set("debug", strconv.Itoa(opts.Debug))

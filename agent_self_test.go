@@ -1,6 +1,7 @@
 package nomad_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -219,16 +220,61 @@ func TestUnknownConfig(t *testing.T) {
 		"stats":{"raft":{"term":5,"state":["x"]},"new":"x"},"future":{"a":1}}`, string(encoded))
 }
 
+// TestConfigEdges decodes and encodes what recordings do not have.
+func TestConfigEdges(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"Plugins":[{"Name":"p","Config":{"n":9007199254740993,"nested":{"a":[null]}}}]}`: "",
+		`{"ACL":{"ReplicationToken":"s"},"Vault":{"Token":"t"}}`:                           "",
+		`{"a/b~c":{"d/e":1},"HTTPAPIResponseHeaders":{"x/y":5,"z":"w"}}`:                   "",
+		`{"Consuls":[],"Vaults":null,"Client":{"HostVolumes":[{"Name":"v"},7]}}`:           "",
+		`{"RPC":{"KeepAliveIntervalHCL":"30m"}}`:                                           `{"RPC":{"KeepAliveIntervalHCL":"30m0s"}}`,
+		`{}`:                                                                               "",
+	} {
+		var config nomad.Config
+		require.NoError(t, json.Unmarshal([]byte(in), &config))
+		encoded, err := json.Marshal(config)
+		require.NoError(t, err)
+		assert.Equal(t, exactly(t, cmp.Or(want, in)), exactly(t, string(encoded)))
+	}
+	var config nomad.Config
+	require.NoError(t, json.Unmarshal([]byte("null"), &config))
+	assert.Error(t, json.Unmarshal([]byte("[]"), &config))
+	assert.Error(t, json.Unmarshal([]byte(`{"Region":"a","Region":"b"}`), &config))
+
+	// What was made or changed by hand is written too.
+	made := nomad.Config{Region: "eu", Consuls: []nomad.ConfigConsul{{Name: "a"}, {Name: "b"}}}
+	encoded, err := json.Marshal(made)
+	require.NoError(t, err)
+	var again nomad.Config
+	require.NoError(t, json.Unmarshal(encoded, &again))
+	assert.Equal(t, "eu", again.Region)
+	assert.Equal(t, "b", again.Consuls[1].Name)
+	again.Region = "us"
+	encoded, err = json.Marshal(again)
+	require.NoError(t, err)
+	assert.Contains(t, string(encoded), `"Region":"us"`)
+}
+
+// exactly decodes JSON with the numbers as they are written.
+func exactly(t *testing.T, text string) (value any) {
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	require.NoError(t, decoder.Decode(&value))
+	return value
+}
+
 // TestConfigKeepsSecrets prints a configuration that has some.
 func TestConfigKeepsSecrets(t *testing.T) {
 	self := selfOf(t, `{"config":{"ACL":{"ReplicationToken":"hunter2"},"Vault":{"Token":"hunter2"},"Client":{"IntroToken":"hunter2"},
 		"Later":{"Token":"hunter2"}},"member":{},"stats":{}}`)
-	assert.Equal(t, "hunter2", string(self.Config.Vaults[0].Token))
+	assert.Equal(t, "hunter2", self.Config.Vaults[0].Token.Reveal())
 	var log strings.Builder
-	logJSON(&log, "x", self, *self, self.Config, *self.Config, self.Config.ACL.ReplicationToken)
+	logJSON(&log, "x", self, *self, self.Config, *self.Config, self.Config.ACL, self.Config.Vaults, self.Config.ACL.ReplicationToken,
+		struct{ v nomad.ConfigACL }{self.Config.ACL})
 	assert.NotContains(t, log.String(), "hunter2")
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
-		for _, value := range []any{self, *self, self.Config, *self.Config, self.Config.Vaults, self.Config.ACL.ReplicationToken} {
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%p", "%w"} {
+		for _, value := range []any{self, *self, self.Config, *self.Config, self.Config.Vaults, self.Config.ACL.ReplicationToken,
+			struct{ s nomad.Secret }{self.Config.ACL.ReplicationToken}, struct{ c nomad.ConfigACL }{self.Config.ACL}} {
 			assert.NotContains(t, fmt.Sprintf(verb, value), "hunter2", verb)
 		}
 	}

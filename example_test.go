@@ -374,14 +374,14 @@ func ExampleAgent_InstallKey() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if ring.Keys[key] == ring.NumNodes { // every server has it
+	if ring.Keys[nomad.NewSecret(key)] == ring.NumNodes { // every server has it
 		if _, err := agent.UseKey(ctx, key); err != nil {
 			log.Fatal(err)
 		}
 	}
 	for old := range ring.Keys {
-		if old != key {
-			if _, err := agent.RemoveKey(ctx, string(old)); err != nil {
+		if old.Reveal() != key {
+			if _, err := agent.RemoveKey(ctx, old.Reveal()); err != nil {
 				log.Fatal(err)
 			}
 		}
@@ -399,7 +399,7 @@ func ExampleAgent_ListKeys() {
 		log.Fatal(err)
 	}
 	for key, servers := range ring.Keys {
-		fmt.Println(key, "is on", servers, "of", ring.NumNodes) // string(key) would show it
+		fmt.Println(key, "is on", servers, "of", ring.NumNodes) // key.Reveal() would show it
 	}
 	// Output: <redacted> is on 3 of 3
 }
@@ -423,7 +423,7 @@ func ExampleAgent_RemoveKey() {
 		log.Fatal(err)
 	}
 	for key := range ring.Keys { // the only key is in use, and stays
-		_, err := agent.RemoveKey(ctx, string(key))
+		_, err := agent.RemoveKey(ctx, key.Reveal())
 		fmt.Println(err != nil)
 	}
 	// Output: true

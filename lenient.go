@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -46,6 +45,19 @@ func (k *kept) keep(path string, value jsontext.Value) {
 		k.rest = map[string]jsontext.Value{}
 	}
 	k.rest[path] = value.Clone()
+}
+
+// below lists the keys of what is kept, by the path that they are below.
+func (k *kept) below() map[string][]string {
+	index := map[string][]string{}
+	for path := range k.rest {
+		parent, key := "", path
+		if i := strings.LastIndexByte(path, '/'); i >= 0 {
+			parent, key = path[:i], path[i+1:]
+		}
+		index[parent] = append(index[parent], unescape(key))
+	}
+	return index
 }
 
 // fieldSet is a set of the indexes of fields.
@@ -182,6 +194,8 @@ func (r *reader) skip(o *kept, path string) error {
 var (
 	durationType        = reflect.TypeFor[time.Duration]()
 	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
+	secretType          = reflect.TypeFor[Secret]()
+	rawType             = reflect.TypeFor[json.RawMessage]()
 )
 
 // read reads a value into v if it fits, and keeps it under the path if not. It tells whether a duration came as text.
@@ -190,6 +204,10 @@ func (r *reader) read(v reflect.Value, o *kept, path string) (variant bool, err 
 	switch t := v.Type(); {
 	case t == durationType:
 		return r.readDuration(v, o, path, kind)
+	case t == rawType:
+		value, err := r.dec.ReadValue()
+		v.SetBytes(value.Clone())
+		return false, err
 	case reflect.PointerTo(t).Implements(textUnmarshalerType):
 		return false, r.readText(v, o, path, kind)
 	}
@@ -243,12 +261,6 @@ func (r *reader) read(v reflect.Value, o *kept, path string) (variant bool, err 
 		if kind == '{' {
 			return false, r.readMap(v, o, path)
 		}
-	case reflect.Interface:
-		value, err := r.dec.ReadValue()
-		if err != nil {
-			return false, err
-		}
-		return false, jsonv2.Unmarshal(value, v.Addr().Interface(), decodeOptions)
 	}
 	return false, r.skip(o, path)
 }
@@ -402,7 +414,21 @@ func unescape(key string) string {
 }
 
 // writer writes values with what was kept beside them.
-type writer struct{ b []byte }
+type writer struct {
+	b     []byte
+	below map[*kept]map[string][]string // see kept.below, for the objects that keep something
+}
+
+// kept lists the keys that an object keeps below a path.
+func (w *writer) kept(o *kept, path string) []string {
+	if len(o.rest) == 0 {
+		return nil
+	}
+	if w.below[o] == nil {
+		w.below[o] = o.below()
+	}
+	return w.below[o][path]
+}
 
 func (w *writer) key(first bool, name string) {
 	if !first {
@@ -467,10 +493,18 @@ func (w *writer) write(v reflect.Value, o *kept, path string, variant bool) erro
 		}
 		return w.write(v.Elem(), o, path, variant)
 	case reflect.Struct:
+		if v.Type() == secretType {
+			w.b, _ = jsontext.AppendQuote(w.b, v.Interface().(Secret).Reveal())
+			return nil
+		}
 		if layoutOf(v.Type()).keeps {
 			return w.writeStruct(v)
 		}
 	case reflect.Slice:
+		if v.Type() == rawType && v.Len() > 0 {
+			w.b = append(w.b, v.Bytes()...)
+			return nil
+		}
 		if v.IsNil() {
 			w.b = append(w.b, "null"...)
 			return nil
@@ -516,10 +550,8 @@ func (w *writer) writeMap(v reflect.Value, o *kept, path string) error {
 	for _, key := range v.MapKeys() {
 		keys[key.String()] = true
 	}
-	for below := range o.rest {
-		if key, ok := strings.CutPrefix(below, path+"/"); ok && !strings.Contains(key, "/") {
-			keys[unescape(key)] = true
-		}
+	for _, key := range w.kept(o, path) {
+		keys[key] = true
 	}
 	w.b = append(w.b, '{')
 	for i, key := range sortedNames(keys) {
@@ -537,6 +569,9 @@ func (w *writer) writeMap(v reflect.Value, o *kept, path string) error {
 
 // unmarshalLenient reads one JSON object into a struct.
 func unmarshalLenient(data []byte, out any) error {
+	if string(data) == "null" {
+		return nil // by convention
+	}
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data), decodeOptions)
 	return readLenient(dec, out)
 }
@@ -564,7 +599,7 @@ func readLenient(dec *jsontext.Decoder, out any) error {
 
 // marshalLenient writes a struct that was read so, with all that was kept.
 func marshalLenient(in any) ([]byte, error) {
-	w := &writer{b: make([]byte, 0, 16<<10)}
+	w := &writer{b: make([]byte, 0, 16<<10), below: map[*kept]map[string][]string{}}
 	if err := w.writeStruct(reflect.ValueOf(in).Elem()); err != nil {
 		return nil, err
 	}

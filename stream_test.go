@@ -384,6 +384,7 @@ func TestEntries(t *testing.T) {
 	}, entries)
 	assert.Equal(t, `2026-11-23T18:43:00.870Z [WARN]  nomad.raft: Election timeout reached error="a b" term=3`, entries[0].String())
 	assert.Equal(t, "plain text", entries[1].String())
+	assert.Equal(t, `a\nb x\n=\n`, nomad.LogEntry{Message: "a\nb", Fields: map[string]any{"x\n": "\n"}}.String())
 }
 
 // TestProfileStream checks what can be wrong with a profile on its way.
@@ -449,7 +450,7 @@ func TestWrongOptions(t *testing.T) {
 		"MonitorExport: since 1.5s: want whole seconds, 0 or more":                           result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true, Since: 1500 * time.Millisecond})),
 		`Profile: name "": want a profile such as "profile" or "heap"`:                       result(agent.Profile(ctx, nomad.ProfileOptions{})),
 		`Profile: name "../x": want a profile such as "profile" or "heap"`:                   result(agent.Profile(ctx, nomad.ProfileOptions{Name: "../x"})),
-		"Profile: duration 1ms: want whole seconds, 0 or more":                               result(agent.Profile(ctx, nomad.ProfileOptions{Name: "trace", Duration: time.Millisecond})),
+		"Profile: duration 1ms: want whole seconds, from 0 to 1h0m0s":                        result(agent.Profile(ctx, nomad.ProfileOptions{Name: "trace", Duration: time.Millisecond})),
 		"Profile: duration 1s: profile heap takes no time":                                   result(agent.Profile(ctx, nomad.ProfileOptions{Name: "heap", Duration: time.Second})),
 		"Profile: debug 3: want 0, 1 or 2":                                                   result(agent.Profile(ctx, nomad.ProfileOptions{Name: "heap", Debug: 3})),
 		"UpdateSchedulerConfig: -1 schedulers: want 0 or more":                               result(agent.UpdateSchedulerConfig(ctx, nomad.SchedulerConfig{NumSchedulers: -1})),
@@ -469,14 +470,14 @@ func TestKeysDoNotShow(t *testing.T) {
 	const key = "cg8StVXbQJ0gPvMd9o7yrg=="
 	ring, err := newClient(t, answering(200, "application/json", `{"Keys":{"`+key+`":3},"Messages":{},"NumNodes":3}`)).Agent.ListKeys(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, map[nomad.Secret]int{key: 3}, ring.Keys)
+	assert.Equal(t, map[nomad.Secret]int{nomad.NewSecret(key): 3}, ring.Keys)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		for _, value := range []any{ring, *ring, ring.Keys, nomad.Secret(key)} {
+		for _, value := range []any{ring, *ring, ring.Keys, nomad.NewSecret(key)} {
 			assert.NotContains(t, fmt.Sprintf(verb, value), key, verb)
 		}
 	}
 	var log bytes.Buffer
-	logJSON(&log, "x", ring, *ring, nomad.Secret(key))
+	logJSON(&log, "x", ring, *ring, []*nomad.Keyring{ring}, ring.Keys, nomad.NewSecret(key))
 	assert.NotContains(t, log.String(), key)
 
 	_, err = newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -18,39 +18,35 @@ const maxHistory = 1000
 
 var levels = []string{"trace", "debug", "info", "warn", "error"}
 
-// entry is an entry of an agent's log.
+// entry is an entry of an agent's log, in both forms.
 type entry struct {
-	at                     time.Time
-	level, module, message string
-	fields                 []any // names and values in turn
+	at           time.Time
+	level        string
+	text, object string
 }
 
-// text is the entry as agents write it.
-func (e entry) text(asJSON bool) string {
-	if asJSON {
-		object := map[string]any{"@level": e.level, "@message": e.message, "@module": e.module,
-			"@timestamp": e.at.Format("2006-01-02T15:04:05.000000Z07:00")}
-		for i := 0; i+1 < len(e.fields); i += 2 {
-			object[fmt.Sprint(e.fields[i])] = e.fields[i+1]
-		}
-		line, err := json.Marshal(object)
-		if err != nil {
-			line, _ = json.Marshal(map[string]string{"@level": e.level, "@message": e.message})
-		}
-		return string(line) + "\n"
-	}
-	line := fmt.Sprintf("%s %-7s %s: %s", e.at.Format("2006-01-02T15:04:05.000Z07:00"), "["+strings.ToUpper(e.level)+"]", e.module, e.message)
-	for i := 0; i+1 < len(e.fields); i += 2 {
+// newEntry writes an entry as agents do. Fields are names and values in turn.
+func newEntry(level, module, message string, fields []any) entry {
+	at := time.Now().UTC()
+	line := fmt.Sprintf("%s %-7s %s: %s", at.Format("2006-01-02T15:04:05.000Z07:00"), "["+strings.ToUpper(level)+"]", module, message)
+	object := map[string]any{"@level": level, "@message": message, "@module": module,
+		"@timestamp": at.Format("2006-01-02T15:04:05.000000Z07:00")}
+	for i := 0; i+1 < len(fields); i += 2 {
 		if i == 0 {
 			line += ":"
 		}
-		value := fmt.Sprint(e.fields[i+1])
-		if value == "" || strings.ContainsAny(value, " \"=") {
+		value := fmt.Sprint(fields[i+1])
+		object[fmt.Sprint(fields[i])] = fields[i+1]
+		if value == "" || strings.ContainsAny(value, " \"=\n") {
 			value = strconv.Quote(value)
 		}
-		line += fmt.Sprintf(" %v=%s", e.fields[i], value)
+		line += fmt.Sprintf(" %v=%s", fields[i], value)
 	}
-	return line + "\n"
+	encoded, err := json.Marshal(object)
+	if err != nil {
+		encoded, _ = json.Marshal(map[string]string{"@level": level, "@message": message, "@module": module})
+	}
+	return entry{at, level, line + "\n", string(encoded) + "\n"}
 }
 
 // Log adds an entry to the agent's log, for those who stream it. The level is trace, debug, info, warn or error; what
@@ -66,7 +62,7 @@ func (a *Agent) Log(level, module, message string, fields ...any) {
 
 // emit is Log with the lock held.
 func (a *Agent) emit(level, module, message string, fields ...any) {
-	e := entry{time.Now().UTC(), level, module, message, fields}
+	e := newEntry(level, module, message, fields)
 	a.history = append(a.history, e)
 	if len(a.history) > maxHistory {
 		a.history = slices.Delete(a.history, 0, len(a.history)-maxHistory)
@@ -161,7 +157,10 @@ func (a *Agent) streamMonitor(w http.ResponseWriter, r *http.Request) error {
 		if slices.Index(levels, e.level) < least {
 			return ""
 		}
-		return e.text(asJSON)
+		if asJSON {
+			return e.object
+		}
+		return e.text
 	})
 }
 
@@ -233,13 +232,13 @@ func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
 	out.begin()
 	for _, e := range history {
 		if time.Since(e.at) <= since {
-			if out.write(e.text(false)) != nil {
+			if out.write(e.text) != nil {
 				return nil
 			}
 		}
 	}
 	if follow {
-		return out.follow(r, entries, func(e entry) string { return e.text(false) })
+		return out.follow(r, entries, func(e entry) string { return e.text })
 	}
 	return nil
 }

@@ -153,7 +153,7 @@ func TestKeyring(t *testing.T) {
 	_, err = first.RemoveKey(ctx, key)
 	assert.Error(t, err, "it is in use")
 	for old := range ring.Keys {
-		_, err = first.RemoveKey(ctx, string(old))
+		_, err = first.RemoveKey(ctx, old.Reveal())
 		require.NoError(t, err)
 	}
 	assert.Equal(t, 1, keys())
