@@ -97,7 +97,8 @@ func (c Config) Format(f fmt.State, _ rune) {
 func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
 
 // MarshalJSON writes the configuration as the agent sent it, with the keys of its version, in another order, and with the
-// secrets in it. What Unknown lists is written as it came, also where its field was changed since.
+// secrets in it. A
+// value that did not fit its field is written as it came, unless the field was set since.
 func (c Config) MarshalJSON() ([]byte, error) { return marshalLenient(&c) }
 
 // UnmarshalJSON reads a configuration as agents send it.

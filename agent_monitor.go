@@ -152,8 +152,11 @@ func (c *Client) openLog(ctx context.Context, r *request) (*LogStream, error) {
 	l.dec = jsontext.NewDecoder(l.budget, decodeOptions)
 	l.lines = bufio.NewReaderSize(readerFunc(l.read), 16<<10)
 	err = l.next()
-	if err == nil {
+	if s.head.Stop() && err == nil {
 		return l, nil
+	}
+	if err == nil { // the limit was reached at the same moment
+		err = s.explain(context.DeadlineExceeded)
 	}
 	l.Close()
 	if err != io.EOF {

@@ -78,14 +78,11 @@ func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser
 	}
 	r := profileEndpoint.to(query)
 	r.path += url.PathEscape(string(opts.Name))
-	limit := a.client.settings.timeout + opts.Duration
-	began := time.Now()
-	s, err := a.client.open(ctx, r, limit)
+	s, err := a.client.open(ctx, r, a.client.settings.timeout+opts.Duration)
 	if err != nil {
 		return nil, err
 	}
 	p := &profile{stream: s, buffered: bufio.NewReader(s.plain)}
-	p.end = time.AfterFunc(limit-time.Since(began), func() { s.cancel(context.DeadlineExceeded) })
 	// What is empty is no profile.
 	if err := p.waiting(func() error { _, err := p.buffered.Peek(1); return err }); err != nil {
 		if err == io.EOF {
@@ -97,11 +94,10 @@ func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser
 	return p, nil
 }
 
-// profile is a profile that is on its way.
+// profile is a profile that is on its way. The limit of its stream holds until it is closed.
 type profile struct {
 	*stream
 	buffered *bufio.Reader
-	end      *time.Timer
 }
 
 func (p *profile) Read(b []byte) (n int, err error) {
@@ -110,9 +106,4 @@ func (p *profile) Read(b []byte) (n int, err error) {
 		return err
 	})
 	return n, err
-}
-
-func (p *profile) Close() error {
-	p.end.Stop()
-	return p.stream.Close()
 }

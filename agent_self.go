@@ -40,7 +40,8 @@ func (s Self) Format(f fmt.State, _ rune) {
 // LogValue logs what Format prints.
 func (s Self) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
-// MarshalJSON writes what the agent sent, in another order, and with the secrets in it.
+// MarshalJSON writes what the agent sent, in another order, and with the secrets in it. Of the member it writes what
+// Member has fields for.
 func (s Self) MarshalJSON() ([]byte, error) { return marshalLenient(&s) }
 
 // UnmarshalJSON reads what agents send.

@@ -135,7 +135,8 @@ type request struct {
 	body       []byte
 	secret     string // in the body, to keep out of errors
 	idempotent bool
-	stream     bool // the answer is read as it comes
+	stream     bool      // the answer is read as it comes
+	deadline   time.Time // of a stream's beginning
 }
 
 // to makes a request to an endpoint. All of the agent's are idempotent.
@@ -309,7 +310,7 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 		if err == nil {
 			wait = max(wait, retryAfter(a.header))
 		}
-		if !canRetry(r, a, err) {
+		if !canRetry(r, a, err) || r.stream && time.Until(r.deadline) < wait {
 			break
 		}
 		if !sleep(ctx, wait) {
@@ -320,7 +321,7 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 				err = c.failure(r, a)
 				a.release()
 			}
-			return nil, fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+			return nil, &waitError{context.Cause(ctx), err}
 		}
 		a.release()
 		a, err = c.try(ctx, r, n)
@@ -337,11 +338,17 @@ func (c *Client) timeError(caller context.Context, limit time.Duration, last err
 			ended = fmt.Errorf("%w: %w", ended, cause)
 		}
 	}
-	if joined, ok := last.(interface{ Unwrap() []error }); ok {
-		return fmt.Errorf("%w (%w)", ended, joined.Unwrap()[1])
+	if waited := (*waitError)(nil); errors.As(last, &waited) {
+		return fmt.Errorf("%w (%w)", ended, waited.last)
 	}
 	return ended
 }
+
+// waitError is a wait between two tries that the context ended.
+type waitError struct{ cause, last error }
+
+func (e *waitError) Error() string   { return e.cause.Error() }
+func (e *waitError) Unwrap() []error { return []error{e.cause, e.last} }
 
 // try sends a request once and reads the whole answer.
 func (c *Client) try(ctx context.Context, r *request, n int) (*answer, error) {

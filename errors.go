@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -246,6 +247,11 @@ func (c *Client) clean(r *request, text string, limit int) string {
 func (c *Client) secrets(r *request) []string {
 	s := c.settings
 	secrets := []string{s.token, s.password, r.secret}
+	if r.secret != "" { // base64, in the forms that it has in URLs and JSON
+		secrets = append(secrets, url.QueryEscape(r.secret), url.PathEscape(r.secret), strings.TrimRight(r.secret, "="),
+			strings.ReplaceAll(r.secret, "/", `\/`), strings.ReplaceAll(r.secret, "+", `\u002b`),
+			strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(r.secret), "="))
+	}
 	if s.user != "" {
 		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(s.user+":"+s.password)))
 	}

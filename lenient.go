@@ -21,7 +21,7 @@ import (
 
 // This file reads and writes JSON that changes from one version of Nomad to the next, which configurations do. What a
 // struct has no field for, and what does not fit its field, is kept beside the fields and written again; neither fails
-// what is around it. Durations are read as numbers of nanoseconds and as text, and written as they came.
+// what is around it. Durations are read as numbers of nanoseconds and as text, and written in the form that they came in.
 
 // object is embedded in the structs that keep what they cannot hold. It is a pointer so that printing such a struct
 // does not print what is kept.
@@ -239,7 +239,11 @@ func (r *reader) read(v reflect.Value, o *kept, path string) (variant bool, err 
 		}
 		if fits(v.Type().Elem(), kind) {
 			v.Set(reflect.New(v.Type().Elem()))
-			return r.read(v.Elem(), o, path)
+			variant, err := r.read(v.Elem(), o, path)
+			if o != nil && o.rest[path] != nil {
+				v.SetZero() // it did not fit after all
+			}
+			return variant, err
 		}
 	case reflect.Struct:
 		if kind == '{' {
@@ -467,7 +471,7 @@ func (w *writer) writeStruct(v reflect.Value) error {
 		w.key(first, name)
 		first = false
 		written[pointer(name)] = true
-		if kept, ok := o.rest[pointer(name)]; ok {
+		if kept, ok := o.rest[pointer(name)]; ok && field.IsZero() {
 			w.b = append(w.b, kept...)
 		} else if err := w.write(field, o, pointer(name), variant); err != nil {
 			return err
@@ -515,7 +519,7 @@ func (w *writer) write(v reflect.Value, o *kept, path string, variant bool) erro
 				w.b = append(w.b, ',')
 			}
 			below := path + "/" + strconv.Itoa(i)
-			if kept, ok := o.rest[below]; ok {
+			if kept, ok := o.rest[below]; ok && v.Index(i).IsZero() {
 				w.b = append(w.b, kept...)
 			} else if err := w.write(v.Index(i), o, below, false); err != nil {
 				return err
@@ -557,9 +561,9 @@ func (w *writer) writeMap(v reflect.Value, o *kept, path string) error {
 	for i, key := range sortedNames(keys) {
 		w.key(i == 0, key)
 		below := path + "/" + pointer(key)
-		if value, ok := o.rest[below]; ok {
-			w.b = append(w.b, value...)
-		} else if err := w.write(v.MapIndex(reflect.ValueOf(key)), o, below, false); err != nil {
+		if element := v.MapIndex(reflect.ValueOf(key)); !element.IsValid() {
+			w.b = append(w.b, o.rest[below]...)
+		} else if err := w.write(element, o, below, false); err != nil {
 			return err
 		}
 	}

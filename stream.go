@@ -24,12 +24,13 @@ type stream struct {
 	limit  time.Duration
 	body   io.ReadCloser
 	plain  io.Reader   // the body without its compression
+	head   *time.Timer // ends the stream when its beginning takes too long; stop it when that has come
 	timer  *time.Timer // ends the stream when it is silent
 	close  sync.Once
 }
 
-// open sends a request, again where that is safe and helps, and returns when the head of the answer is here, within
-// limit. What follows has no limit but the context and silence.
+// open sends a request, again where that is safe and helps, and returns when the head of the answer is here. The limit is
+// for all until the caller stops the timer head; what follows has no limit but the context and silence.
 func (c *Client) open(ctx context.Context, r *request, limit time.Duration) (*stream, error) {
 	if err := c.ready(ctx, r); err != nil {
 		return nil, err
@@ -37,9 +38,9 @@ func (c *Client) open(ctx context.Context, r *request, limit time.Duration) (*st
 	r.stream = true
 	s := &stream{client: c, r: r, caller: ctx, limit: limit}
 	s.ctx, s.cancel = context.WithCancelCause(asStream(ctx))
-	head := time.AfterFunc(limit, func() { s.cancel(context.DeadlineExceeded) })
+	r.deadline = time.Now().Add(limit)
+	s.head = time.AfterFunc(limit, func() { s.cancel(context.DeadlineExceeded) })
 	a, err := c.send(s.ctx, r)
-	head.Stop()
 	switch {
 	case err != nil:
 	case a.live == nil && a.status < 300:
@@ -89,6 +90,9 @@ func (s *stream) waiting(read func() error) error {
 	if err == nil || err == io.EOF {
 		return err
 	}
+	if s.ctx.Err() == nil && !errors.Is(err, ErrInvalidResponse) {
+		err = fmt.Errorf("%w: %w", ErrInvalidResponse, err)
+	}
 	return s.explain(err)
 }
 
@@ -111,6 +115,7 @@ func (s *stream) explain(err error) error {
 func (s *stream) Close() error {
 	s.close.Do(func() {
 		s.cancel(ErrClosed)
+		s.head.Stop()
 		if s.timer != nil {
 			s.timer.Stop()
 		}

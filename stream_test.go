@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -306,6 +307,42 @@ func TestConnectingStreams(t *testing.T) {
 	assert.ErrorIs(t, err, nomad.ErrClosed)
 }
 
+// TestBeginningOfStreams begins an answer and does not go on: the time limit holds until the first frame has come.
+func TestBeginningOfStreams(t *testing.T) {
+	for _, encoding := range []string{"", "gzip"} {
+		client := newClient(t, stalling(t, func(w http.ResponseWriter) {
+			if encoding != "" {
+				w.Header().Set("Content-Encoding", encoding)
+			}
+			w.(http.Flusher).Flush()
+		}), nomad.WithTimeout(100*time.Millisecond))
+		_, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		_, err = client.Agent.Profile(t.Context(), nomad.ProfileOptions{Name: nomad.ProfileHeap})
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "60")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	_, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	assert.Equal(t, "ErrTooManyRequests", meaning(err))
+	assert.NotErrorIs(t, err, context.DeadlineExceeded)
+}
+
+// TestOddTransport reports the end of the time in a shape of its own.
+func TestOddTransport(t *testing.T) {
+	client, err := nomad.NewClient(nomad.WithTimeout(20*time.Millisecond), nomad.WithTransport(func(http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, errors.Join(r.Context().Err())
+		})
+	}))
+	require.NoError(t, err)
+	_, err = client.Agent.Self(t.Context())
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
 // TestStreamsDoNotStarveCalls opens more streams than there are connections for calls.
 func TestStreamsDoNotStarveCalls(t *testing.T) {
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -409,6 +446,7 @@ func TestProfileStream(t *testing.T) {
 		io.WriteString(w, "half")
 	}))
 	assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	assert.ErrorIs(t, err, nomad.ErrInvalidResponse)
 	_, err = get(stalling(t, func(w http.ResponseWriter) {
 		io.WriteString(w, "half")
 		w.(http.Flusher).Flush()
@@ -480,6 +518,12 @@ func TestKeysDoNotShow(t *testing.T) {
 	logJSON(&log, "x", ring, *ring, []*nomad.Keyring{ring}, ring.Keys, nomad.NewSecret(key))
 	assert.NotContains(t, log.String(), key)
 
+	for _, breaks := range []string{"\n", "\r\n"} {
+		_, err = newClient(t, answering(200, "", "")).Agent.UseKey(t.Context(), key+breaks)
+		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
+	}
+	_, err = newClient(t, answering(500, "", "no cg8StVXbQJ0gPvMd9o7yrg%3D%3D")).Agent.UseKey(t.Context(), key)
+	assert.NotContains(t, err.Error(), "cg8StVXb")
 	_, err = newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.WriteHeader(500)

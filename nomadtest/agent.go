@@ -133,6 +133,10 @@ func (a *Agent) end(status string) {
 	mu.Lock()
 	wasRunning := a.running
 	a.running = false
+	for _, listener := range a.listeners {
+		close(listener)
+	}
+	a.listeners = nil
 	if wasRunning && a.server {
 		if status == left {
 			a.pool.retire(a)

@@ -111,7 +111,7 @@ func (f frames) write(text string) error {
 		}{[]byte(text), "log"})
 		_, err = f.w.Write(frame)
 	}
-	f.w.(http.Flusher).Flush()
+	http.NewResponseController(f.w).Flush()
 	return err
 }
 
@@ -120,7 +120,7 @@ func (f frames) beat() error {
 		return nil
 	}
 	_, err := f.w.Write([]byte("{}"))
-	f.w.(http.Flusher).Flush()
+	http.NewResponseController(f.w).Flush()
 	return err
 }
 
@@ -171,7 +171,10 @@ func (f frames) follow(r *http.Request, entries <-chan entry, text func(entry) s
 	err := f.beat()
 	for err == nil {
 		select {
-		case e := <-entries:
+		case e, running := <-entries:
+			if !running {
+				return nil
+			}
 			if line := text(e); line != "" {
 				err = f.write(line)
 			}

@@ -75,6 +75,9 @@ func (a *Agent) target(query url.Values) (*Agent, string, error) {
 		}
 		for _, m := range server.pool.members {
 			leads := name == "leader" && m.agent.region == a.region && m.agent.isLeader()
+			if !m.agent.running {
+				continue
+			}
 			if leads || name == m.agent.fullName() || name == m.agent.name || name == m.agent.id {
 				return m.agent, m.agent.fullName(), nil
 			}
@@ -83,7 +86,7 @@ func (a *Agent) target(query url.Values) (*Agent, string, error) {
 	}
 	if id := query.Get("node_id"); id != "" {
 		for _, other := range a.cluster.agents {
-			if other.client && other.node == id {
+			if other.client && other.running && other.node == id {
 				return other, other.node, nil
 			}
 		}

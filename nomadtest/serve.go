@@ -70,18 +70,14 @@ func route(path string) (handler, streamer) {
 // listener calls it.
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	serve, stream := route(r.URL.Path)
-	mu.Lock()
-	running := a.running
-	mu.Unlock()
-	if !running {
-		panic(http.ErrAbortHandler)
-	}
+	a.mustRun()
 	var result any
 	var err error
 	switch {
 	case stream != nil:
 		w.Header().Set("Vary", "Accept-Encoding")
 		err = stream(a, w, r)
+		a.mustRun()
 	case serve != nil:
 		w.Header().Set("Vary", "Accept-Encoding")
 		mu.Lock()
@@ -103,6 +99,15 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, err)
 	case result != nil:
 		writeJSON(w, r, result)
+	}
+}
+
+// mustRun breaks the connection of a request to an agent that is stopped.
+func (a *Agent) mustRun() {
+	mu.Lock()
+	defer mu.Unlock()
+	if !a.running {
+		panic(http.ErrAbortHandler)
 	}
 }
 
