@@ -37,7 +37,7 @@ type MonitorOptions struct {
 	Level    LogLevel // the lowest level to send; empty means LevelInfo
 	JSON     bool     // lines of JSON, for LogStream.Entries, in place of text
 	Location bool     // the source file and line with each entry
-	Target   Target   // the agent whose log it is; the zero Target is the one that is called
+	Target   Target   // the agent whose log it is; the zero Target is the one that is called, as is any server to agents in client mode
 }
 
 var monitorEndpoint = endpoint{name: "Monitor", method: http.MethodGet, path: "/v1/agent/monitor", acl: "agent:read", since: "0.10.2"}
@@ -77,7 +77,7 @@ type MonitorExportOptions struct {
 	Service string        // the journal of a systemd service; its name must have nomad in it
 	Since   time.Duration // how far to look back in the journal, in whole seconds; 0 means 72 h
 	Follow  bool          // go on with what is added to the journal; not with OnDisk
-	Target  Target        // the agent whose log it is; the zero Target is the one that is called
+	Target  Target        // the agent whose log it is; see MonitorOptions
 }
 
 var monitorExportEndpoint = endpoint{name: "MonitorExport", method: http.MethodGet, path: "/v1/agent/monitor/export", acl: "agent:read", since: "1.10.4"}

@@ -35,7 +35,7 @@ type ProfileOptions struct {
 	Duration time.Duration // how long to look, in whole seconds; at most an hour; ProfileCPU and ProfileTrace only; 0 means 1 s
 	Debug    int           // 1 or 2 for text in place of the format of pprof; not for ProfileCPU and ProfileTrace
 	GC       bool          // collect garbage before; ProfileHeap and its like only
-	Target   Target        // the agent to look at; the zero Target is the one that is called
+	Target   Target        // the agent to look at; the zero Target is the server that is called, or that of the client that is called
 }
 
 const maxProfile = time.Hour

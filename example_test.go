@@ -214,7 +214,7 @@ func ExampleAgent_Health() {
 }
 
 func ExampleAgent_Host() {
-	cluster := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Clients(1))
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Clients(1), nomadtest.Debug())
 	defer cluster.Close()
 	client := cluster.Client("server-1")
 
@@ -296,7 +296,7 @@ func ExampleLogStream_Entries() {
 }
 
 func ExampleAgent_Profile() {
-	cluster := nomadtest.NewCluster()
+	cluster := nomadtest.NewCluster(nomadtest.Debug())
 	defer cluster.Close()
 
 	profile, err := cluster.Client("server-1").Agent.Profile(context.Background(), nomad.ProfileOptions{Name: nomad.ProfileHeap})
@@ -329,7 +329,7 @@ func ExampleAgent_Schedulers() {
 		fmt.Println(s.Status, s.WorkloadStatus)
 	}
 	// Output:
-	// Started WaitingToDequeue
+	// Paused Paused
 	// Started WaitingToDequeue
 }
 
@@ -362,7 +362,7 @@ func ExampleAgent_UpdateSchedulerConfig() {
 
 // Rotating the key that servers encrypt gossip with takes three steps, each after the one before is seen everywhere.
 func ExampleAgent_InstallKey() {
-	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3), nomadtest.GossipKey("cg8StVXbQJ0gPvMd9o7yrg=="))
 	defer cluster.Close()
 	agent, ctx := cluster.Client("server-1").Agent, context.Background()
 
@@ -391,7 +391,7 @@ func ExampleAgent_InstallKey() {
 }
 
 func ExampleAgent_ListKeys() {
-	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3), nomadtest.GossipKey("cg8StVXbQJ0gPvMd9o7yrg=="))
 	defer cluster.Close()
 
 	ring, err := cluster.Client("server-1").Agent.ListKeys(context.Background())
@@ -405,7 +405,7 @@ func ExampleAgent_ListKeys() {
 }
 
 func ExampleAgent_UseKey() {
-	cluster := nomadtest.NewCluster()
+	cluster := nomadtest.NewCluster(nomadtest.GossipKey("cg8StVXbQJ0gPvMd9o7yrg=="))
 	defer cluster.Close()
 
 	_, err := cluster.Client("server-1").Agent.UseKey(context.Background(), "short")
@@ -414,7 +414,7 @@ func ExampleAgent_UseKey() {
 }
 
 func ExampleAgent_RemoveKey() {
-	cluster := nomadtest.NewCluster()
+	cluster := nomadtest.NewCluster(nomadtest.GossipKey("cg8StVXbQJ0gPvMd9o7yrg=="))
 	defer cluster.Close()
 	agent, ctx := cluster.Client("server-1").Agent, context.Background()
 
@@ -430,7 +430,7 @@ func ExampleAgent_RemoveKey() {
 }
 
 func ExampleAgent_Reload() {
-	cluster := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Version("1.6.5"), nomadtest.Clients(1))
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Clients(1, nomadtest.Version("1.6.5")))
 	defer cluster.Close()
 
 	fmt.Println(cluster.Client("server-1").Agent.Reload(context.Background()))

@@ -1,15 +1,18 @@
 package nomadtest
 
 import (
+	"crypto/tls"
 	"fmt"
-	"io"
-	"log"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/nomad-go/nomad"
 )
 
 // Agent is one agent of a cluster.
@@ -22,21 +25,32 @@ type Agent struct {
 
 	http, rpc, serf int // ports; only that of HTTP has a listener
 
-	lifecycle  sync.Mutex // held while the agent is started or stopped, before mu
-	httpServer *http.Server
+	tlsConfig                *tls.Config
+	socketFolder, socketPath string
+
+	lifecycle    sync.Mutex // held while the agent is started or stopped, before mu
+	httpServer   *http.Server
+	socketServer *http.Server
 
 	// What follows is guarded by mu.
-	running bool
-	gone    bool              // its cluster is closed
-	pool    *pool             // of a server
-	servers []string          // RPC addresses that a client knows
-	tags    map[string]string // that SetTag changed
-	started time.Time
-	config  []byte // of Self, made when it is first asked for
-	workers workers
+	running    bool
+	gone       bool              // its cluster is closed
+	island     *island           // on which Cluster.Partition has put it, or nil
+	pool       *pool             // of a server
+	servers    []string          // RPC addresses that a client knows
+	configured []string          // those that it began with
+	tags       map[string]string // that SetTag changed
+	started    time.Time
+	config     []byte // of Self, made when it is first asked for
+	workers    workers
+	injections []*Injection // never changed, but replaced
 
 	history   []entry
 	listeners []chan entry
+
+	recordMu sync.Mutex
+	record   []Request // a ring once it is full
+	oldest   int
 }
 
 func newAgent(c *Cluster, name string, s spec) *Agent {
@@ -56,52 +70,43 @@ func newAgent(c *Cluster, name string, s spec) *Agent {
 	return a
 }
 
-// listen starts the HTTP listener.
-func (a *Agent) listen() {
-	listener := a.bind()
-	a.httpServer = &http.Server{
-		Handler:           a,
-		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          log.New(io.Discard, "", 0),
-	}
-	go a.httpServer.Serve(listener)
-}
-
-// bind takes a free port the first time, and the same one after that.
-func (a *Agent) bind() net.Listener {
-	var listener net.Listener
-	var err error
-	for try := range 100 {
-		port := a.http
-		if port == 0 {
-			mu.Lock()
-			port = takePort()
-			mu.Unlock()
-		} else if try > 0 {
-			time.Sleep(50 * time.Millisecond) // another process has taken it while the agent was stopped
-		}
-		listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			if a.http == 0 {
-				a.http = port
-			}
-			return listener
-		}
-	}
-	panic("nomadtest: " + err.Error())
-}
-
-// shut closes the listener and all connections.
-func (a *Agent) shut() { a.httpServer.Close() }
-
 // Name is the agent's name, without its region.
 func (a *Agent) Name() string { return a.name }
 
 // MemberName is the name that a server has in the gossip pool, such as server-1.global.
 func (a *Agent) MemberName() string { return a.fullName() }
 
-// URL is where the agent listens, such as http://127.0.0.1:40123. It stays the same when the agent is restarted.
-func (a *Agent) URL() string { return "http://" + a.httpAddr() }
+// URL is where the agent listens, such as http://127.0.0.1:40123, or with https if it was started with TLS. It stays the
+// same when the agent is restarted.
+func (a *Agent) URL() string {
+	if a.tls {
+		return "https://" + a.httpAddr()
+	}
+	return "http://" + a.httpAddr()
+}
+
+// SocketPath is the unix socket of an agent that was started with Socket, for nomad.WithAddress("unix://" + path), and
+// otherwise empty.
+func (a *Agent) SocketPath() string { return a.socketPath }
+
+// Client is Cluster.Client for this agent.
+func (a *Agent) Client(opts ...nomad.Option) *nomad.Client {
+	ready := []nomad.Option{nomad.WithAddress(a.URL())}
+	if a.tls {
+		ready = append(ready, nomad.WithTLS(a.cluster.TLS()))
+	}
+	if a.acls {
+		ready = append(ready, nomad.WithToken(ManagementToken))
+	}
+	client, err := nomad.NewClient(append(ready, opts...)...)
+	if err != nil {
+		panic("nomadtest: " + err.Error())
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	a.cluster.clients = append(a.cluster.clients, client)
+	return client
+}
 
 // ServerID is the ID of a server, as in its member's tags; NodeID that of a client.
 func (a *Agent) ServerID() string { return a.id }
@@ -181,19 +186,45 @@ func (a *Agent) SetTag(name, value string) {
 		a.tags = map[string]string{}
 	}
 	a.tags[name] = value
+	if m := a.member(); m != nil {
+		m.tags = a.memberTags()
+	}
+}
+
+// member is what the agent's pool knows of it, or nil.
+func (a *Agent) member() *member {
+	if !a.server {
+		return nil
+	}
+	return a.pool.members[a.fullName()]
+}
+
+// memberTags is what a server says about itself.
+func (a *Agent) memberTags() map[string]string {
+	tags := map[string]string{
+		"role": "nomad", "region": a.region, "dc": a.dc, "id": a.id, "build": a.version, "revision": "",
+		"rpc_addr": "127.0.0.1", "port": strconv.Itoa(a.rpc), "vsn": "1", "raft_vsn": "3",
+	}
+	if a.expect > 0 {
+		tags["expect"] = strconv.Itoa(a.expect)
+	}
+	if a.expect == 1 {
+		tags["bootstrap"] = "1"
+	}
+	maps.Copy(tags, a.tags)
+	maps.DeleteFunc(tags, func(name, value string) bool { return value == "" && name != "revision" })
+	return tags
 }
 
 // isLeader reports whether the agent leads its region.
-func (a *Agent) isLeader() bool {
-	return a.running && a.pool.raft(a.region).leader == a.fullName()
-}
+func (a *Agent) isLeader() bool { return a.running && a.pool.leader(a.region) == a }
 
-// leader is the leader that a server knows, or nil.
-func (a *Agent) leader() *Agent {
-	if m := a.pool.members[a.pool.raft(a.region).leader]; m != nil {
-		return m.agent
-	}
-	return nil
+// TakeLead makes a server the leader of its region, as a transfer of leadership does. It reports whether that was
+// possible: the region needs a leader to begin with, and the server a vote.
+func (a *Agent) TakeLead() bool {
+	mu.Lock()
+	defer mu.Unlock()
+	return a.server && a.running && a.pool.transfer(a)
 }
 
 // learnServers gives a client the servers of its region to begin with.
@@ -203,21 +234,44 @@ func (a *Agent) learnServers(agents []*Agent) {
 			a.servers = append(a.servers, other.rpcAddr())
 		}
 	}
+	a.configured = a.servers
 }
 
-// upstream is the server that a client talks to, or nil: the first one on its list that runs.
+// upstream is the server that a client talks to, or nil: the first one on its list that it reaches.
 func (a *Agent) upstream() *Agent {
 	for _, address := range a.servers {
-		if other := registry[address]; other != nil && other.server && other.running {
+		if other := registry[address]; other != nil && other.server && a.reaches(other) {
 			return other
 		}
 	}
 	return nil
 }
 
-// heartbeat renews a client's list of servers, as the answer of a server to its heartbeat does.
+// worksFor reports whether a client is a node of the servers of a pool.
+func (a *Agent) worksFor(p *pool) bool {
+	server := a.upstream()
+	return server != nil && server.pool == p
+}
+
+// reaches reports whether an agent can connect to another.
+func (a *Agent) reaches(other *Agent) bool { return other.running && a.island == other.island }
+
+// firstHeartbeat is when an agent that is server and client and has real delays first hears from itself.
+const firstHeartbeat = 15 * time.Second
+
+// registered reports whether a client has had its first heartbeat.
+func (a *Agent) registered() bool {
+	return !a.server || !a.realDelays || time.Since(a.started) > firstHeartbeat
+}
+
+// heartbeat renews a client's list of servers, as the answer of a server to its heartbeat does. Before the first one an
+// agent that is server and client has itself twice on it: from its configuration and from itself.
 func (a *Agent) heartbeat() {
 	if !a.client || !a.running {
+		return
+	}
+	if !a.registered() {
+		a.servers = []string{a.rpcAddr(), a.rpcAddr()}
 		return
 	}
 	server := a.upstream()
@@ -228,6 +282,7 @@ func (a *Agent) heartbeat() {
 	for _, other := range server.pool.aliveServers(a.region) {
 		a.servers = append(a.servers, other.rpcAddr())
 	}
+	slices.Sort(a.servers)
 }
 
 // setServers replaces a client's list of servers by those of the list that answer. When none does, it says why.
@@ -242,7 +297,9 @@ func (a *Agent) setServers(addresses []string) error {
 		switch other := registry[resolved]; {
 		case net.ParseIP(host) == nil:
 			faults = append(faults, noSuchHost(host))
-		case other == nil || !other.server || !other.running || resolved != other.rpcAddr():
+		case other != nil && other.server && a.reaches(other) && resolved == other.serfAddr():
+			faults = append(faults, fmt.Sprintf("Server at address %s failed ping: rpc error: EOF", resolved))
+		case other == nil || !other.server || !a.reaches(other) || resolved != other.rpcAddr():
 			faults = append(faults, fmt.Sprintf("Server at address %s failed ping: rpc error: failed to get conn: "+
 				"dial tcp %s: connect: connection refused", resolved, resolved))
 		case !slices.Contains(good, resolved):
@@ -268,14 +325,16 @@ func (a *Agent) join(addresses []string) (int, error) {
 		}
 		resolved := net.JoinHostPort(host, port)
 		verb := "failed"
-		if strings.HasPrefix(a.version, "1.") {
+		if a.isVersion1() {
 			verb = "Failed"
 		}
 		switch other := registry[resolved]; {
 		case net.ParseIP(host) == nil:
 			faults = append(faults, fmt.Sprintf("%s to resolve %s: %s", verb, host, noSuchHost(host)))
-		case other == nil || !other.server || !other.running || resolved != other.serfAddr():
+		case other == nil || !other.server || !a.reaches(other) || resolved != other.serfAddr():
 			faults = append(faults, fmt.Sprintf("%s to join %s: dial tcp %s: connect: connection refused", verb, host+":"+port, resolved))
+		case !a.pool.keyring.shares(other.pool.keyring):
+			faults = append(faults, fmt.Sprintf("%s to join %s: %s", verb, host+":"+port, mismatch(a.pool.keyring, other.pool.keyring)))
 		default:
 			joined++
 			other.pool.merge(a.pool)
@@ -285,6 +344,18 @@ func (a *Agent) join(addresses []string) (int, error) {
 		return 0, multiError(faults)
 	}
 	return joined, nil
+}
+
+// mismatch is what a server says about one whose gossip it cannot read.
+func mismatch(mine, theirs keyring) string {
+	switch {
+	case theirs.primary == "":
+		return "encryption is configured but remote state is not encrypted"
+	case mine.primary == "":
+		return "remote state is encrypted and encryption is not configured"
+	default:
+		return "no installed keys could decrypt the message"
+	}
 }
 
 // noSuchHost is what a resolver says about a name. Names are never looked up here.

@@ -18,78 +18,39 @@ var mu sync.Mutex
 // Cluster is a set of agents that were started together. Servers are in one gossip pool, unless they were started with
 // Unjoined.
 type Cluster struct {
-	defaults spec
-	agents   []*Agent
-	clients  []*nomad.Client
-	counts   map[string]int // of names given, by kind
-	closed   bool
+	common    []AgentOption
+	authority func() *authority
+
+	// What follows is guarded by mu.
+	agents  []*Agent
+	clients []*nomad.Client
+	counts  map[string]int // of names given, by kind
+	issued  *authority     // once authority was called
+	closed  bool
 }
 
-// Option says what a cluster is made of.
-type Option func(*Cluster)
-
-// Servers adds n servers, named server-1, server-2 and so on, across all such options. Each expects n servers before the first election, as the
-// setting bootstrap_expect has it.
-func Servers(n int, opts ...AgentOption) Option {
-	return func(c *Cluster) { c.addMany("server", n, spec{server: true, expect: n}, opts) }
-}
-
-// Clients adds n agents in client mode, named client-1, client-2 and so on. They know the servers of their region.
-func Clients(n int, opts ...AgentOption) Option {
-	return func(c *Cluster) { c.addMany("client", n, spec{client: true}, opts) }
-}
-
-// Both adds n agents that are server and client, named both-1, both-2 and so on.
-func Both(n int, opts ...AgentOption) Option {
-	return func(c *Cluster) { c.addMany("both", n, spec{server: true, client: true, expect: n}, opts) }
-}
-
-// Version sets the version of Nomad that the agents of options after it report: the shape of Self and the texts of some
-// errors depend on it. The default is DefaultVersion.
-func Version(version string) Option {
-	return func(c *Cluster) { c.defaults.version = version }
-}
-
-// DefaultVersion is the version of Nomad that agents report unless Version says otherwise.
-const DefaultVersion = "2.0.5"
-
-// spec is how an agent is started.
-type spec struct {
-	server, client bool
-	region, dc     string
-	version        string
-	expect         int
-	unjoined       bool
-}
-
-// AgentOption says how an agent is started.
-type AgentOption func(*spec)
-
-// Region sets the region of an agent. The default is global.
-func Region(name string) AgentOption { return func(s *spec) { s.region = name } }
-
-// Datacenter sets the datacenter of an agent. The default is dc1.
-func Datacenter(name string) AgentOption { return func(s *spec) { s.dc = name } }
-
-// Expect sets how many servers of its region a server waits for before the first election: bootstrap_expect. A server
-// with 0 never starts one, and waits to be added by a leader. Without the option it is the number of servers that are
-// added together.
-func Expect(n int) AgentOption { return func(s *spec) { s.expect = n } }
-
-// Unjoined starts a server in a gossip pool of its own, for Agent.Join of package nomad.
-func Unjoined() AgentOption { return func(s *spec) { s.unjoined = true } }
-
-// NewCluster starts a cluster. Without options it has one server.
+// NewCluster starts a cluster. Without Servers, Clients or Both it has one server.
 func NewCluster(opts ...Option) *Cluster {
-	c := &Cluster{
-		defaults: spec{region: "global", dc: "dc1", version: DefaultVersion},
-		counts:   map[string]int{},
-	}
+	var s setup
 	for _, opt := range opts {
-		opt(c)
+		opt.cluster(&s)
 	}
-	if len(c.agents) == 0 {
-		Servers(1)(c)
+	if len(s.groups) == 0 {
+		Servers(1).cluster(&s)
+	}
+	c := &Cluster{common: s.common, counts: map[string]int{}}
+	c.authority = sync.OnceValue(func() *authority {
+		made := newAuthority()
+		mu.Lock()
+		defer mu.Unlock()
+		c.issued = made
+		return made
+	})
+	for _, g := range s.groups {
+		specs, names := g.specs(c.common, c.nextName)
+		for i, spec := range specs {
+			c.add(names[i], spec)
+		}
 	}
 	// A client can stand before the servers of its region.
 	mu.Lock()
@@ -102,32 +63,34 @@ func NewCluster(opts ...Option) *Cluster {
 	return c
 }
 
-func (c *Cluster) addMany(kind string, n int, s spec, opts []AgentOption) {
-	for range n {
-		mu.Lock()
-		c.counts[kind]++
-		name := fmt.Sprintf("%s-%d", kind, c.counts[kind])
-		mu.Unlock()
-		c.add(name, s, opts)
-	}
+func (c *Cluster) nextName(kind string) string {
+	mu.Lock()
+	defer mu.Unlock()
+	c.counts[kind]++
+	return fmt.Sprintf("%s-%d", kind, c.counts[kind])
 }
 
-// AddServer starts one more server. It expects no other servers: the leader adds it.
+// AddServer starts one more server, set up as those of NewCluster. It expects no other servers: the leader adds it.
 func (c *Cluster) AddServer(name string, opts ...AgentOption) *Agent {
-	return c.add(name, spec{server: true}, opts)
+	return c.addOne(name, spec{server: true}, opts)
 }
 
-// AddClient starts one more agent in client mode.
+// AddClient starts one more agent in client mode, set up as those of NewCluster.
 func (c *Cluster) AddClient(name string, opts ...AgentOption) *Agent {
-	return c.add(name, spec{client: true}, opts)
+	return c.addOne(name, spec{client: true}, opts)
 }
 
-func (c *Cluster) add(name string, s spec, opts []AgentOption) *Agent {
-	s.region, s.dc, s.version = c.defaults.region, c.defaults.dc, c.defaults.version
-	for _, opt := range opts {
-		opt(&s)
-	}
+func (c *Cluster) addOne(name string, kind spec, opts []AgentOption) *Agent {
+	specs, names := group{n: 1, spec: kind, opts: append(slices.Clone(opts), Names(name))}.specs(c.common, c.nextName)
+	return c.add(names[0], specs[0])
+}
+
+func (c *Cluster) add(name string, s spec) *Agent {
 	a := newAgent(c, name, s)
+	if a.tls {
+		a.tlsConfig = c.authority().server(a.region, a.mutualTLS)
+	}
+	a.makeSocketPath()
 	a.listen()
 
 	mu.Lock()
@@ -143,7 +106,7 @@ func (c *Cluster) add(name string, s spec, opts []AgentOption) *Agent {
 	c.agents = append(c.agents, a)
 	registry[a.serfAddr()], registry[a.rpcAddr()] = a, a
 	if s.server {
-		a.pool = newPool()
+		a.pool = newPool(a.gossipKey)
 		if peer := c.anyServer(); peer != nil && !s.unjoined {
 			a.pool = peer.pool
 		}
@@ -215,22 +178,23 @@ func (c *Cluster) Leader(region ...string) *Agent {
 // URL is where the agent of a name listens, such as http://127.0.0.1:40123.
 func (c *Cluster) URL(name string) string { return c.Agent(name).URL() }
 
-// Client makes a client of the agent of a name. Close closes it.
+// Client makes a client of the agent of a name, with the cluster's certificates if it speaks https and with
+// ManagementToken if it has ACLs. Options come after these. Close closes it.
 func (c *Cluster) Client(name string, opts ...nomad.Option) *nomad.Client {
-	client, err := nomad.NewClient(append([]nomad.Option{nomad.WithAddress(c.URL(name))}, opts...)...)
-	if err != nil {
-		panic("nomadtest: " + err.Error())
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	c.clients = append(c.clients, client)
-	return client
+	return c.Agent(name).Client(opts...)
 }
+
+// TLS is what a client needs to call agents that speak https, for nomad.WithTLS: the authority, a certificate and its
+// key, for agents that ask for one.
+func (c *Cluster) TLS() nomad.TLS { return c.authority().client }
+
+// TLSFiles is TLS with files in a temporary folder, for programs that take their names. Close removes them.
+func (c *Cluster) TLSFiles() nomad.TLS { return c.authority().files() }
 
 // Close ends all agents and the connections of all clients that Client made. It can be called again.
 func (c *Cluster) Close() {
 	mu.Lock()
-	agents, clients := c.agents, c.clients
+	agents, clients, issued := c.agents, c.clients, c.issued
 	c.closed, c.clients = true, nil
 	for _, a := range agents {
 		delete(registry, a.serfAddr())
@@ -245,6 +209,12 @@ func (c *Cluster) Close() {
 		a.lifecycle.Lock()
 		a.shut()
 		a.lifecycle.Unlock()
+		if a.socketFolder != "" {
+			os.RemoveAll(a.socketFolder)
+		}
+	}
+	if issued != nil {
+		issued.remove()
 	}
 }
 

@@ -1,12 +1,14 @@
 package nomadtest
 
 import (
+	"bytes"
+	"cmp"
 	"embed"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,8 +51,26 @@ type healthJSON struct {
 }
 
 type roleHealthJSON struct {
-	Message string `json:"message"`
-	OK      bool   `json:"ok"`
+	Message string
+	OK      bool
+}
+
+// MarshalJSON writes what an agent says of itself while all of it is healthy.
+func (h roleHealthJSON) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Message string `json:"message"`
+		OK      bool   `json:"ok"`
+	}{h.Message, h.OK})
+}
+
+// unhealthyJSON is the same when some of it is not. Agents have it written by another encoder, which keeps another order.
+type unhealthyJSON roleHealthJSON
+
+func (h unhealthyJSON) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		OK      bool   `json:"ok"`
+		Message string `json:"message"`
+	}{h.OK, h.Message})
 }
 
 func isWrite(r *http.Request) bool {
@@ -68,6 +88,9 @@ func (a *Agent) serveMembers(r *http.Request) (any, error) {
 			return nil, a.noUpstream()
 		}
 	}
+	if err := a.authorize(r, remote, nodeRead); err != nil {
+		return nil, err
+	}
 	out := membersJSON{ServerDC: server.dc, ServerName: server.name, ServerRegion: server.region, Members: []memberJSON{}}
 	for _, name := range sortedKeys(server.pool.members) {
 		out.Members = append(out.Members, server.pool.members[name].json())
@@ -78,28 +101,15 @@ func (a *Agent) serveMembers(r *http.Request) (any, error) {
 // noUpstream is how a client's call to a server fails.
 func (a *Agent) noUpstream() error {
 	if len(a.servers) == 0 {
-		return faultf(500, "no servers")
+		return refusef(500, "no servers")
 	}
-	return faultf(500, "rpc error: failed to get conn: dial tcp %s: connect: connection refused", a.servers[0])
+	return refusef(500, "rpc error: failed to get conn: dial tcp %s: connect: connection refused", a.servers[0])
 }
 
 func (m *member) json() memberJSON {
-	a := m.agent
 	addr := "127.0.0.1"
-	tags := map[string]string{
-		"role": "nomad", "region": a.region, "dc": a.dc, "id": a.id, "build": a.version, "revision": "",
-		"rpc_addr": "127.0.0.1", "port": strconv.Itoa(a.rpc), "vsn": "1", "raft_vsn": "3",
-	}
-	if a.expect > 0 {
-		tags["expect"] = strconv.Itoa(a.expect)
-	}
-	if a.expect == 1 {
-		tags["bootstrap"] = "1"
-	}
-	maps.Copy(tags, a.tags)
-	maps.DeleteFunc(tags, func(name, value string) bool { return value == "" && name != "revision" })
 	return memberJSON{
-		Addr: &addr, Port: a.serf, Name: a.fullName(), Status: m.status, Tags: tags,
+		Addr: &addr, Port: m.agent.serf, Name: m.agent.fullName(), Status: m.status, Tags: m.tags,
 		DelegateCur: 4, DelegateMax: 5, DelegateMin: 2, ProtocolCur: 2, ProtocolMax: 5, ProtocolMin: 1,
 	}
 }
@@ -112,15 +122,21 @@ func (a *Agent) serveServers(r *http.Request) (any, error) {
 	case !a.client:
 		return nil, invalidMethod(501)
 	case !write:
+		if err := a.authorize(r, local, agentRead); err != nil {
+			return nil, err
+		}
 		a.heartbeat()
 		return append([]string{}, a.servers...), nil
 	}
 	addresses := r.URL.Query()["address"]
 	if len(addresses) == 0 {
-		return nil, faultf(400, "missing server address")
+		return nil, refusef(400, "missing server address")
+	}
+	if err := a.authorize(r, local, agentWrite); err != nil {
+		return nil, err
 	}
 	if err := a.setServers(addresses); err != nil {
-		return nil, faultf(400, "%s", err)
+		return nil, refusef(400, "%s", err)
 	}
 	return nil, nil
 }
@@ -134,11 +150,14 @@ func (a *Agent) serveJoin(r *http.Request) (any, error) {
 	}
 	addresses := r.URL.Query()["address"]
 	if len(addresses) == 0 {
-		return nil, faultf(400, "missing address to join")
+		return nil, refusef(400, "missing address to join")
 	}
 	var out joinJSON
-	if !strings.HasPrefix(a.version, "1.") {
+	if !a.isVersion1() {
 		out.Warning = new(string)
+		if a.judge(r, agentWrite) != allowed {
+			*out.Warning = "anonymous server join is deprecated and will be removed in a future version of Nomad"
+		}
 	}
 	joined, err := a.join(addresses)
 	if err != nil {
@@ -155,29 +174,70 @@ func (a *Agent) serveForceLeave(r *http.Request) (any, error) {
 	if !a.server {
 		return nil, invalidMethod(501)
 	}
+	if err := a.authorize(r, helped, agentWrite); err != nil {
+		return nil, err
+	}
 	query := r.URL.Query()
 	node := query.Get("node")
 	if node == "" {
-		return nil, faultf(400, "missing node to force leave")
+		return nil, refusef(400, "missing node to force leave")
 	}
 	prune := false
-	if query.Has("prune") {
+	if query.Get("prune") != "" {
 		var err error
 		if prune, err = strconv.ParseBool(query.Get("prune")); err != nil {
-			return nil, faultf(400, "invalid prune value")
+			return nil, refusef(400, "invalid prune value")
 		}
 	}
 	a.pool.forceLeave(node, prune)
 	return nil, nil
 }
 
-func (a *Agent) serveHealth(r *http.Request) (any, error) {
-	if r.Method != http.MethodGet {
-		return nil, invalidMethod(405)
+// leaderWait is how long a real server waits for a leader before it says that there is none.
+const leaderWait = 5 * time.Second
+
+// streamHealth answers health. It is called without the lock.
+func (a *Agent) streamHealth(w http.ResponseWriter, r *http.Request) error {
+	out, err := a.health(r)
+	if err != nil {
+		return err
 	}
+	if a.realDelays && out.Server != nil && out.Server.Message == noLeader {
+		until := time.Now().Add(leaderWait)
+		for out.Server.Message == noLeader && time.Now().Before(until) {
+			pause(r, leaderWait/100)
+			if out, err = a.health(r); err != nil {
+				return err
+			}
+		}
+	}
+	if out.Client != nil && !out.Client.OK || out.Server != nil && !out.Server.OK {
+		body, err := json.Marshal(struct {
+			Client *unhealthyJSON `json:"client,omitempty"`
+			Server *unhealthyJSON `json:"server,omitempty"`
+		}{(*unhealthyJSON)(out.Client), (*unhealthyJSON)(out.Server)})
+		if err != nil {
+			return err
+		}
+		return refusef(500, "%s", body)
+	}
+	writeJSON(w, r, out)
+	return nil
+}
+
+const noLeader = "No cluster leader"
+
+// health is what the agent thinks of itself at the moment.
+func (a *Agent) health(r *http.Request) (healthJSON, error) {
+	mu.Lock()
+	defer mu.Unlock()
 	var out healthJSON
+	if r.Method != http.MethodGet {
+		return out, invalidMethod(405)
+	}
+	query := r.URL.Query()
 	askServer, askClient := true, true
-	if types, ok := r.URL.Query()["type"]; ok {
+	if types, ok := query["type"]; ok {
 		askServer, askClient = false, false
 		for _, t := range types {
 			switch t {
@@ -195,17 +255,15 @@ func (a *Agent) serveHealth(r *http.Request) (any, error) {
 		}
 	}
 	if askServer && a.server {
-		out.Server = &roleHealthJSON{Message: "ok", OK: true}
-		if a.leader() == nil {
-			out.Server = &roleHealthJSON{Message: "No cluster leader"}
+		region := cmp.Or(query.Get("region"), a.region)
+		switch {
+		case !slices.Contains(a.pool.regions(), region):
+			out.Server = &roleHealthJSON{Message: noRegion}
+		case a.pool.leader(region) == nil:
+			out.Server = &roleHealthJSON{Message: noLeader}
+		default:
+			out.Server = &roleHealthJSON{Message: "ok", OK: true}
 		}
-	}
-	if out.Client != nil && !out.Client.OK || out.Server != nil && !out.Server.OK {
-		body, err := json.Marshal(out)
-		if err != nil {
-			return nil, err
-		}
-		return nil, faultf(500, "%s", body)
 	}
 	return out, nil
 }
@@ -213,6 +271,9 @@ func (a *Agent) serveHealth(r *http.Request) (any, error) {
 func (a *Agent) serveSelf(r *http.Request) (any, error) {
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)
+	}
+	if err := a.authorize(r, resolved, agentRead); err != nil {
+		return nil, err
 	}
 	if a.config == nil {
 		config, err := a.makeConfig()
@@ -222,10 +283,8 @@ func (a *Agent) serveSelf(r *http.Request) (any, error) {
 		a.config = config
 	}
 	out := selfJSON{Config: a.config, Member: memberJSON{Status: "none"}, Stats: a.stats()}
-	if a.server {
-		if m := a.pool.members[a.fullName()]; m != nil {
-			out.Member = m.json()
-		}
+	if m := a.member(); m != nil {
+		out.Member = m.json()
 	}
 	return out, nil
 }
@@ -238,7 +297,7 @@ var configs embed.FS
 // makeConfig is the configuration that the agent reports.
 func (a *Agent) makeConfig() ([]byte, error) {
 	name := "config/2.0.5.json"
-	if strings.HasPrefix(a.version, "1.") {
+	if a.isVersion1() {
 		name = "config/1.6.5.json"
 	}
 	template, err := configs.ReadFile(name)
@@ -246,13 +305,20 @@ func (a *Agent) makeConfig() ([]byte, error) {
 		return nil, err
 	}
 	var config map[string]any
-	if err := json.Unmarshal(template, &config); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(template))
+	decoder.UseNumber() // 80.0 stays 80.0
+	if err := decoder.Decode(&config); err != nil {
 		return nil, err
 	}
 	set := func(value any, path ...string) {
 		at := config
 		for _, key := range path[:len(path)-1] {
-			at, _ = at[key].(map[string]any)
+			next, ok := at[key].(map[string]any)
+			if !ok {
+				next = map[string]any{}
+				at[key] = next
+			}
+			at = next
 		}
 		at[path[len(path)-1]] = value
 	}
@@ -281,14 +347,27 @@ func (a *Agent) makeConfig() ([]byte, error) {
 		set("127.0.0.1", "AdvertiseAddrs", "Serf")
 	}
 	if a.client {
-		set(append([]string{}, a.servers...), "Client", "Servers")
+		set(append([]string{}, a.configured...), "Client", "Servers")
 	}
-	return json.Marshal(config)
+	set(a.debug, "EnableDebug")
+	set(a.acls, "ACL", "Enabled")
+	set(a.logFile, "LogFile")
+	set(a.maxConns, "Limits", "HTTPMaxConnsPerClient")
+	set(a.tls, "TLSConfig", "EnableHTTP")
+	set(a.mutualTLS, "TLSConfig", "VerifyHTTPSClient")
+	for _, s := range a.settings {
+		set(s.value, s.path...)
+	}
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	err = encoder.Encode(config)
+	return bytes.TrimSpace(out.Bytes()), err
 }
 
 // stats are the counters and states that the agent reports.
 func (a *Agent) stats() map[string]map[string]string {
-	cpus := strconv.Itoa(runtime.NumCPU())
+	cpus := strconv.Itoa(cpuCount)
 	out := map[string]map[string]string{
 		"runtime": {
 			"arch": runtime.GOARCH, "kernel.name": runtime.GOOS, "version": runtime.Version(),
@@ -300,9 +379,13 @@ func (a *Agent) stats() map[string]map[string]string {
 	}
 	if a.client {
 		a.heartbeat()
+		ttl := "0s"
+		if a.registered() {
+			ttl = "17.5s"
+		}
 		out["client"] = map[string]string{
 			"node_id": a.node, "known_servers": strings.Join(a.servers, ","), "num_allocations": "0",
-			"last_heartbeat": (time.Since(a.started) % (10 * time.Second)).String(), "heartbeat_ttl": "17.5s",
+			"last_heartbeat": (time.Since(a.started) % (10 * time.Second)).String(), "heartbeat_ttl": ttl,
 		}
 	}
 	return out
@@ -310,8 +393,14 @@ func (a *Agent) stats() map[string]map[string]string {
 
 func (a *Agent) serverStats(out map[string]map[string]string) {
 	r := a.pool.raft(a.region)
-	leaderAddr, state, contact := "", "Candidate", "never"
-	if leader := a.leader(); leader == a {
+	leaderAddr, state, contact := "", "Follower", "never"
+	if len(r.voters) > 0 {
+		state = "Candidate"
+	}
+	if !r.lost.IsZero() {
+		contact = time.Since(r.lost).String()
+	}
+	if leader := a.pool.leader(a.region); leader == a {
 		leaderAddr, state, contact = a.rpcAddr(), "Leader", "0"
 	} else if leader != nil {
 		leaderAddr, state, contact = leader.rpcAddr(), "Follower", "20ms"
@@ -342,10 +431,10 @@ func (a *Agent) serverStats(out map[string]map[string]string) {
 	}
 	out["serf"] = map[string]string{
 		"members": strconv.Itoa(len(a.pool.members)), "failed": strconv.Itoa(counts[failed]), "left": strconv.Itoa(counts[left]),
-		"encrypted": "true", "health_score": "0", "coordinate_resets": "0", "member_time": "1", "event_time": "1",
-		"query_time": "1", "intent_queue": "0", "event_queue": "0", "query_queue": "0",
+		"encrypted": strconv.FormatBool(a.pool.keyring.primary != ""), "health_score": "0", "coordinate_resets": "0", "member_time": "1", "event_time": "1",
+		"query_time": strconv.Itoa(1 + a.pool.queries), "intent_queue": "0", "event_queue": "0", "query_queue": "0",
 	}
-	if strings.HasPrefix(a.version, "1.") {
+	if a.isVersion1() {
 		out["vault"] = map[string]string{
 			"token_ttl": "0s", "token_expire_time": "", "token_last_renewal_time": "", "token_next_renewal_time": "",
 			"tracked_for_revoked": "0",

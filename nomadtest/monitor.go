@@ -1,9 +1,12 @@
 package nomadtest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,15 +103,22 @@ func (f frames) begin() {
 	f.w.Header().Set("Content-Type", contentType)
 }
 
+// frameSize is how much of a log one frame holds.
+const frameSize = 1024
+
+// write sends a piece of a log: plain, or in frames that say where in the piece they begin.
 func (f frames) write(text string) error {
 	var err error
 	if f.plain {
 		_, err = f.w.Write([]byte(text))
-	} else {
+		text = ""
+	}
+	for offset := 0; offset < len(text) && err == nil; offset += frameSize {
 		frame, _ := json.Marshal(struct {
 			Data      []byte
 			FileEvent string
-		}{[]byte(text), "log"})
+			Offset    int `json:",omitempty"`
+		}{[]byte(text[offset:min(offset+frameSize, len(text))]), "log", offset})
 		_, err = f.w.Write(frame)
 	}
 	http.NewResponseController(f.w).Flush()
@@ -127,13 +137,13 @@ func (f frames) beat() error {
 // streamMonitor answers monitor. It is called without the lock.
 func (a *Agent) streamMonitor(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
-	level := strings.ToLower(query.Get("log_level"))
-	if level == "" {
-		level = "info"
-	}
+	level := cmp.Or(strings.ToLower(strings.TrimSpace(query.Get("log_level"))), "info")
 	least := slices.Index(levels, level)
-	if least < 0 {
-		return faultf(400, "Unknown log level: %s", query.Get("log_level"))
+	switch {
+	case level == "off":
+		least = len(levels)
+	case least < 0:
+		return refusef(400, "Unknown log level: %s", query.Get("log_level"))
 	}
 	asJSON, err := boolOf(query.Get("log_json"), "Unknown option for log json")
 	if err != nil {
@@ -143,6 +153,11 @@ func (a *Agent) streamMonitor(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if query.Get("server_id") != "" && query.Get("node_id") != "" {
+		return errTwoTargets
+	}
+	out := frames{w, plain}
+	out.begin()
 	target, err := a.streamTarget(r)
 	if err != nil {
 		return err
@@ -151,8 +166,11 @@ func (a *Agent) streamMonitor(w http.ResponseWriter, r *http.Request) error {
 	entries, stop := target.subscribe()
 	mu.Unlock()
 	defer stop()
-	out := frames{w, plain}
-	out.begin()
+	if !a.realDelays {
+		if out.beat() != nil {
+			return nil
+		}
+	}
 	return out.follow(r, entries, func(e entry) string {
 		if slices.Index(levels, e.level) < least {
 			return ""
@@ -168,15 +186,19 @@ func (a *Agent) streamMonitor(w http.ResponseWriter, r *http.Request) error {
 func (f frames) follow(r *http.Request, entries <-chan entry, text func(entry) string) error {
 	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
-	err := f.beat()
+	var err error
 	for err == nil {
 		select {
 		case e, running := <-entries:
 			if !running {
 				return nil
 			}
-			if line := text(e); line != "" {
-				err = f.write(line)
+			piece := text(e)
+			for range len(entries) { // what is there already goes with it
+				piece += text(<-entries)
+			}
+			if piece != "" {
+				err = f.write(piece)
 			}
 		case <-ticker.C:
 			err = f.beat()
@@ -193,11 +215,11 @@ func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
 		return errNoEndpoint
 	}
 	query := r.URL.Query()
-	onDisk, err := boolOf(query.Get("on_disk"), "Unknown value for on-disk")
+	onDisk, err := boolFrom(query, "on_disk", "Unknown value for on-disk")
 	if err != nil {
 		return err
 	}
-	follow, err := boolOf(query.Get("follow"), "Unknown value for follow")
+	follow, err := boolFrom(query, "follow", "Unknown value for follow")
 	if err != nil {
 		return err
 	}
@@ -205,40 +227,52 @@ func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
 	since := 72 * time.Hour
 	if text := query.Get("logs_since"); text != "" {
 		if since, err = time.ParseDuration(text); err != nil {
-			return faultf(400, "Unknown value for logs-since: %v", err)
+			return refusef(400, "Unknown value for logs-since: %v", err)
 		}
+	}
+	plain, err := boolFrom(query, "plain", "Unknown value for plain")
+	if err != nil {
+		return err
 	}
 	switch {
 	case query.Get("node_id") != "" && query.Get("server_id") != "":
-		return faultf(400, "Cannot target node and server simultaneously")
+		return errTwoTargets
 	case onDisk && service != "":
-		return faultf(400, "Cannot target journald and nomad log file simultaneously")
+		return refusef(400, "Cannot target journald and nomad log file simultaneously")
 	case !onDisk && service == "":
-		return faultf(400, "Either -service-name or -on-disk must be set")
+		return refusef(400, "Either -service-name or -on-disk must be set")
 	case onDisk && follow:
-		return faultf(400, "Cannot follow log file")
-	case onDisk:
-		return faultf(400, "No nomad log file defined")
-	case !strings.Contains(service, "nomad"):
-		return faultf(422, "service name must include 'nomad")
+		return refusef(400, "Cannot follow log file")
+	case service != "" && !strings.Contains(service, "nomad"):
+		return refusef(422, "service name must include 'nomad")
+	case service != "" && !systemdName.MatchString(service):
+		return refusef(422, "%s does not meet systemd conventions", service)
 	}
+	out := frames{w, plain}
+	out.begin()
 	target, err := a.streamTarget(r)
 	if err != nil {
 		return err
+	}
+	if onDisk && target.logFile == "" {
+		return refusef(400, "No nomad log file defined")
 	}
 	mu.Lock()
 	history := slices.Clone(target.history)
 	entries, stop := target.subscribe()
 	mu.Unlock()
 	defer stop()
-	out := frames{w: w}
-	out.begin()
+	sent := false
 	for _, e := range history {
-		if time.Since(e.at) <= since {
+		if onDisk || time.Since(e.at) <= since {
 			if out.write(e.text) != nil {
 				return nil
 			}
+			sent = true
 		}
+	}
+	if !onDisk && !sent && !follow {
+		out.write("-- No entries --\n") // as journalctl has it
 	}
 	if follow {
 		return out.follow(r, entries, func(e entry) string { return e.text })
@@ -246,19 +280,32 @@ func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// streamTarget finds the agent that a request for a stream is about.
+// systemdName is what the name of a service may look like.
+var systemdName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+$`)
+
+var errTwoTargets = refusef(400, "Cannot target node and server simultaneously")
+
+// streamTarget finds the agent that a request for a stream is about, if the request may have it. An agent in client mode
+// does not look at the name of a server, and streams its own log.
 func (a *Agent) streamTarget(r *http.Request) (*Agent, error) {
-	query := r.URL.Query()
-	if query.Get("server_id") != "" && query.Get("node_id") != "" {
-		return nil, faultf(400, "Cannot target node and server simultaneously")
-	}
 	mu.Lock()
 	defer mu.Unlock()
-	target, _, err := a.target(query)
-	if f, ok := err.(*fault); ok && f.status == http.StatusNotFound {
-		return nil, faultf(500, "RPC Error:: 404,%s", f.text)
+	if err := a.authorize(r, streamed, agentRead); err != nil {
+		return nil, err
 	}
-	return target, err
+	query := r.URL.Query()
+	query.Del("region")
+	if query.Get("node_id") == "" && (!a.server || query.Get("server_id") == "") {
+		return a, nil
+	}
+	target, _, err := a.target(query)
+	if refused, ok := err.(*refusal); ok {
+		if query.Get("node_id") != "" {
+			return nil, refusef(500, "RPC Error:: %d,%s", refused.status, refused.text)
+		}
+		return nil, refusef(400, "%s", refused.text)
+	}
+	return target, nil
 }
 
 func boolOf(text, complaint string) (bool, error) {
@@ -267,7 +314,12 @@ func boolOf(text, complaint string) (bool, error) {
 	}
 	value, err := strconv.ParseBool(text)
 	if err != nil {
-		return false, faultf(400, "%s: %v", complaint, err)
+		return false, refusef(400, "%s: %v", complaint, err)
 	}
 	return value, nil
+}
+
+func boolFrom(query url.Values, name, complaint string) (bool, error) {
+	text := query.Get(name)
+	return boolOf(text, fmt.Sprintf("%s: Failed to parse value of %q (%s) as a bool", complaint, name, text))
 }

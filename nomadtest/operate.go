@@ -1,9 +1,10 @@
 package nomadtest
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -45,16 +46,25 @@ func (a *Agent) serveHost(r *http.Request) (any, error) {
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)
 	}
+	if err := a.authorize(r, resolved, agentRead); err != nil {
+		return nil, err
+	}
+	if !a.acls && !a.debug {
+		return nil, refusef(403, permissionDenied)
+	}
 	query := r.URL.Query()
 	if query.Get("server_id") != "" && query.Get("node_id") != "" {
-		return nil, faultf(400, "Can only forward to either client node or server")
+		return nil, refusef(400, "Can only forward to either client node or server")
 	}
-	_, id, err := a.target(query)
+	if query.Get("server_id") == "" && query.Get("node_id") == "" {
+		return machine, nil
+	}
+	target, id, err := a.target(query)
 	if err != nil {
 		return nil, err
 	}
-	if id == "" {
-		return machine, nil
+	if id == target.fullName() && !target.acls && !target.debug {
+		return nil, refusef(403, permissionDenied)
 	}
 	return struct {
 		AgentID  string
@@ -62,38 +72,53 @@ func (a *Agent) serveHost(r *http.Request) (any, error) {
 	}{id, machine}, nil
 }
 
+// noRegion is said of a region that no server of the pool is in.
+const noRegion = "No path to region"
+
 // target finds the agent that a query is about, and what it goes by: the full name of a server, the ID of a node. Without
-// one it is the agent itself, and no name.
+// one it is the server that answers, and no name.
 func (a *Agent) target(query url.Values) (*Agent, string, error) {
-	server := a
+	server, prefix := a, ""
 	if !a.server {
-		server = a.upstream()
-	}
-	if name := query.Get("server_id"); name != "" {
-		if server == nil {
+		if server, prefix = a.upstream(), "rpc error: "; server == nil {
 			return nil, "", a.noUpstream()
 		}
-		for _, m := range server.pool.members {
-			leads := name == "leader" && m.agent.region == a.region && m.agent.isLeader()
-			if !m.agent.running {
-				continue
+	}
+	region := cmp.Or(query.Get("region"), server.region)
+	if !slices.Contains(server.pool.regions(), region) {
+		return nil, "", refusef(500, "%s%s", prefix, noRegion)
+	}
+	if id := query.Get("node_id"); id != "" {
+		if len(id) != 36 {
+			return nil, "", refusef(500, "node lookup failed: index error: UUID must be 36 characters")
+		}
+		for _, other := range registry {
+			if other.client && other.running && other.node == id && other.worksFor(server.pool) {
+				return other, id, nil
 			}
-			if leads || name == m.agent.fullName() || name == m.agent.name || name == m.agent.id {
+		}
+		return nil, "", refusef(404, "Unknown node %q", id)
+	}
+	switch name := query.Get("server_id"); name {
+	case "":
+		return server, "", nil
+	case "leader":
+		if leader := server.pool.leader(region); leader != nil {
+			return leader, leader.fullName(), nil
+		}
+		return nil, "", refusef(500, "%s%s", prefix, noLeader)
+	default:
+		for _, m := range server.pool.members {
+			if m.status == alive && (name == m.agent.fullName() || name == m.agent.name || name == m.agent.id) {
 				return m.agent, m.agent.fullName(), nil
 			}
 		}
-		return nil, "", faultf(500, "unknown Nomad server %s", name)
+		return nil, "", refusef(500, "%sunknown Nomad server %s", prefix, name)
 	}
-	if id := query.Get("node_id"); id != "" {
-		for _, other := range a.cluster.agents {
-			if other.client && other.running && other.node == id {
-				return other, other.node, nil
-			}
-		}
-		return nil, "", faultf(404, "Unknown node %q", id)
-	}
-	return a, "", nil
 }
+
+// cpuCount is how many processors the machine of the agents has, whatever the real one has.
+const cpuCount = 2
 
 // workers are the scheduler workers of a server.
 type workers struct {
@@ -102,7 +127,7 @@ type workers struct {
 }
 
 func newWorkers() workers {
-	return workers{count: 2, enabled: []string{"service", "batch", "system", "sysbatch", "_core"}}
+	return workers{count: cpuCount, enabled: []string{"service", "batch", "system", "sysbatch", "_core"}}
 }
 
 type schedulersConfigJSON struct {
@@ -112,11 +137,14 @@ type schedulersConfigJSON struct {
 }
 
 func (a *Agent) serveSchedulers(r *http.Request) (any, error) {
+	if !a.server {
+		return nil, refusef(400, "Server only endpoint")
+	}
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)
 	}
-	if !a.server {
-		return nil, faultf(400, "Server only endpoint")
+	if err := a.authorize(r, helped, agentRead); err != nil {
+		return nil, err
 	}
 	type worker struct {
 		EnabledSchedulers []string `json:"enabled_schedulers"`
@@ -129,10 +157,22 @@ func (a *Agent) serveSchedulers(r *http.Request) (any, error) {
 		Schedulers []worker `json:"schedulers"`
 		ServerID   string   `json:"server_id"`
 	}{Schedulers: []worker{}, ServerID: a.fullName()}
+	leader := a.pool.leader(a.region)
+	paused := 0 // a leader has three quarters of its workers pause
+	if leader == a && a.workers.count > 1 {
+		paused = 3 * a.workers.count / 4
+	}
 	for i := range a.workers.count {
+		status, workload := "Started", "WaitingToDequeue"
+		switch {
+		case i < paused:
+			status, workload = "Paused", "Paused"
+		case leader == nil:
+			workload = "Backoff"
+		}
 		out.Schedulers = append(out.Schedulers, worker{
 			EnabledSchedulers: a.workers.enabled, ID: idOf("worker", a.id, strconv.Itoa(i)),
-			Started: a.started.UTC().Format(time.RFC3339Nano), Status: "Started", WorkloadStatus: "WaitingToDequeue",
+			Started: a.started.UTC().Format(time.RFC3339Nano), Status: status, WorkloadStatus: workload,
 		})
 	}
 	return out, nil
@@ -141,39 +181,79 @@ func (a *Agent) serveSchedulers(r *http.Request) (any, error) {
 func (a *Agent) serveSchedulersConfig(r *http.Request) (any, error) {
 	write := isWrite(r)
 	switch {
+	case !a.server:
+		return nil, refusef(400, "Server only endpoint")
 	case !write && r.Method != http.MethodGet:
 		return nil, invalidMethod(405)
-	case !a.server:
-		return nil, faultf(400, "Server only endpoint")
 	case write:
-		var change schedulersConfigJSON
-		if err := json.NewDecoder(r.Body).Decode(&change); err != nil {
-			return nil, faultf(400, "Invalid request: %v", err)
+		if err := a.authorize(r, helped, agentWrite); err != nil {
+			return nil, err
 		}
-		if change.NumSchedulers < 0 || !slices.Contains(change.EnabledSchedulers, "_core") {
-			return nil, faultf(400, "Invalid request")
+		var change schedulersConfigJSON
+		if err := decodeBody(r, &change); err != nil {
+			return nil, refusef(400, "Invalid request: %v", err)
+		}
+		unknown := slices.ContainsFunc(change.EnabledSchedulers, func(name string) bool {
+			return !slices.Contains(newWorkers().enabled, name)
+		})
+		if change.NumSchedulers < 0 || change.NumSchedulers > cpuCount || unknown || !slices.Contains(change.EnabledSchedulers, "_core") {
+			return nil, refusef(400, "Invalid request")
 		}
 		a.workers = workers{change.NumSchedulers, change.EnabledSchedulers}
+	default:
+		if err := a.authorize(r, helped, agentRead); err != nil {
+			return nil, err
+		}
 	}
 	return schedulersConfigJSON{a.workers.enabled, a.workers.count, a.fullName()}, nil
 }
 
-// keyring is the gossip keys of a pool. All servers have the same.
+// decodeBody reads the JSON of a request.
+func decodeBody(r *http.Request, into any) error {
+	if r.Body == http.NoBody {
+		return errors.New("Request body is empty")
+	}
+	return json.NewDecoder(r.Body).Decode(into)
+}
+
+// keyring is the gossip keys of a pool. All servers have the same; without one gossip is not encrypted.
 type keyring struct {
 	keys    []string
 	primary string
 }
 
-func newKeyring() keyring {
-	key := base64.StdEncoding.EncodeToString([]byte("nomadtest gossip")) // 16 bytes
+func newKeyring(key string) keyring {
+	if key == "" {
+		return keyring{}
+	}
 	return keyring{[]string{key}, key}
+}
+
+// shares reports whether servers with two keyrings can talk to each other.
+func (k keyring) shares(other keyring) bool {
+	return k.primary == other.primary || slices.Contains(other.keys, k.primary) && slices.Contains(k.keys, other.primary)
 }
 
 func (a *Agent) serveKeyring(r *http.Request) (any, error) {
 	if !a.server {
 		return nil, invalidMethod(501)
 	}
-	ring := &a.pool.keyring
+	if err := a.authorize(r, helped, agentWrite); err != nil {
+		return nil, err
+	}
+	op := strings.TrimPrefix(r.URL.Path, endpointPrefix+keyringPrefix)
+	if !slices.Contains([]string{"list", "install", "use", "remove"}, op) {
+		return nil, refusef(404, "resource not found")
+	}
+	var body struct{ Key string }
+	if op != "list" {
+		if err := decodeBody(r, &body); err != nil {
+			return nil, refusef(400, "%v", err)
+		}
+		if _, err := base64.StdEncoding.DecodeString(body.Key); err != nil {
+			return nil, err
+		}
+	}
 	nodes := 0
 	for _, m := range a.pool.members {
 		if m.status == alive {
@@ -185,35 +265,32 @@ func (a *Agent) serveKeyring(r *http.Request) (any, error) {
 		Messages map[string]string
 		NumNodes int
 	}{map[string]int{}, map[string]string{}, nodes}
-	op := strings.TrimPrefix(r.URL.Path, keyringPath)
-	if op == "list" {
+	a.pool.queries++
+	ring := &a.pool.keyring
+	known := slices.Index(ring.keys, body.Key)
+	failed := false
+	switch {
+	case ring.primary == "":
+		failed = true
+	case op == "list":
 		for _, key := range ring.keys {
 			out.Keys[key] = nodes
 		}
-		return out, nil
-	}
-	if !slices.Contains([]string{"install", "use", "remove"}, op) {
-		return nil, faultf(404, "resource not found")
-	}
-	var body struct{ Key string }
-	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-		return nil, faultf(400, "%v", err)
-	}
-	if _, err := base64.StdEncoding.DecodeString(body.Key); err != nil {
-		return nil, err
-	}
-	known := slices.Index(ring.keys, body.Key)
-	switch {
-	case op == "install":
-		if known < 0 {
+	case op == "install" && known < 0:
+		if failed = !isGossipKey(body.Key); !failed {
 			ring.keys = append(ring.keys, body.Key)
 		}
-	case op == "use" && known < 0, op == "remove" && body.Key == ring.primary:
-		return nil, fmt.Errorf("%d/%d nodes reported failure", nodes, nodes)
 	case op == "use":
-		ring.primary = body.Key
-	case known >= 0:
-		ring.keys = slices.Delete(slices.Clone(ring.keys), known, known+1)
+		if failed = known < 0; !failed {
+			ring.primary = body.Key
+		}
+	case op == "remove" && known >= 0:
+		if failed = body.Key == ring.primary; !failed {
+			ring.keys = slices.Delete(slices.Clone(ring.keys), known, known+1)
+		}
+	}
+	if failed {
+		return nil, refusef(500, "%d/%d nodes reported failure", nodes, nodes)
 	}
 	return out, nil
 }
@@ -225,9 +302,15 @@ func (a *Agent) serveReload(r *http.Request) (any, error) {
 	if !isWrite(r) {
 		return nil, invalidMethod(405)
 	}
+	if err := a.authorize(r, resolved, agentWrite); err != nil {
+		return nil, err
+	}
 	a.emit("info", "agent", "reloading agent")
 	return nil, nil
 }
+
+// isVersion1 reports whether the agent answers as those before 2.0 do.
+func (a *Agent) isVersion1() bool { return !a.atLeast(2) }
 
 // atLeast reports whether the agent's version of Nomad is that or a later one.
 func (a *Agent) atLeast(want ...int) bool {

@@ -1,6 +1,9 @@
 package nomadtest
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // The statuses of members, as Serf has them.
 const (
@@ -14,24 +17,30 @@ type pool struct {
 	members map[string]*member // by full name
 	rafts   map[string]*raft   // by region
 	keyring keyring
+	queries int // that Serf has made, to all servers
+
+	cutFrom    *pool // by a partition
+	mergedInto *pool
 }
 
 // member is a server as its pool knows it.
 type member struct {
 	agent  *Agent
 	status string
+	tags   map[string]string
 }
 
 // raft is the consensus among the servers of one region.
 type raft struct {
-	voters []string // full names; empty until there was a first election
-	leader string   // full name, or empty
+	voters []string  // full names; empty until there was a first election
+	leader string    // full name, or empty
+	lost   time.Time // when there was one before
 	term   int
 	index  int
 }
 
-func newPool() *pool {
-	return &pool{members: map[string]*member{}, rafts: map[string]*raft{}, keyring: newKeyring()}
+func newPool(key string) *pool {
+	return &pool{members: map[string]*member{}, rafts: map[string]*raft{}, keyring: newKeyring(key)}
 }
 
 func (p *pool) raft(region string) *raft {
@@ -43,7 +52,7 @@ func (p *pool) raft(region string) *raft {
 
 // add makes an agent an alive member.
 func (p *pool) add(a *Agent) {
-	m := &member{agent: a, status: alive}
+	m := &member{agent: a, status: alive, tags: a.memberTags()}
 	p.members[a.fullName()] = m
 	p.tell("EventMemberJoin", m)
 	p.settle()
@@ -77,24 +86,61 @@ func (p *pool) retire(a *Agent) {
 	r.index++
 }
 
-// merge takes over the members of another pool. Where both have a member of one name, an alive one counts.
+// merge takes over the members of another pool. What the two know of one member is brought together: it is alive if it is
+// with them, and otherwise has left if one of them knows that.
 func (p *pool) merge(other *pool) {
 	if p == other {
 		return
 	}
 	for name, m := range other.members {
-		if mine := p.members[name]; mine == nil || mine.status != alive {
+		mine := p.members[name]
+		switch {
+		case mine == nil, m.status == alive, m.status == left && mine.status == failed:
 			p.members[name] = m
 		}
-		m.agent.pool = p
 	}
+	for _, a := range registry {
+		if a.pool == other {
+			a.pool = p
+		}
+	}
+	other.mergedInto = p
 	for region, r := range other.rafts {
-		// One region has one Raft: that of the pool which had an election, or of this one.
-		if mine := p.raft(region); len(mine.voters) == 0 {
+		// One region has one Raft: the one that has a leader, and otherwise this pool's, if it had an election.
+		mine := p.raft(region)
+		if len(mine.voters) == 0 || mine.leader == "" && r.leader != "" {
 			p.rafts[region] = r
 		}
 	}
 	p.settle()
+}
+
+// transfer makes another voter the leader of its region.
+func (p *pool) transfer(a *Agent) bool {
+	r := p.raft(a.region)
+	if r.leader == "" || !slices.Contains(r.voters, a.fullName()) || !p.isAlive(a.fullName()) {
+		return false
+	}
+	if r.leader != a.fullName() {
+		r.lead(p, a.fullName())
+	}
+	return true
+}
+
+// lead begins a new term.
+func (r *raft) lead(p *pool, name string) {
+	r.leader = name
+	r.term++
+	r.index += 2
+	p.members[name].agent.emit("info", "nomad", "cluster leadership acquired")
+}
+
+// leader is the leader that the pool's servers of a region know, or nil.
+func (p *pool) leader(region string) *Agent {
+	if m := p.members[p.raft(region).leader]; m != nil {
+		return m.agent
+	}
+	return nil
 }
 
 // forceLeave makes a failed member one that has left, and with prune forgets it. An alive one refutes it.
@@ -158,12 +204,11 @@ func (p *pool) elect(r *raft) {
 	}
 	switch {
 	case len(up) <= len(r.voters)/2:
-		r.leader = ""
+		if r.leader != "" {
+			r.leader, r.lost = "", time.Now()
+		}
 	case !slices.Contains(up, r.leader):
-		r.leader = slices.Min(up)
-		r.term++
-		r.index += 2
-		p.members[r.leader].agent.emit("info", "nomad", "cluster leadership acquired")
+		r.lead(p, slices.Min(up))
 	}
 }
 

@@ -8,52 +8,46 @@ import (
 	"runtime/trace"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
 // serveProfile answers pprof/ with profiles of the process that the agents are in. It is called without the lock.
 func (a *Agent) serveProfile(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
-	name := strings.TrimPrefix(r.URL.Path, profilePath)
+	name := strings.TrimPrefix(r.URL.Path, endpointPrefix+profilePrefix)
 	if name == "" {
 		return invalidMethod(404)
 	}
-	target, err := a.streamTarget(r)
-	if f, ok := err.(*fault); ok && strings.HasPrefix(f.text, "RPC Error:: 404,") {
-		return faultf(404, "%s", strings.TrimPrefix(f.text, "RPC Error:: 404,"))
-	} else if err != nil {
+	if query.Get("server_id") != "" && query.Get("node_id") != "" {
+		return errTwoTargets
+	}
+	target, err := a.profileTarget(r)
+	if err != nil {
 		return err
 	}
 	seconds, _ := strconv.Atoi(query.Get("seconds"))
 	debug, _ := strconv.Atoi(query.Get("debug"))
-	wait := func() {
-		select {
-		case <-time.After(time.Duration(max(seconds, 1)) * time.Second):
-		case <-r.Context().Done():
-		}
-	}
 	var body bytes.Buffer
 	contentType := "application/octet-stream"
 	switch name {
 	case "cmdline":
 		contentType = "text/plain; charset=utf-8"
-		body.WriteString("/usr/bin/nomad agent -config " + target.name + ".hcl")
+		body.WriteString(strings.Join([]string{"/usr/bin/nomad", "agent", "-config", target.name + ".hcl"}, "\x00"))
 	case "profile":
-		if err := pprof.StartCPUProfile(&body); err != nil {
+		err := cpuTurns.take(r, target, seconds, func() error { return pprof.StartCPUProfile(&body) }, pprof.StopCPUProfile)
+		if err != nil {
 			return err
 		}
-		wait()
-		pprof.StopCPUProfile()
 	case "trace":
-		if err := trace.Start(&body); err != nil {
+		err := traceTurns.take(r, target, seconds, func() error { return trace.Start(&body) }, trace.Stop)
+		if err != nil {
 			return err
 		}
-		wait()
-		trace.Stop()
 	default:
 		profile := pprof.Lookup(name)
 		if profile == nil {
-			return faultf(404, "Pprof profile not found profile: %s", name)
+			return refusef(404, "Pprof profile not found profile: %s", name)
 		}
 		if query.Get("gc") == "1" {
 			runtime.GC()
@@ -72,4 +66,65 @@ func (a *Agent) serveProfile(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Write(body.Bytes())
 	return nil
+}
+
+// turns lets agents, which share a process, look at it one after the other. One agent cannot look twice at the same time,
+// as in a process of its own.
+type turns struct {
+	turn  chan struct{}
+	inUse string // what is said to who comes too early
+
+	mu   sync.Mutex
+	busy map[*Agent]bool
+}
+
+var (
+	cpuTurns   = turns{turn: make(chan struct{}, 1), inUse: "cpu profiling already in use", busy: map[*Agent]bool{}}
+	traceTurns = turns{turn: make(chan struct{}, 1), inUse: "execution tracer already enabled", busy: map[*Agent]bool{}}
+)
+
+func (t *turns) take(r *http.Request, a *Agent, seconds int, start func() error, stop func()) error {
+	t.mu.Lock()
+	again := t.busy[a]
+	t.busy[a] = true
+	t.mu.Unlock()
+	if again {
+		return refusef(500, "%s", t.inUse)
+	}
+	defer func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.busy, a)
+	}()
+	select {
+	case t.turn <- struct{}{}:
+	case <-r.Context().Done():
+		panic(http.ErrAbortHandler)
+	}
+	defer func() { <-t.turn }()
+	if err := start(); err != nil {
+		return err
+	}
+	defer stop()
+	pause(r, time.Duration(max(seconds, 1))*time.Second)
+	return nil
+}
+
+// profileTarget finds the agent to profile, if the request may have it. An agent in client mode passes on what names no
+// agent to its server.
+func (a *Agent) profileTarget(r *http.Request) (*Agent, error) {
+	mu.Lock()
+	defer mu.Unlock()
+	how := remote
+	if !a.server && r.URL.Query().Get("node_id") == a.node {
+		how = local
+	}
+	if err := a.authorize(r, how, agentWrite); err != nil {
+		return nil, err
+	}
+	target, _, err := a.target(r.URL.Query())
+	if err == nil && !target.acls && !target.debug {
+		err = refusef(403, permissionDenied)
+	}
+	return target, err
 }

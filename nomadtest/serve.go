@@ -8,78 +8,101 @@ import (
 	"strings"
 )
 
-// fault is an answer that reports a failure, as agents send it: plain text.
-type fault struct {
+// refusal is an answer that reports a failure, as agents send it: plain text.
+type refusal struct {
 	status int
 	text   string
 }
 
-func (f *fault) Error() string { return f.text }
+func (f *refusal) Error() string { return f.text }
 
-func faultf(status int, format string, args ...any) error {
-	return &fault{status, fmt.Sprintf(format, args...)}
+func refusef(status int, format string, args ...any) error {
+	return &refusal{status, fmt.Sprintf(format, args...)}
 }
 
 // invalidMethod is the answer to a wrong HTTP method (405) and, of all texts, to a wrong role (501).
-func invalidMethod(status int) error { return faultf(status, "Invalid method") }
+func invalidMethod(status int) error { return refusef(status, "Invalid method") }
 
 // errNoEndpoint is the answer to a path that the agent's version does not have.
-var errNoEndpoint = faultf(404, "")
+var errNoEndpoint = refusef(404, "")
 
-// handler answers a request with something to send as JSON, with nothing, or with a fault. It has the lock.
+// handler answers a request with something to send as JSON, with nothing, or with a refusal. It has the lock.
 type handler func(a *Agent, r *http.Request) (any, error)
 
 var handlers = map[string]handler{
-	"/v1/agent/members":           (*Agent).serveMembers,
-	"/v1/agent/servers":           (*Agent).serveServers,
-	"/v1/agent/self":              (*Agent).serveSelf,
-	"/v1/agent/join":              (*Agent).serveJoin,
-	"/v1/agent/force-leave":       (*Agent).serveForceLeave,
-	"/v1/agent/health":            (*Agent).serveHealth,
-	"/v1/agent/host":              (*Agent).serveHost,
-	"/v1/agent/schedulers":        (*Agent).serveSchedulers,
-	"/v1/agent/schedulers/config": (*Agent).serveSchedulersConfig,
-	"/v1/agent/reload":            (*Agent).serveReload,
+	"members":           (*Agent).serveMembers,
+	"servers":           (*Agent).serveServers,
+	"self":              (*Agent).serveSelf,
+	"join":              (*Agent).serveJoin,
+	"force-leave":       (*Agent).serveForceLeave,
+	"host":              (*Agent).serveHost,
+	"schedulers":        (*Agent).serveSchedulers,
+	"schedulers/config": (*Agent).serveSchedulersConfig,
+	"reload":            (*Agent).serveReload,
 }
 
-// streamer writes an answer itself, for as long as it likes, without the lock.
+// streamer writes an answer itself, and takes as long as it likes, without the lock.
 type streamer func(a *Agent, w http.ResponseWriter, r *http.Request) error
 
 var streamers = map[string]streamer{
-	"/v1/agent/monitor":        (*Agent).streamMonitor,
-	"/v1/agent/monitor/export": (*Agent).streamExport,
+	"health":         (*Agent).streamHealth,
+	"monitor":        (*Agent).streamMonitor,
+	"monitor/export": (*Agent).streamExport,
 }
 
 const (
-	keyringPath = "/v1/agent/keyring/"
-	profilePath = "/v1/agent/pprof/"
+	endpointPrefix = "/v1/agent/"
+	keyringPrefix  = "keyring/"
+	profilePrefix  = "pprof/"
 )
 
 // route finds what answers a path: one of the two, or none.
 func route(path string) (handler, streamer) {
+	endpoint, ok := strings.CutPrefix(path, endpointPrefix)
 	switch {
-	case strings.HasPrefix(path, keyringPath):
+	case !ok:
+		return nil, nil
+	case strings.HasPrefix(endpoint, keyringPrefix):
 		return (*Agent).serveKeyring, nil
-	case strings.HasPrefix(path, profilePath):
+	case strings.HasPrefix(endpoint, profilePrefix):
 		return nil, (*Agent).serveProfile
 	}
-	return handlers[path], streamers[path]
+	return handlers[endpoint], streamers[endpoint]
 }
 
 // ServeHTTP answers as the agent does, also without a network; a stopped agent breaks the connection. The agent's
 // listener calls it.
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	serve, stream := route(r.URL.Path)
 	a.mustRun()
+	a.remember(r)
+	a.meet(w, r, func(w http.ResponseWriter, r *http.Request) {
+		w, end := compressed(w, r)
+		defer end()
+		a.answer(w, r)
+	})
+}
+
+// serveSocket answers what comes over the unix socket: to those who say who they are, and never compressed.
+func (a *Agent) serveSocket(w http.ResponseWriter, r *http.Request) {
+	a.mustRun()
+	a.remember(r)
+	a.meet(w, r, func(w http.ResponseWriter, r *http.Request) {
+		if a.authenticate(w, r) {
+			a.answer(w, r)
+		}
+	})
+}
+
+// answer gives the agent's own answer.
+func (a *Agent) answer(w http.ResponseWriter, r *http.Request) {
+	serve, stream := route(r.URL.Path)
 	var result any
 	var err error
 	switch {
 	case stream != nil:
-		w.Header().Set("Vary", "Accept-Encoding")
 		err = stream(a, w, r)
 		a.mustRun()
 	case serve != nil:
-		w.Header().Set("Vary", "Accept-Encoding")
 		mu.Lock()
 		result, err = serve(a, r)
 		mu.Unlock()
@@ -89,12 +112,16 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err == errNoEndpoint:
 		w.WriteHeader(http.StatusNotFound)
+	case err == errEnded:
+		w.Header().Set("Content-Type", "application/json")
 	case err != nil:
 		status := http.StatusInternalServerError
-		if f, ok := err.(*fault); ok {
+		if f, ok := err.(*refusal); ok {
 			status = f.status
 		}
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if w.Header().Get("Content-Type") == "" || !a.isVersion1() {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		}
 		w.WriteHeader(status)
 		fmt.Fprint(w, err)
 	case result != nil:
@@ -113,17 +140,22 @@ func (a *Agent) mustRun() {
 
 // writeJSON writes an answer, indented when the request asks for it.
 func writeJSON(w http.ResponseWriter, r *http.Request, result any) {
-	body, err := json.Marshal(result)
-	if err != nil {
+	pretty, indent := r.URL.Query()["pretty"]
+	indent = indent && pretty[0] != "0"
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if indent {
+		encoder.SetIndent("", "    ")
+	}
+	if err := encoder.Encode(result); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	if pretty, ok := r.URL.Query()["pretty"]; ok && pretty[0] != "0" {
-		var indented bytes.Buffer
-		if json.Indent(&indented, body, "", "    ") == nil {
-			body = append(indented.Bytes(), '\n')
-		}
+	if !indent {
+		body.Truncate(body.Len() - 1) // agents end the line only in what is for people
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Write(body)
+	contentLength(w, body.Bytes())
+	w.Write(body.Bytes())
 }

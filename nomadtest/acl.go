@@ -1,0 +1,171 @@
+package nomadtest
+
+import (
+	"net/http"
+	"strings"
+)
+
+// The ACL tokens that agents with the option ACLs know, for nomad.WithToken, and two that they do not know. No token at
+// all is the anonymous one, which may call Agent.Health and Agent.Join of package nomad.
+const (
+	ManagementToken = "6d616e61-6765-6d65-6e74-20746f6b656e" // may do everything
+	AgentReadToken  = "6167656e-7420-7265-6164-20746f6b656e" // policy agent { policy = "read" }
+	AgentWriteToken = "6167656e-7420-7772-6974-6520746f6b6e" // policy agent { policy = "write" }
+	NodeReadToken   = "6e6f6465-2072-6561-6420-746f6b656e20" // policy node { policy = "read" }
+	UnknownToken    = "756e6b6e-6f77-6e20-746f-6b656e202020" // has the form of a token
+	MalformedToken  = "not-a-token"                          // has not
+)
+
+// permission is what a call needs.
+type permission int
+
+const (
+	agentRead permission = iota
+	agentWrite
+	nodeRead
+)
+
+// granted are the tokens that have a permission.
+var granted = map[permission][]string{
+	agentRead:  {ManagementToken, AgentReadToken, AgentWriteToken},
+	agentWrite: {ManagementToken, AgentWriteToken},
+	nodeRead:   {ManagementToken, NodeReadToken},
+}
+
+// tokenOf is the token of a request, from either of the headers that agents look at.
+func tokenOf(r *http.Request) string {
+	if token := r.Header.Get("X-Nomad-Token"); token != "" {
+		return token
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "bearer") {
+		return strings.TrimSpace(token)
+	}
+	return ""
+}
+
+// verdict is what an agent makes of a token.
+type verdict int
+
+const (
+	allowed   verdict = iota
+	denied            // the token is known, or there is none
+	unknown           // it has the form of a token
+	malformed         // it has not
+)
+
+func (a *Agent) judge(r *http.Request, need permission) verdict {
+	if !a.acls {
+		return allowed
+	}
+	token := tokenOf(r)
+	for _, good := range granted[need] {
+		if token == good {
+			return allowed
+		}
+	}
+	switch token {
+	case "", ManagementToken, AgentReadToken, AgentWriteToken, NodeReadToken:
+		return denied
+	}
+	if len(token) == 36 && strings.Count(token, "-") == 4 {
+		return unknown
+	}
+	return malformed
+}
+
+// The ways in which endpoints look at a token. They differ in what they answer to one that is not good.
+type check int
+
+const (
+	resolved check = iota // self, host, reload
+	helped                // force-leave, schedulers, keyring: on servers only
+	local                 // servers: on clients only
+	remote                // members, pprof
+	streamed              // monitor, monitor/export
+)
+
+// errEnded is the answer of a stream to a token that it cannot read: a good beginning, and then nothing.
+var errEnded = refusef(http.StatusOK, "")
+
+const (
+	permissionDenied = "Permission denied"
+	tokenNotFound    = "ACL token not found"
+	badJWT           = "failed to parse signed token: go-jose/go-jose: compact JWS format must have three parts"
+	badUUID          = "acl token lookup failed: index error: UUID must be 36 characters"
+)
+
+// authorize gives the answer to a request that may not do what it wants, or nil. The texts and statuses are those of
+// the recorded agents; agents of version 1 in client mode were not recorded and answer as version 2 does.
+func (a *Agent) authorize(r *http.Request, how check, need permission) error {
+	v := a.judge(r, need)
+	switch {
+	case v == allowed:
+		return nil
+	case v == denied, how == remote:
+		return refusef(403, permissionDenied)
+	case !a.server:
+		return a.clientRefusal(how, v)
+	case how == streamed:
+		return errEnded
+	case a.isVersion1():
+		return oldRefusal(r, how, v)
+	case v == unknown:
+		return refusef(403, permissionDenied)
+	case how == resolved:
+		return refusef(500, "%s or invalid workload identity: %s", tokenNotFound, badJWT)
+	default:
+		return refusef(403, badJWT)
+	}
+}
+
+// clientRefusal is how an agent in client mode answers, which has the token looked up by a server.
+func (a *Agent) clientRefusal(how check, v verdict) error {
+	switch {
+	case v == unknown && how == streamed:
+		return refusef(403, "rpc error: %s", permissionDenied)
+	case v == unknown:
+		return refusef(403, permissionDenied)
+	case how == streamed:
+		return refusef(403, "rpc error: %s", badJWT)
+	case how == resolved:
+		return refusef(500, "failed to resolve ACL token: rpc error: %s", badJWT)
+	default:
+		return refusef(500, "rpc error: %s", badJWT)
+	}
+}
+
+// oldRefusal is how servers before 2.0 answer.
+func oldRefusal(r *http.Request, how check, v verdict) error {
+	switch {
+	case v == unknown && how == helped && strings.HasPrefix(r.URL.Path, "/v1/agent/schedulers"):
+		return refusef(500, tokenNotFound)
+	case v == unknown:
+		return refusef(403, tokenNotFound)
+	case how == resolved:
+		return refusef(500, "failed to resolve ACL token: %s", badUUID)
+	default:
+		return refusef(500, badUUID)
+	}
+}
+
+// authenticate is what stands before the task API, on the unix socket: every request needs a token, with or without
+// ACLs. It reports whether the request may go on.
+func (a *Agent) authenticate(w http.ResponseWriter, r *http.Request) bool {
+	refuse := func(status int, text string) bool {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(status)
+		w.Write([]byte(text))
+		return false
+	}
+	if tokenOf(r) == "" {
+		return refuse(http.StatusUnauthorized, http.StatusText(http.StatusUnauthorized))
+	}
+	switch a.judge(r, agentRead) {
+	case unknown:
+		return refuse(http.StatusForbidden, http.StatusText(http.StatusForbidden))
+	case malformed:
+		return refuse(http.StatusInternalServerError, "Server error authenticating request\n")
+	}
+	return true
+}

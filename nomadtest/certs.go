@@ -1,0 +1,118 @@
+package nomadtest
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/nomad-go/nomad"
+)
+
+// authority makes the certificates of a cluster. They are valid for a day from an hour ago.
+type authority struct {
+	mu     sync.Mutex
+	cert   *x509.Certificate
+	key    *ecdsa.PrivateKey
+	serial int64
+
+	client nomad.TLS // for Cluster.Client, in PEM
+	folder string    // of TLSFiles, once it was called
+}
+
+// must gives a value whose making cannot fail but for a lack of memory or of disk.
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic("nomadtest: " + err.Error())
+	}
+	return value
+}
+
+func newAuthority() *authority {
+	a := &authority{key: newKey()}
+	template := a.template("nomadtest authority")
+	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
+	der := must(x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key))
+	a.cert = must(x509.ParseCertificate(der))
+	cert, key := a.issue("client.global.nomad", x509.ExtKeyUsageClientAuth)
+	a.client = nomad.TLS{CAPEM: encode("CERTIFICATE", der), CertPEM: cert, KeyPEM: key}
+	return a
+}
+
+func newKey() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) }
+
+func encode(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+func (a *authority) template(name string) *x509.Certificate {
+	a.serial++
+	return &x509.Certificate{
+		SerialNumber: big.NewInt(a.serial),
+		Subject:      pkix.Name{CommonName: name},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+	}
+}
+
+// issue makes a certificate and its key, both in PEM.
+func (a *authority) issue(name string, use x509.ExtKeyUsage) (cert, key []byte) {
+	a.mu.Lock()
+	template := a.template(name)
+	a.mu.Unlock()
+	template.ExtKeyUsage, template.KeyUsage = []x509.ExtKeyUsage{use}, x509.KeyUsageDigitalSignature
+	template.DNSNames = []string{name, "localhost"}
+	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	private := newKey()
+	der := must(x509.CreateCertificate(rand.Reader, template, a.cert, &private.PublicKey, a.key))
+	return encode("CERTIFICATE", der), encode("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(private)))
+}
+
+// server is the configuration of a listener.
+func (a *authority) server(region string, mutual bool) *tls.Config {
+	cert, key := a.issue("server."+region+".nomad", x509.ExtKeyUsageServerAuth)
+	config := &tls.Config{Certificates: []tls.Certificate{must(tls.X509KeyPair(cert, key))}, MinVersion: tls.VersionTLS12}
+	if mutual {
+		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+		config.ClientCAs.AddCert(a.cert)
+	}
+	return config
+}
+
+// files writes what a client needs to a folder, once.
+func (a *authority) files() nomad.TLS {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.folder == "" {
+		folder := must(os.MkdirTemp("", "nomadtest-"))
+		for name, content := range map[string][]byte{"ca.pem": a.client.CAPEM, "client.pem": a.client.CertPEM, "client-key.pem": a.client.KeyPEM} {
+			if err := os.WriteFile(filepath.Join(folder, name), content, 0o600); err != nil {
+				panic("nomadtest: " + err.Error())
+			}
+		}
+		a.folder = folder
+	}
+	return nomad.TLS{
+		CAFile:   filepath.Join(a.folder, "ca.pem"),
+		CertFile: filepath.Join(a.folder, "client.pem"),
+		KeyFile:  filepath.Join(a.folder, "client-key.pem"),
+	}
+}
+
+func (a *authority) remove() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.folder != "" {
+		os.RemoveAll(a.folder)
+		a.folder = ""
+	}
+}

@@ -1,0 +1,57 @@
+package nomadtest
+
+import (
+	"compress/flate"
+	"compress/gzip"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// compressed gives a writer that compresses when the request asks for it, as agents do, and what ends it. It says in
+// the answer that it depends on that.
+func compressed(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, func()) {
+	w.Header().Add("Vary", "Accept-Encoding")
+	for encoding := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		var c flushCloser
+		switch encoding = strings.TrimSpace(encoding); encoding {
+		case "gzip":
+			c = gzip.NewWriter(w)
+		case "deflate":
+			c, _ = flate.NewWriter(w, flate.DefaultCompression)
+		default:
+			continue
+		}
+		w.Header().Set("Content-Encoding", encoding)
+		return &compressor{w, c}, func() { c.Close() }
+	}
+	return w, func() {}
+}
+
+type flushCloser interface {
+	io.WriteCloser
+	Flush() error
+}
+
+type compressor struct {
+	http.ResponseWriter
+	c flushCloser
+}
+
+func (c *compressor) WriteHeader(status int) {
+	c.Header().Del("Content-Length")
+	c.ResponseWriter.WriteHeader(status)
+}
+
+func (c *compressor) Write(p []byte) (int, error) {
+	c.Header().Del("Content-Length")
+	return c.c.Write(p)
+}
+
+// Flush sends what was written so far.
+func (c *compressor) Flush() {
+	c.c.Flush()
+	http.NewResponseController(c.ResponseWriter).Flush()
+}
+
+func (c *compressor) Unwrap() http.ResponseWriter { return c.ResponseWriter }

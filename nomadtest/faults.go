@@ -1,0 +1,288 @@
+package nomadtest
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Fault is a way for an agent to misbehave: it answers a request in place of the agent. It can call answer, with the
+// request or another and with a writer of its own, to have the agent's answer or what a later fault makes of it.
+type Fault func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc)
+
+// Injection is a fault that an agent has.
+type Injection struct {
+	agent     *Agent
+	fault     Fault
+	endpoints []string
+	left      int // -1 for no end
+	hits      int
+}
+
+// FaultOption limits a fault to some requests.
+type FaultOption func(*Injection)
+
+// On limits a fault to endpoints, named by their path below /v1/agent/: "members", "keyring/list". One that ends in a
+// slash stands for all below it: "pprof/".
+func On(endpoints ...string) FaultOption {
+	return func(i *Injection) { i.endpoints = append(i.endpoints, endpoints...) }
+}
+
+// Times limits a fault to the next n requests that it applies to.
+func Times(n int) FaultOption { return func(i *Injection) { i.left = max(n, 0) } }
+
+// Inject makes the agent misbehave, on every request unless options say otherwise, until the fault is removed. Of
+// several faults that apply to a request the first one injected is met first; Delay and Drip pass the request on to the
+// next, and the others end it.
+func (a *Agent) Inject(f Fault, opts ...FaultOption) *Injection {
+	i := &Injection{agent: a, fault: f, left: -1}
+	for _, opt := range opts {
+		opt(i)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	a.injections = append(slices.Clone(a.injections), i)
+	return i
+}
+
+// Remove ends the fault. Requests that have met it already are not helped.
+func (i *Injection) Remove() {
+	mu.Lock()
+	defer mu.Unlock()
+	i.agent.injections = slices.DeleteFunc(slices.Clone(i.agent.injections), func(other *Injection) bool { return other == i })
+}
+
+// Hits is how many requests have met the fault.
+func (i *Injection) Hits() int {
+	mu.Lock()
+	defer mu.Unlock()
+	return i.hits
+}
+
+// applies reports whether a request meets the fault.
+func (i *Injection) applies(path string) bool {
+	if i.left == 0 {
+		return false
+	}
+	endpoint := strings.TrimPrefix(path, endpointPrefix)
+	return len(i.endpoints) == 0 || slices.ContainsFunc(i.endpoints, func(want string) bool {
+		return endpoint == want || strings.HasSuffix(want, "/") && strings.HasPrefix(endpoint, want)
+	})
+}
+
+// meet leads a request through the faults that apply to it, and then to the agent's answer.
+func (a *Agent) meet(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+	mu.Lock()
+	injections := a.injections
+	mu.Unlock()
+	a.meetOneOf(injections, w, r, answer)
+}
+
+func (a *Agent) meetOneOf(injections []*Injection, w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+	mu.Lock()
+	at := slices.IndexFunc(injections, func(i *Injection) bool { return i.applies(r.URL.Path) })
+	if at >= 0 {
+		injections[at].hits++
+		injections[at].left = max(injections[at].left-1, -1)
+	}
+	mu.Unlock()
+	if at < 0 {
+		answer(w, r)
+		return
+	}
+	injections[at].fault(w, r, func(w http.ResponseWriter, r *http.Request) { a.meetOneOf(injections[at+1:], w, r, answer) })
+}
+
+// Delay answers after a time.
+func Delay(d time.Duration) Fault {
+	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+		pause(r, d)
+		answer(w, r)
+	}
+}
+
+// Status answers with a status and a body, which is declared as JSON for 200 and as plain text otherwise.
+func Status(status int, body string) Fault {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
+		contentType := "text/plain; charset=utf-8"
+		if status == http.StatusOK {
+			contentType = "application/json"
+		}
+		w.Header().Set("Content-Type", contentType)
+		w.WriteHeader(status)
+		w.Write([]byte(body))
+	}
+}
+
+// Redirect sends the caller elsewhere, with 307.
+func Redirect(location string) Fault {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
+		w.Header().Set("Location", location)
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	}
+}
+
+// Reset breaks the connection before anything was answered.
+func Reset() Fault {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { reset(w) }
+}
+
+// ResetAfter breaks the connection after the head of the answer and n bytes of its body, or after all of it if it has
+// less.
+func ResetAfter(n int) Fault {
+	return cut(n, func(w http.ResponseWriter, _ *http.Request) { reset(w) })
+}
+
+// Truncate ends the connection, in order, after the head of the answer and n bytes of its body, or before its last byte
+// if it has no more than n.
+func Truncate(n int) Fault {
+	return cut(n, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+}
+
+// Garbage answers with bytes that are no HTTP, and ends the connection.
+func Garbage() Fault {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
+		if conn := hijack(w); conn != nil {
+			conn.Write([]byte("\x16\x03\x01 these are not the bytes\r\nthat you are looking for\x00\xff\xfe\r\n\r\n"))
+			conn.Close()
+		}
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// Stall answers nothing, until the caller gives up or the agent stops.
+func Stall() Fault {
+	return func(_ http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { stall(nil, r) }
+}
+
+// StallAfter answers the head and n bytes of the body, and then nothing more, until the caller gives up or the agent
+// stops.
+func StallAfter(n int) Fault { return cut(n, stall) }
+
+func stall(_ http.ResponseWriter, r *http.Request) {
+	<-r.Context().Done()
+	panic(http.ErrAbortHandler)
+}
+
+// Drip answers n bytes of the body at a time, with a pause after each.
+func Drip(n int, every time.Duration) Fault {
+	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+		answer(&dripper{ResponseWriter: w, r: r, n: max(n, 1), every: every}, r)
+	}
+}
+
+type dripper struct {
+	http.ResponseWriter
+	r     *http.Request
+	n     int
+	every time.Duration
+}
+
+func (d *dripper) Write(p []byte) (written int, err error) {
+	for chunk := range slices.Chunk(p, d.n) {
+		n, err := d.ResponseWriter.Write(chunk)
+		written += n
+		if err != nil {
+			return written, err
+		}
+		http.NewResponseController(d.ResponseWriter).Flush()
+		pause(d.r, d.every)
+	}
+	return written, nil
+}
+
+func (d *dripper) Unwrap() http.ResponseWriter { return d.ResponseWriter }
+
+// pause waits, but not for longer than the request.
+func pause(r *http.Request, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.Context().Done():
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// cut passes the head and n bytes of an answer on, and then ends it. The end does not return.
+func cut(n int, end func(http.ResponseWriter, *http.Request)) Fault {
+	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+		c := &cutter{ResponseWriter: w, left: max(n, 0), end: func() {
+			http.NewResponseController(w).Flush()
+			end(w, r)
+		}}
+		answer(c, r)
+		c.finish()
+	}
+}
+
+// cutter keeps the last byte that it was given back, so that an answer is never complete.
+type cutter struct {
+	http.ResponseWriter
+	left int
+	held []byte
+	over bool
+	end  func()
+}
+
+func (c *cutter) Write(p []byte) (int, error) {
+	if c.over {
+		return 0, net.ErrClosed
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	given := append(c.held, p...)
+	c.held = slices.Clone(given[len(given)-1:])
+	given = given[:len(given)-1]
+	if len(given) >= c.left {
+		c.ResponseWriter.Write(given[:c.left])
+		c.finish()
+	}
+	c.left -= len(given)
+	c.ResponseWriter.Write(given)
+	return len(p), nil
+}
+
+func (c *cutter) finish() {
+	if !c.over {
+		c.over = true
+		c.end()
+	}
+}
+
+func (c *cutter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// reset breaks the connection of an answer so that the other side sees it.
+func reset(w http.ResponseWriter) {
+	if conn := hijack(w); conn != nil {
+		if t, ok := conn.(*tls.Conn); ok {
+			conn = t.NetConn()
+		}
+		if t, ok := conn.(*net.TCPConn); ok {
+			t.SetLinger(0)
+		}
+		conn.Close()
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// hijack takes the connection of an answer, if it has one.
+func hijack(w http.ResponseWriter) net.Conn {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil
+	}
+	return conn
+}
+
+// contentLength declares how long a body will be, as package http does for short ones.
+func contentLength(w http.ResponseWriter, body []byte) {
+	if len(body) <= 2048 {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	}
+}

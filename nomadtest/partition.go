@@ -1,0 +1,86 @@
+package nomadtest
+
+// island is a part of the network that reaches only itself. Agents that are on none reach each other.
+type island struct{ _ byte }
+
+// Partition cuts agents off from all others, though not from each other: the servers on either side see those on the
+// other as failed, elect a leader where they have a quorum, and agents in client mode lose the servers on the other side.
+// Callers reach all of them as before; the faults of Agent.Inject are for what is between a caller and an agent.
+//
+// What was cut off before stays so: each call makes one more part, until Heal.
+func (c *Cluster) Partition(names ...string) {
+	agents := make([]*Agent, len(names))
+	for i, name := range names {
+		agents[i] = c.Agent(name)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	here := new(island)
+	parts := map[*pool]*pool{}
+	for _, a := range agents {
+		if a.island == here {
+			continue // named twice
+		}
+		a.island = here
+		if !a.server {
+			continue
+		}
+		if parts[a.pool] == nil {
+			parts[a.pool] = a.pool.split()
+		}
+		a.pool = parts[a.pool]
+	}
+	away := func(a *Agent) bool { return a.island == here }
+	for whole, part := range parts {
+		whole.lose(away)
+		part.lose(func(a *Agent) bool { return !away(a) })
+	}
+}
+
+// Heal ends all partitions: the servers see each other again, in one pool with one leader for each region.
+func (c *Cluster) Heal() {
+	mu.Lock()
+	defer mu.Unlock()
+	for _, a := range c.agents {
+		a.island = nil
+	}
+	for _, a := range c.agents {
+		if a.server && a.pool.cutFrom != nil {
+			a.pool.cutFrom.survivor().merge(a.pool)
+		}
+	}
+}
+
+// split makes a pool that knows the same, for those who are cut off.
+func (p *pool) split() *pool {
+	part := &pool{members: map[string]*member{}, rafts: map[string]*raft{}, keyring: p.keyring, cutFrom: p}
+	for name, m := range p.members {
+		known := *m
+		part.members[name] = &known
+	}
+	for region, r := range p.rafts {
+		known := *r
+		part.rafts[region] = &known
+	}
+	part.keyring.keys = append([]string(nil), p.keyring.keys...)
+	return part
+}
+
+// lose makes members failed that are not reached any more.
+func (p *pool) lose(gone func(*Agent) bool) {
+	for _, name := range sortedKeys(p.members) {
+		if m := p.members[name]; m.status == alive && gone(m.agent) {
+			m.status = failed
+			p.tell("EventMemberFailed", m)
+		}
+	}
+	p.settle()
+}
+
+// survivor is the pool that a pool has become part of, which is itself at first.
+func (p *pool) survivor() *pool {
+	for p.mergedInto != nil {
+		p = p.mergedInto
+	}
+	return p
+}

@@ -1,0 +1,441 @@
+package nomadtest_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nomad-go/nomad/internal/wire"
+	"github.com/nomad-go/nomad/nomadtest"
+)
+
+// TestRecorded brings clusters in memory into the situation in which real agents were recorded, sends them every
+// recorded request in the recorded order, and compares status, content type, the other headers and body with what the real agents
+// answered. Of the bodies is put aside only what notes lists, and the order of what has none.
+func TestRecorded(t *testing.T) {
+	all, err := wire.Load("../testdata")
+	require.NoError(t, err)
+	for _, recording := range all {
+		t.Run(recording.Nomad, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, recording)
+			differ := 0
+			for _, x := range recording.Exchanges {
+				s.before(x)
+				problems := s.compare(x, s.send(x))
+				for _, problem := range problems {
+					t.Errorf("%s (%s %s): %s", x.Name, x.Method, x.Path, problem)
+				}
+				if len(problems) > 0 {
+					differ++
+				}
+			}
+			t.Logf("%d recorded requests of Nomad %s: %d answered as recorded, %d not",
+				len(recording.Exchanges), recording.Nomad, len(recording.Exchanges)-differ, differ)
+		})
+	}
+}
+
+// scene is the situation of a recording: its agents, in three clusters that do not know each other.
+type scene struct {
+	t      *testing.T
+	agents map[string]*nomadtest.Agent
+	real   *strings.Replacer // turns what the recorded agents are called into what those in memory are
+}
+
+// peer joins the first server, and dies.
+const peer = "srv2"
+
+func newScene(t *testing.T, recording wire.Recording) *scene {
+	version := nomadtest.Version(recording.Nomad)
+	key := nomadtest.GossipKey("cg8StVXbQJ0gPvMd9o7yrg==")
+	denylist := nomadtest.Config("Client.Options", map[string]string{"fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean"})
+	first := start(t, version, nomadtest.RealDelays(),
+		nomadtest.Servers(1, nomadtest.Names("srv1"), nomadtest.Debug(), key),
+		nomadtest.Clients(1, nomadtest.Names("cli1"), nomadtest.Debug(), denylist))
+	first.AddServer(peer, nomadtest.Unjoined(), key)
+	both := []nomadtest.AgentOption{nomadtest.Names("both1"), denylist}
+	if recording.Nomad == "2.0.5" {
+		both = append(both, nomadtest.RealDelays()) // it was recorded before its first heartbeat
+	}
+	second := start(t, version, nomadtest.Both(1, both...))
+	third := start(t, version, nomadtest.RealDelays(), nomadtest.Servers(1, nomadtest.Names("wedge1"), nomadtest.Expect(3)))
+	fourth := start(t, version, nomadtest.RealDelays(), nomadtest.Servers(1, nomadtest.Names("acl1"), nomadtest.ACLs()))
+	s := &scene{t: t, agents: map[string]*nomadtest.Agent{}}
+	for _, cluster := range []*nomadtest.Cluster{first, second, third, fourth} {
+		for _, a := range cluster.Agents() {
+			s.agents[a.Name()] = a
+		}
+	}
+	s.real = strings.NewReplacer(s.identities(recording)...)
+	return s
+}
+
+// identities are the IDs and ports of the recorded agents and those of the agents in memory, in turn.
+func (s *scene) identities(recording wire.Recording) []string {
+	var pairs []string
+	base := map[string]string{"1.6.5": "22", "2.0.5": "21"}[recording.Nomad]
+	for name, ports := range map[string]string{"srv1": "00", peer: "01", "cli1": "02", "acl1": "03", "wedge1": "04", "both1": "05"} {
+		a := s.agents[name]
+		for i, addr := range []string{strings.SplitN(a.URL(), "//", 2)[1], a.RPCAddr(), a.SerfAddr()} {
+			pairs = append(pairs, fmt.Sprintf("%s%s%d", base, ports, i), addr[strings.LastIndex(addr, ":")+1:])
+		}
+	}
+	for _, x := range recording.Exchanges {
+		switch {
+		case strings.HasPrefix(x.Name, "self on "):
+			var self struct {
+				Member struct{ Tags map[string]string }
+				Stats  map[string]map[string]string
+			}
+			require.NoError(s.t, json.Unmarshal([]byte(x.Text()), &self))
+			if id := self.Member.Tags["id"]; id != "" {
+				pairs = append(pairs, id, s.agents[x.Agent].ServerID())
+			}
+			if id := self.Stats["client"]["node_id"]; id != "" {
+				pairs = append(pairs, id, s.agents[x.Agent].NodeID())
+			}
+		case x.Name == "members after join", x.Name == "acl management: GET members":
+			var members struct {
+				Members []struct {
+					Name string
+					Tags map[string]string
+				}
+			}
+			require.NoError(s.t, json.Unmarshal([]byte(x.Text()), &members))
+			for _, m := range members.Members {
+				pairs = append(pairs, m.Tags["id"], s.agents[strings.TrimSuffix(m.Name, ".global")].ServerID())
+			}
+		}
+	}
+	return pairs
+}
+
+// before does to the agents what had been done to the recorded ones before a request.
+func (s *scene) before(x wire.Exchange) {
+	switch x.Name {
+	case "members with one failed":
+		s.agents[peer].Stop()
+	}
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	took   time.Duration
+	header http.Header
+	body   []byte
+}
+
+var tokens = map[string]string{
+	"management": nomadtest.ManagementToken, "agent-read": nomadtest.AgentReadToken, "agent-write": nomadtest.AgentWriteToken,
+	"node-read": nomadtest.NodeReadToken, "unknown": nomadtest.UnknownToken, "malformed": nomadtest.MalformedToken,
+}
+
+// send sends a recorded request to the agent that plays the recorded one.
+func (s *scene) send(x wire.Exchange) answer {
+	a := s.agents[x.Agent]
+	var body io.Reader
+	if x.RequestBody != "" {
+		body = strings.NewReader(x.RequestBody)
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, x.Method, a.URL()+s.real.Replace(x.Path), body)
+	require.NoError(s.t, err)
+	if x.Name == "members with gzip accepted" {
+		request.Header.Set("Accept-Encoding", "gzip")
+	}
+	if token := tokens[x.Token]; token != "" {
+		request.Header.Set("X-Nomad-Token", token)
+	}
+	transport := &http.Transport{DisableCompression: true}
+	defer transport.CloseIdleConnections()
+	streams := x.Endpoint() == "monitor" && x.Status == http.StatusOK
+	if streams {
+		for a.Listeners() > 0 { // to the stream before
+			time.Sleep(time.Millisecond)
+		}
+		go s.log(x)
+	}
+	began := time.Now()
+	response, err := transport.RoundTrip(request)
+	require.NoError(s.t, err, x.Name)
+	defer response.Body.Close()
+	var content []byte
+	if streams {
+		content = s.stream(x, response.Body)
+	} else {
+		content, err = io.ReadAll(response.Body)
+		require.NoError(s.t, err, x.Name)
+	}
+	return answer{response.StatusCode, time.Since(began), response.Header, content}
+}
+
+// log has an agent log what the recorded one did, as soon as somebody listens.
+func (s *scene) log(x wire.Exchange) {
+	a := s.agents[x.Agent]
+	for a.Listeners() == 0 {
+		if s.t.Context().Err() != nil {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for _, line := range logged(s.text(x)) {
+		a.Log(line.level, line.module, line.message, line.fields...)
+	}
+}
+
+// stream reads a log until all has come that was recorded.
+func (s *scene) stream(x wire.Exchange, body io.Reader) []byte {
+	var got bytes.Buffer
+	chunk := make([]byte, 64<<10)
+	for {
+		n, err := body.Read(chunk)
+		got.Write(chunk[:n])
+		if err == io.EOF || err == nil && len(logged(got.String())) >= len(logged(x.Text())) {
+			return got.Bytes()
+		}
+		require.NoError(s.t, err, x.Name)
+	}
+}
+
+type line struct {
+	level, module, message string
+	fields                 []any
+}
+
+var (
+	textLine  = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[([A-Z]+)\] +([^:]+): (.*)$`)
+	textField = regexp.MustCompile(` (\w+)=("(?:[^"\\]|\\.)*"|\S*)`)
+)
+
+// logged are the lines of a log stream in any of its forms.
+func logged(stream string) []line {
+	var lines []line
+	for text := range strings.Lines(unframe(stream)) {
+		text = strings.TrimSuffix(text, "\n")
+		if m := textLine.FindStringSubmatch(text); m != nil {
+			l := line{level: strings.ToLower(m[1]), module: m[2], message: m[3]}
+			if message, fields, ok := strings.Cut(m[3], ": "); ok && textField.MatchString(" "+fields) {
+				l.message = message
+				for _, f := range textField.FindAllStringSubmatch(" "+fields, -1) {
+					value := f[2]
+					json.Unmarshal([]byte(f[2]), &value)
+					l.fields = append(l.fields, f[1], value)
+				}
+			}
+			lines = append(lines, l)
+			continue
+		}
+		var known struct {
+			Level   string `json:"@level"`
+			Module  string `json:"@module"`
+			Message string `json:"@message"`
+		}
+		var object map[string]json.RawMessage // values as they are written
+		if json.Unmarshal([]byte(text), &known) == nil && json.Unmarshal([]byte(text), &object) == nil {
+			l := line{level: known.Level, module: known.Module, message: known.Message}
+			for _, name := range slices.Sorted(maps.Keys(object)) {
+				if !strings.HasPrefix(name, "@") {
+					l.fields = append(l.fields, name, object[name])
+				}
+			}
+			lines = append(lines, l)
+		}
+	}
+	return lines
+}
+
+// unframe takes frames and heartbeats off a log stream. Recordings end inside a frame; of that nothing is taken.
+func unframe(stream string) string {
+	decoder := json.NewDecoder(strings.NewReader(stream))
+	decoder.DisallowUnknownFields()
+	var text strings.Builder
+	for {
+		var frame struct {
+			Data      []byte
+			FileEvent string
+			Offset    int
+		}
+		switch err := decoder.Decode(&frame); {
+		case err == io.EOF, err == io.ErrUnexpectedEOF:
+			whole := strings.LastIndexByte(text.String(), '\n') + 1
+			return text.String()[:whole]
+		case err != nil, frame.Data != nil && frame.FileEvent != "log":
+			return stream // it has none
+		}
+		text.Write(frame.Data)
+	}
+}
+
+// text is a recorded body, about the agents in memory. A log has no frames any more.
+func (s *scene) text(x wire.Exchange) string {
+	text := x.Text()
+	if x.Endpoint() == "monitor" {
+		text = unframe(text)
+	}
+	return s.real.Replace(text)
+}
+
+// compare lists what is different.
+func (s *scene) compare(x wire.Exchange, got answer) []string {
+	var problems []string
+	differs := func(what string, want, got any) {
+		problems = append(problems, fmt.Sprintf("%s\n  real      %v\n  in memory %v", what, want, got))
+	}
+	if got.status != x.Status {
+		differs("status", x.Status, got.status)
+	}
+	if recorded := time.Duration(x.Seconds) * time.Second; x.Endpoint() == "health" && got.took < recorded {
+		differs("time", recorded, got.took)
+	}
+	for _, name := range []string{"Content-Type", "Content-Encoding", "Content-Disposition", "X-Content-Type-Options", "Vary"} {
+		if want, got := x.Header[name], got.header.Get(name); want != got {
+			differs(name, want, got)
+		}
+	}
+	for name := range got.header {
+		if _, ok := x.Header[name]; !ok && name != "Content-Length" && name != "Date" {
+			differs("header "+name, "none", got.header.Get(name))
+		}
+	}
+	mine := string(got.body)
+	if got.header.Get("Content-Encoding") == "gzip" {
+		unzipped, err := gzip.NewReader(bytes.NewReader(got.body))
+		require.NoError(s.t, err, x.Name)
+		text, err := io.ReadAll(unzipped)
+		require.NoError(s.t, err, x.Name)
+		mine = string(text)
+	}
+	if want, got := same(x, s.text(x)), same(x, mine); want != got {
+		at := 0
+		for at < min(len(want), len(got)) && want[at] == got[at] {
+			at++
+		}
+		from := max(0, at-60)
+		differs(fmt.Sprintf("body, from byte %d", at), want[from:min(len(want), at+160)], got[from:min(len(got), at+160)])
+	}
+	return problems
+}
+
+// notes are what is put aside, because it is different each time that a real agent is asked: each pattern is replaced
+// by the text after it.
+var notes = []struct{ pattern, by, why string }{
+	{`"id":"[0-9a-f-]{36}","started":"[^"]*"`, `"id":"…","started":"…"`, "ID and start of a scheduler worker"},
+	{`"workload_status":"(Backoff|WaitingToDequeue)"`, `"workload_status":"…"`, "what a worker does at this moment"},
+	{`"goroutines":"\d+"`, `"goroutines":"…"`, "the process"},
+	{`"version":"go[^"]*"`, `"version":"…"`, "the compiler"},
+	{`"(kernel.name|arch)":"[^"]*"`, `"$1":"…"`, "the machine that runs the test"},
+	{`"last_heartbeat":"[^"]*"`, `"last_heartbeat":"…"`, "time"},
+	{`"heartbeat_ttl":"[1-9][^"]*"`, `"heartbeat_ttl":"…"`, "time; 0s is compared"},
+	{`"last_contact":"[1-9][^"]*s"`, `"last_contact":"…"`, "time; 0 and never are compared"},
+	{`"(term|last_log_term|last_log_index|applied_index|commit_index)":"\d+"`, `"$1":"…"`, "how much Raft has done"},
+	{`"(member_time|health_score|query_queue)":"\d+"`, `"$1":"…"`, "how much Serf has done and has to do"},
+	{`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z`, `<time>`, "time of a log entry"},
+}
+
+// same gives what has to be equal of a body: without what is in notes, and with lists and maps that have no order in
+// one.
+func same(x wire.Exchange, body string) string {
+	switch {
+	case x.Status != http.StatusOK:
+		return body
+	case x.Endpoint() == "monitor" && x.URL().Query().Get("plain") == "":
+		// How entries are spread over frames and heartbeats is a matter of time.
+		body = unframe(body)
+	case strings.HasPrefix(x.Endpoint(), "pprof/"):
+		return profileKind(body)
+	}
+	if json.Valid([]byte(body)) && strings.HasPrefix(body, "{") {
+		indent := strings.HasPrefix(body, "{\n")
+		body = sorted(body)
+		if indent {
+			body += "indented"
+		}
+	}
+	for _, n := range notes {
+		body = regexp.MustCompile(n.pattern).ReplaceAllString(body, n.by)
+	}
+	return body
+}
+
+// profileKind is what can be the same of two profiles: all of a command line, and of others the format.
+func profileKind(body string) string {
+	switch {
+	case strings.HasPrefix(body, "\x1f\x8b"):
+		return "gzip"
+	case strings.HasPrefix(body, "go 1.") && strings.HasPrefix(body[8:], "trace\x00"):
+		return "trace"
+	case strings.HasPrefix(body, "goroutine profile: total "):
+		return "goroutines"
+	}
+	return body
+}
+
+// sorted writes a JSON document with the keys of those objects in order that are maps, which agents write in any order:
+// tags, statistics and the like. Keys of all other objects stay where they are. Lists without an order are sorted too.
+func sorted(body string) string {
+	decoder := json.NewDecoder(strings.NewReader(body))
+	decoder.UseNumber()
+	var out strings.Builder
+	value(decoder, &out, "")
+	return out.String()
+}
+
+var unordered = regexp.MustCompile(`^(/Members/Tags|/member/Tags|/stats|/stats/[a-z]+|(/HostData)?/Network|(/HostData)?/Environment|/Keys)$`)
+
+var unorderedList = regexp.MustCompile(`^(/Members|/schedulers/enabled_schedulers|/enabled_schedulers)$`)
+
+func value(decoder *json.Decoder, out *strings.Builder, path string) {
+	token, err := decoder.Token()
+	if err != nil {
+		panic(err)
+	}
+	switch token {
+	case json.Delim('{'):
+		var fields []string
+		for decoder.More() {
+			name, _ := decoder.Token()
+			var field strings.Builder
+			fmt.Fprintf(&field, "%q:", name)
+			value(decoder, &field, path+"/"+name.(string))
+			fields = append(fields, field.String())
+		}
+		decoder.Token()
+		if unordered.MatchString(path) {
+			slices.Sort(fields)
+		}
+		out.WriteString("{" + strings.Join(fields, ",") + "}")
+	case json.Delim('['):
+		var items []string
+		for decoder.More() {
+			var item strings.Builder
+			value(decoder, &item, path)
+			items = append(items, item.String())
+		}
+		decoder.Token()
+		if unorderedList.MatchString(path) {
+			slices.Sort(items)
+		}
+		out.WriteString("[" + strings.Join(items, ",") + "]")
+	default:
+		text, _ := json.Marshal(token)
+		if number, ok := token.(json.Number); ok {
+			text = []byte(number)
+		}
+		out.Write(text)
+	}
+}
