@@ -104,10 +104,10 @@ func (a *Agent) authorize(r *http.Request, how check, need permission) error {
 		return nil
 	case v == denied, how == remote:
 		return refusef(403, permissionDenied)
-	case !a.server:
-		return a.clientRefusal(how, v)
-	case how == streamed:
+	case how == streamed && (a.server || !a.isMine(r)):
 		return errEnded
+	case !a.server:
+		return clientRefusal(how, v)
 	case a.isVersion1():
 		return oldRefusal(r, how, v)
 	case v == unknown:
@@ -119,8 +119,15 @@ func (a *Agent) authorize(r *http.Request, how check, need permission) error {
 	}
 }
 
+// isMine reports whether an agent in client mode streams a log itself, and does not ask a server for that of another
+// node.
+func (a *Agent) isMine(r *http.Request) bool {
+	id := r.URL.Query().Get("node_id")
+	return id == "" || id == a.node
+}
+
 // clientRefusal is how an agent in client mode answers, which has the token looked up by a server.
-func (a *Agent) clientRefusal(how check, v verdict) error {
+func clientRefusal(how check, v verdict) error {
 	switch {
 	case v == unknown && how == streamed:
 		return refusef(403, "rpc error: %s", permissionDenied)

@@ -1,0 +1,172 @@
+package nomadtest_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/nomadtest"
+)
+
+// TestTokens compares what agents with ACLs answer to each kind of token with what was measured.
+func TestTokens(t *testing.T) {
+	table, err := os.ReadFile("testdata/acl-2.0.5.txt")
+	require.NoError(t, err)
+	cluster := start(t, nomadtest.Servers(1), nomadtest.Clients(1), nomadtest.ACLs())
+	server, node := cluster.Agent("server-1"), cluster.Agent("client-1")
+	here := strings.NewReplacer("{node}", node.NodeID(), "{server}", server.MemberName(), "{rpc}", server.RPCAddr())
+	count := 0
+	for row := range strings.Lines(string(table)) {
+		if strings.HasPrefix(row, "#") {
+			continue
+		}
+		column := strings.Split(strings.TrimSuffix(row, "\n"), "|")
+		role, status, contentType, want := column[0], column[3], column[4], column[5]
+		method, path, _ := strings.Cut(here.Replace(column[1]), " ")
+		for kind := range strings.SplitSeq(column[2], ",") {
+			count++
+			agent := map[string]*nomadtest.Agent{"server": server, "client": node}[role]
+			ctx, cancel := context.WithCancel(t.Context())
+			request, err := http.NewRequestWithContext(ctx, method, agent.URL()+"/v1/agent/"+path, nil)
+			require.NoError(t, err)
+			request.Header.Set("X-Nomad-Token", tokens[kind])
+			response, err := http.DefaultTransport.RoundTrip(request)
+			require.NoError(t, err)
+			about := strings.Join([]string{role, kind, method, path}, " ")
+			assert.Equal(t, status, response.Status[:3], about)
+			assert.Equal(t, map[string]string{"text": "text/plain; charset=utf-8", "json": "application/json", "none": ""}[contentType],
+				response.Header.Get("Content-Type"), about)
+			if want != "*" {
+				body, err := io.ReadAll(response.Body)
+				require.NoError(t, err)
+				assert.Equal(t, here.Replace(want), string(body), about)
+			}
+			cancel()
+			response.Body.Close()
+		}
+	}
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	t.Logf("%d answers compared", count)
+}
+
+// TestTokenMeanings is what a client of package nomad makes of them.
+func TestTokenMeanings(t *testing.T) {
+	cluster := start(t, nomadtest.ACLs())
+	for token, want := range map[string]error{
+		"": nomad.ErrPermissionDenied, nomadtest.NodeReadToken: nomad.ErrPermissionDenied,
+		nomadtest.UnknownToken: nomad.ErrPermissionDenied, nomadtest.MalformedToken: nomad.ErrInvalidToken,
+	} {
+		_, err := cluster.Client("server-1", nomad.WithToken(token)).Agent.Self(t.Context())
+		assert.ErrorIs(t, err, want, token)
+	}
+	_, err := cluster.Client("server-1").Agent.Self(t.Context())
+	assert.NoError(t, err, "a ready client may do everything")
+	_, err = cluster.Client("server-1", nomad.WithToken("")).Agent.Health(t.Context())
+	assert.NoError(t, err, "health is for everybody")
+}
+
+// TestSocket reaches an agent in client mode as its tasks do.
+func TestSocket(t *testing.T) {
+	for _, acls := range []bool{false, true} {
+		options := []nomadtest.Option{nomadtest.Servers(1), nomadtest.Clients(1), nomadtest.Socket()}
+		if acls {
+			options = append(options, nomadtest.ACLs())
+		}
+		cluster := start(t, options...)
+		assert.Empty(t, cluster.Agent("server-1").SocketPath(), "servers run no tasks")
+		path := cluster.Agent("client-1").SocketPath()
+		ask := func(token string) error {
+			client, err := nomad.NewClient(nomad.WithAddress("unix://"+path), nomad.WithToken(token))
+			require.NoError(t, err)
+			defer client.Close()
+			_, err = client.Agent.Servers(t.Context())
+			return err
+		}
+		assert.NoError(t, ask(nomadtest.ManagementToken))
+		assert.ErrorIs(t, ask(""), nomad.ErrPermissionDenied, "a token is needed with and without ACLs")
+		if acls {
+			assert.ErrorIs(t, ask(nomadtest.UnknownToken), nomad.ErrPermissionDenied)
+			assert.Error(t, ask(nomadtest.MalformedToken))
+		}
+		cluster.Close()
+		_, err := os.Stat(path)
+		assert.ErrorIs(t, err, os.ErrNotExist)
+	}
+}
+
+// TestTLS calls agents that speak https, with and without what they ask for.
+func TestTLS(t *testing.T) {
+	for name, mutual := range map[string]nomadtest.AgentOption{"tls": nomadtest.TLS(), "mutual": nomadtest.MutualTLS()} {
+		cluster := start(t, nomadtest.Servers(2), mutual, nomadtest.ACLs())
+		assert.Equal(t, "server-1.global (alive) server-2.global (alive)", view(t, cluster.Client("server-1")), name)
+		files := cluster.TLSFiles()
+		assert.FileExists(t, files.KeyFile)
+		for what, with := range map[string]nomad.TLS{"files": files, "no certificate": {CAFile: files.CAFile}, "nothing": {}} {
+			client, err := nomad.NewClient(nomad.WithAddress(cluster.URL("server-1")), nomad.WithTLS(with),
+				nomad.WithToken(nomadtest.ManagementToken), nomad.WithRetries(0))
+			require.NoError(t, err)
+			_, err = client.Agent.Self(t.Context())
+			good := what == "files" || what == "no certificate" && name == "tls"
+			assert.Equal(t, good, err == nil, "%s: %s: %v", name, what, err)
+			client.Close()
+		}
+		self, err := cluster.Client("server-1").Agent.Self(t.Context())
+		require.NoError(t, err)
+		assert.True(t, self.Config.TLSConfig.EnableHTTP)
+		assert.Equal(t, name == "mutual", self.Config.TLSConfig.VerifyHTTPSClient)
+		cluster.Agent("server-1").Stop()
+		cluster.Agent("server-1").Start()
+		assert.Equal(t, 2, strings.Count(view(t, cluster.Client("server-1")), "alive"), "it has the same certificate")
+		cluster.Close()
+		assert.NoFileExists(t, files.KeyFile)
+	}
+}
+
+// TestMaxConns has more connections than an agent takes from one address.
+func TestMaxConns(t *testing.T) {
+	cluster := start(t, nomadtest.MaxConns(3))
+	address := strings.TrimPrefix(cluster.URL("server-1"), "http://")
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", address)
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		return conn
+	}
+	ask := func(conn net.Conn) string {
+		io.WriteString(conn, "GET /v1/agent/health HTTP/1.1\r\nHost: x\r\n\r\n")
+		answer := make([]byte, 200)
+		n, err := conn.Read(answer)
+		if err != nil {
+			return "closed"
+		}
+		return strings.SplitN(string(answer[:n]), "\r\n", 2)[0]
+	}
+	var conns []net.Conn
+	for range 3 {
+		conns = append(conns, dial())
+		assert.Equal(t, "HTTP/1.1 200 OK", ask(conns[len(conns)-1]))
+	}
+	// Answers are limited too: a hundred at first, and as many more as the time that this takes allows.
+	answers := map[string]int{}
+	for range 400 {
+		conn := dial()
+		answers[ask(conn)]++
+		conn.Close()
+	}
+	assert.GreaterOrEqual(t, answers["HTTP/1.1 429 Too Many Requests"], 50) // some are lost with the connection
+	assert.Positive(t, answers["closed"])
+	assert.Equal(t, 400, answers["closed"]+answers["HTTP/1.1 429 Too Many Requests"])
+	assert.Equal(t, "HTTP/1.1 200 OK", ask(conns[0]), "those that are there stay")
+	conns[0].Close()
+	assert.Eventually(t, func() bool { return ask(dial()) == "HTTP/1.1 200 OK" }, 20*time.Second, 10*time.Millisecond, "one that went leaves room")
+}
