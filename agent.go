@@ -214,7 +214,9 @@ func (a *Agent) Join(ctx context.Context, addresses ...string) (*JoinResult, err
 // ForceLeaveOption changes what ForceLeave does.
 type ForceLeaveOption func(url.Values)
 
-// Prune removes the member from the list altogether, in place of keeping it there as left.
+// Prune removes the member from the list altogether, in place of keeping it there as left. It does not spare a server
+// that is alive: the others forget that one and take it out of Raft, and it is without a leader until it is restarted and
+// joins again. So look at the member's Status first, as shortly before as can be.
 func Prune() ForceLeaveOption {
 	return func(query url.Values) { query.Set("prune", "true") }
 }
@@ -222,9 +224,10 @@ func Prune() ForceLeaveOption {
 var forceLeaveEndpoint = endpoint{name: "ForceLeave", method: http.MethodPut, path: "/v1/agent/force-leave", role: RoleServer, acl: "agent:write"}
 
 // ForceLeave makes the pool treat a failed server as one that has left, so that Raft forgets it. The node is the
-// member's full name, such as server-2.global. One that is alive refutes this and stays. A name that the pool does not
-// know is no error to the agent, and can take two seconds. The change spreads by gossip: it can take a moment until
-// Members shows it.
+// member's full name, such as server-2.global. One that is alive works on, but goes by StatusLeaving among the others
+// until it joins again, and by StatusLeft once it fails; with Prune worse comes to it. A name that the pool does not
+// know is no error to the agent, and can take two seconds, as can Prune of one that is alive take six. The change spreads
+// by gossip: it can take a moment until Members shows it.
 //
 // It needs an agent in server mode, or fails with ErrServerOnly, and an ACL token with agent:write. An empty name is
 // ErrInvalidArgument before anything is sent. It makes the call PUT /v1/agent/force-leave.

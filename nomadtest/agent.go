@@ -91,14 +91,11 @@ func (a *Agent) SocketPath() string { return a.socketPath }
 
 // Client is Cluster.Client for this agent.
 func (a *Agent) Client(opts ...nomad.Option) *nomad.Client {
-	ready := []nomad.Option{nomad.WithAddress(a.URL())}
+	var ca *authority
 	if a.tls {
-		ready = append(ready, nomad.WithTLS(a.cluster.TLS()))
+		ca = a.cluster.authority()
 	}
-	if a.acls {
-		ready = append(ready, nomad.WithToken(ManagementToken))
-	}
-	client, err := nomad.NewClient(append(ready, opts...)...)
+	client, err := a.newClient(a.URL(), ca, opts)
 	if err != nil {
 		panic("nomadtest: " + err.Error())
 	}
@@ -106,6 +103,18 @@ func (a *Agent) Client(opts ...nomad.Option) *nomad.Client {
 	defer mu.Unlock()
 	a.cluster.clients = append(a.cluster.clients, client)
 	return client
+}
+
+// newClient makes a client with what an agent of this setup asks for.
+func (s spec) newClient(url string, ca *authority, opts []nomad.Option) (*nomad.Client, error) {
+	ready := []nomad.Option{nomad.WithAddress(url)}
+	if s.tls {
+		ready = append(ready, nomad.WithTLS(ca.client))
+	}
+	if s.acls {
+		ready = append(ready, nomad.WithToken(ManagementToken))
+	}
+	return nomad.NewClient(append(ready, opts...)...)
 }
 
 // ServerID is the ID of a server, as in its member's tags; NodeID that of a client.
@@ -174,6 +183,7 @@ func (a *Agent) Start() {
 	}
 	a.running, a.started = true, time.Now()
 	if a.server {
+		a.pool.restarted = true
 		a.pool.add(a)
 	}
 }
@@ -227,8 +237,12 @@ func (a *Agent) TakeLead() bool {
 	return a.server && a.running && a.pool.transfer(a)
 }
 
-// learnServers gives a client the servers of its region to begin with.
+// learnServers gives a client the servers of its region to begin with, or those that it was told.
 func (a *Agent) learnServers(agents []*Agent) {
+	if a.known != nil {
+		a.servers, a.configured = a.known, a.known
+		return
+	}
 	for _, other := range agents {
 		if other.server && other.running && other.region == a.region {
 			a.servers = append(a.servers, other.rpcAddr())
@@ -337,11 +351,14 @@ func (a *Agent) join(addresses []string) (int, error) {
 			faults = append(faults, fmt.Sprintf("%s to join %s: %s", verb, host+":"+port, mismatch(a.pool.keyring, other.pool.keyring)))
 		default:
 			joined++
-			other.pool.merge(a.pool)
+			unite(other.pool, a.pool)
 		}
 	}
 	if joined == 0 {
 		return 0, multiError(faults)
+	}
+	if m := a.member(); m.present() {
+		m.status = alive // whatever was said of it
 	}
 	return joined, nil
 }

@@ -63,6 +63,23 @@ func TestLifeOfAServer(t *testing.T) {
 		{"start again", third.Start, "alive"},
 		{"force-leave while alive", func() {
 			require.NoError(t, cluster.Client("server-1").Agent.ForceLeave(t.Context(), "server-3.global"))
+		}, "leaving"},
+		{"join again", func() {
+			_, err := cluster.Client("server-3").Agent.Join(t.Context(), cluster.Agent("server-1").SerfAddr())
+			require.NoError(t, err)
+		}, "alive"},
+		{"force-leave while alive, and crash", func() {
+			require.NoError(t, cluster.Client("server-1").Agent.ForceLeave(t.Context(), "server-3.global"))
+			third.Stop()
+		}, "left"},
+		{"start after that", third.Start, "alive"},
+		{"prune while alive", func() {
+			require.NoError(t, cluster.Client("server-1").Agent.ForceLeave(t.Context(), "server-3.global", nomad.Prune()))
+		}, ""},
+		{"restart after that", func() { third.Stop(); third.Start() }, ""},
+		{"join after that", func() {
+			_, err := cluster.Client("server-1").Agent.Join(t.Context(), third.SerfAddr())
+			require.NoError(t, err)
 		}, "alive"},
 		{"leave", third.Leave, "left"},
 		{"start after it left", third.Start, "alive"},

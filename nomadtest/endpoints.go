@@ -93,7 +93,7 @@ func (a *Agent) serveMembers(r *http.Request) (any, error) {
 	}
 	out := membersJSON{ServerDC: server.dc, ServerName: server.name, ServerRegion: server.region, Members: []memberJSON{}}
 	for _, name := range sortedKeys(server.pool.members) {
-		out.Members = append(out.Members, server.pool.members[name].json())
+		out.Members = append(out.Members, server.pool.members[name].json(server))
 	}
 	return out, nil
 }
@@ -106,10 +106,14 @@ func (a *Agent) noUpstream() error {
 	return refusef(500, "rpc error: failed to get conn: dial tcp %s: connect: connection refused", a.servers[0])
 }
 
-func (m *member) json() memberJSON {
-	addr := "127.0.0.1"
+// json is a member as an agent sees it. Nobody goes by leaving to itself.
+func (m *member) json(observer *Agent) memberJSON {
+	addr, status := "127.0.0.1", m.status
+	if m.agent == observer && m.present() {
+		status = alive
+	}
 	return memberJSON{
-		Addr: &addr, Port: m.agent.serf, Name: m.agent.fullName(), Status: m.status, Tags: m.tags,
+		Addr: &addr, Port: m.agent.serf, Name: m.agent.fullName(), Status: status, Tags: m.tags,
 		DelegateCur: 4, DelegateMax: 5, DelegateMin: 2, ProtocolCur: 2, ProtocolMax: 5, ProtocolMin: 1,
 	}
 }
@@ -284,7 +288,7 @@ func (a *Agent) serveSelf(r *http.Request) (any, error) {
 	}
 	out := selfJSON{Config: a.config, Member: memberJSON{Status: "none"}, Stats: a.stats()}
 	if m := a.member(); m != nil {
-		out.Member = m.json()
+		out.Member = m.json(a)
 	}
 	return out, nil
 }

@@ -16,40 +16,48 @@ import (
 // heartbeat is how often a log stream shows that it is alive.
 const heartbeat = time.Second
 
-// maxHistory is how many entries of its log an agent keeps.
+// maxHistory is how many entries of its log an agent keeps at least.
 const maxHistory = 1000
 
 var levels = []string{"trace", "debug", "info", "warn", "error"}
 
-// entry is an entry of an agent's log, in both forms.
+// entry is an entry of an agent's log. Fields are names and values in turn.
 type entry struct {
-	at           time.Time
-	level        string
-	text, object string
+	at                     time.Time
+	level, module, message string
+	fields                 []any
 }
 
-// newEntry writes an entry as agents do. Fields are names and values in turn.
-func newEntry(level, module, message string, fields []any) entry {
-	at := time.Now().UTC()
-	line := fmt.Sprintf("%s %-7s %s: %s", at.Format("2006-01-02T15:04:05.000Z07:00"), "["+strings.ToUpper(level)+"]", module, message)
-	object := map[string]any{"@level": level, "@message": message, "@module": module,
-		"@timestamp": at.Format("2006-01-02T15:04:05.000000Z07:00")}
-	for i := 0; i+1 < len(fields); i += 2 {
+// text writes an entry as agents do in text.
+func (e entry) text() string {
+	var line strings.Builder
+	fmt.Fprintf(&line, "%s %-7s %s: %s", e.at.Format("2006-01-02T15:04:05.000Z07:00"), "["+strings.ToUpper(e.level)+"]", e.module, e.message)
+	for i := 0; i+1 < len(e.fields); i += 2 {
 		if i == 0 {
-			line += ":"
+			line.WriteByte(':')
 		}
-		value := fmt.Sprint(fields[i+1])
-		object[fmt.Sprint(fields[i])] = fields[i+1]
+		value := fmt.Sprint(e.fields[i+1])
 		if value == "" || strings.ContainsAny(value, " \"=\n") {
 			value = strconv.Quote(value)
 		}
-		line += fmt.Sprintf(" %v=%s", fields[i], value)
+		fmt.Fprintf(&line, " %v=%s", e.fields[i], value)
 	}
-	encoded, err := json.Marshal(object)
-	if err != nil {
-		encoded, _ = json.Marshal(map[string]string{"@level": level, "@message": message, "@module": module})
+	return line.String() + "\n"
+}
+
+// object writes an entry as agents do in JSON. Values that JSON cannot have are written as text.
+func (e entry) object() string {
+	object := map[string]any{"@level": e.level, "@message": e.message, "@module": e.module,
+		"@timestamp": e.at.Format("2006-01-02T15:04:05.000000Z07:00")}
+	for i := 0; i+1 < len(e.fields); i += 2 {
+		value := e.fields[i+1]
+		if _, err := json.Marshal(value); err != nil {
+			value = fmt.Sprint(value)
+		}
+		object[fmt.Sprint(e.fields[i])] = value
 	}
-	return entry{at, level, line + "\n", string(encoded) + "\n"}
+	encoded, _ := json.Marshal(object)
+	return string(encoded) + "\n"
 }
 
 // Log adds an entry to the agent's log, for those who stream it. The level is trace, debug, info, warn or error; what
@@ -65,10 +73,12 @@ func (a *Agent) Log(level, module, message string, fields ...any) {
 
 // emit is Log with the lock held.
 func (a *Agent) emit(level, module, message string, fields ...any) {
-	e := newEntry(level, module, message, fields)
-	a.history = append(a.history, e)
-	if len(a.history) > maxHistory {
-		a.history = slices.Delete(a.history, 0, len(a.history)-maxHistory)
+	e := entry{time.Now().UTC(), level, module, message, fields}
+	if slices.Index(levels, level) >= slices.Index(levels, "info") { // log_level is INFO
+		if len(a.history) == 2*maxHistory {
+			a.history = slices.Clone(a.history[maxHistory:])
+		}
+		a.history = append(a.history, e)
 	}
 	for _, listener := range a.listeners {
 		select {
@@ -176,9 +186,9 @@ func (a *Agent) streamMonitor(w http.ResponseWriter, r *http.Request) error {
 			return ""
 		}
 		if asJSON {
-			return e.object
+			return e.object()
 		}
-		return e.text
+		return e.text()
 	})
 }
 
@@ -265,7 +275,7 @@ func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
 	sent := false
 	for _, e := range history {
 		if onDisk || time.Since(e.at) <= since {
-			if out.write(e.text) != nil {
+			if out.write(e.text()) != nil {
 				return nil
 			}
 			sent = true
@@ -275,7 +285,7 @@ func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
 		out.write("-- No entries --\n") // as journalctl has it
 	}
 	if follow {
-		return out.follow(r, entries, func(e entry) string { return e.text })
+		return out.follow(r, entries, func(e entry) string { return e.text() })
 	}
 	return nil
 }

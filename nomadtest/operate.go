@@ -109,7 +109,7 @@ func (a *Agent) target(query url.Values) (*Agent, string, error) {
 		return nil, "", refusef(500, "%s%s", prefix, noLeader)
 	default:
 		for _, m := range server.pool.members {
-			if m.status == alive && (name == m.agent.fullName() || name == m.agent.name || name == m.agent.id) {
+			if m.present() && (name == m.agent.fullName() || name == m.agent.id) {
 				return m.agent, m.agent.fullName(), nil
 			}
 		}
@@ -256,7 +256,7 @@ func (a *Agent) serveKeyring(r *http.Request) (any, error) {
 	}
 	nodes := 0
 	for _, m := range a.pool.members {
-		if m.status == alive {
+		if m.present() {
 			nodes++
 		}
 	}

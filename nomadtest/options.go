@@ -52,6 +52,7 @@ type spec struct {
 	gossipKey      string
 	maxConns       int
 	realDelays     bool
+	known          []string
 	logFile        string
 	settings       []setting
 }
@@ -155,8 +156,14 @@ func MaxConns(n int) AgentOption {
 // say so in Agent.Health of package nomad, and a log stream starts with its first heartbeat, after a second.
 func RealDelays() AgentOption { return agentOption(func(s *spec) { s.realDelays = true }) }
 
+// KnownServers sets the servers that an agent in client mode knows to begin with, by their RPC addresses, in place of those
+// of its region. Agents in memory have them at Agent.RPCAddr, real ones at Process.RPCAddr.
+func KnownServers(addresses ...string) AgentOption {
+	return agentOption(func(s *spec) { s.known = addresses })
+}
+
 // LogFile is the setting log_file: agents have their log in a file too, so that Agent.MonitorExport of package nomad
-// can read it. No file is written.
+// can read it. Agents in memory write no file.
 func LogFile() AgentOption {
 	return agentOption(func(s *spec) { s.logFile = "/var/log/nomad.log" })
 }

@@ -69,7 +69,7 @@ func (p *pool) split() *pool {
 // lose makes members failed that are not reached any more.
 func (p *pool) lose(gone func(*Agent) bool) {
 	for _, name := range sortedKeys(p.members) {
-		if m := p.members[name]; m.status == alive && gone(m.agent) {
+		if m := p.members[name]; m.present() && gone(m.agent) {
 			m.status = failed
 			p.tell("EventMemberFailed", m)
 		}

@@ -7,9 +7,10 @@ import (
 
 // The statuses of members, as Serf has them.
 const (
-	alive  = "alive"
-	failed = "failed"
-	left   = "left"
+	alive   = "alive"
+	leaving = "leaving"
+	failed  = "failed"
+	left    = "left"
 )
 
 // pool is a gossip pool. All agents in it share one view.
@@ -21,6 +22,9 @@ type pool struct {
 
 	cutFrom    *pool // by a partition
 	mergedInto *pool
+
+	expelled  bool // of a single server that was pruned while it was alive
+	restarted bool // after that
 }
 
 // member is a server as its pool knows it.
@@ -29,6 +33,10 @@ type member struct {
 	status string
 	tags   map[string]string
 }
+
+// present reports whether a member is there, whatever is said of it: one that was made to leave while it was alive goes
+// by leaving, and works on.
+func (m *member) present() bool { return m.status == alive || m.status == leaving }
 
 // raft is the consensus among the servers of one region.
 type raft struct {
@@ -61,7 +69,7 @@ func (p *pool) add(a *Agent) {
 // tell writes what happened to a member to the logs of the servers that run.
 func (p *pool) tell(event string, about *member) {
 	for _, name := range sortedKeys(p.members) {
-		if m := p.members[name]; m.status == alive {
+		if m := p.members[name]; m.present() {
 			m.agent.emit("info", "nomad", "serf: "+event, "member", about.agent.fullName(), "address", about.agent.serfAddr())
 		}
 	}
@@ -70,6 +78,9 @@ func (p *pool) tell(event string, about *member) {
 // set changes what the pool believes about a member.
 func (p *pool) set(name, status string) {
 	if m := p.members[name]; m != nil {
+		if status == failed && m.status == leaving {
+			status = left // as was said of it
+		}
 		m.status = status
 		p.tell("EventMember"+map[string]string{alive: "Join", failed: "Failed", left: "Leave"}[status], m)
 		p.settle()
@@ -86,6 +97,16 @@ func (p *pool) retire(a *Agent) {
 	r.index++
 }
 
+// unite brings two pools together, unless one is of a server that was expelled: it has to be restarted first.
+func unite(p, other *pool) {
+	if p.expelled {
+		p, other = other, p
+	}
+	if !other.expelled || other.restarted {
+		p.merge(other)
+	}
+}
+
 // merge takes over the members of another pool. What the two know of one member is brought together: it is alive if it is
 // with them, and otherwise has left if one of them knows that.
 func (p *pool) merge(other *pool) {
@@ -95,7 +116,7 @@ func (p *pool) merge(other *pool) {
 	for name, m := range other.members {
 		mine := p.members[name]
 		switch {
-		case mine == nil, m.status == alive, m.status == left && mine.status == failed:
+		case mine == nil, m.present(), m.status == left && mine.status == failed:
 			p.members[name] = m
 		}
 	}
@@ -143,22 +164,42 @@ func (p *pool) leader(region string) *Agent {
 	return nil
 }
 
-// forceLeave makes a failed member one that has left, and with prune forgets it. An alive one refutes it.
+// forceLeave makes a failed member one that has left, and with prune forgets it. One that is there goes by leaving until
+// it joins again, and works on; with prune it is expelled.
 func (p *pool) forceLeave(name string, prune bool) {
 	m := p.members[name]
-	if m == nil || m.status == alive {
+	switch {
+	case m == nil:
 		return
+	case m.present() && prune:
+		p.expel(m.agent)
+	case m.present():
+		m.status = leaving
+	default:
+		m.status = left
 	}
-	m.status = left
 	if prune {
 		delete(p.members, name)
 	}
 	p.settle()
 }
 
+// expel leaves a server that works in a pool where it sees what it saw before, and is in no Raft.
+func (p *pool) expel(a *Agent) {
+	a.pool = p.split()
+	a.pool.cutFrom, a.pool.expelled = nil, true
+	for _, r := range a.pool.rafts {
+		r.leader, r.lost = "", time.Now()
+	}
+	a.pool.members[a.fullName()].status = alive
+}
+
 // settle brings Raft in line with the members, region by region: voters that left are removed and servers that are new
 // are added while there is a leader, and a leader is elected where there is a quorum.
 func (p *pool) settle() {
+	if p.expelled {
+		return
+	}
 	for _, region := range p.regions() {
 		r := p.raft(region)
 		if len(r.voters) == 0 {
@@ -178,7 +219,7 @@ func (p *pool) bootstrap(region string) []string {
 	var servers []string
 	expect := 0
 	for _, name := range sortedKeys(p.members) {
-		if m := p.members[name]; m.agent.region == region && m.status == alive {
+		if m := p.members[name]; m.agent.region == region && m.present() {
 			servers = append(servers, name)
 			expect = max(expect, m.agent.expect)
 		}
@@ -191,7 +232,7 @@ func (p *pool) bootstrap(region string) []string {
 
 func (p *pool) isAlive(name string) bool {
 	m := p.members[name]
-	return m != nil && m.status == alive
+	return m != nil && m.present()
 }
 
 // elect keeps the leader while it is alive and has a quorum, and otherwise finds another.
@@ -220,7 +261,7 @@ func (p *pool) reconcile(region string, r *raft) bool {
 	})
 	for _, name := range sortedKeys(p.members) {
 		m := p.members[name]
-		if m.agent.region == region && m.status == alive && !slices.Contains(voters, name) {
+		if m.agent.region == region && m.present() && !slices.Contains(voters, name) {
 			voters = append(voters, name)
 		}
 	}
@@ -244,7 +285,7 @@ func (p *pool) regions() []string {
 func (p *pool) aliveServers(region string) []*Agent {
 	var servers []*Agent
 	for _, name := range sortedKeys(p.members) {
-		if m := p.members[name]; m.status == alive && m.agent.region == region {
+		if m := p.members[name]; m.present() && m.agent.region == region {
 			servers = append(servers, m.agent)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // refusal is an answer that reports a failure, as agents send it: plain text.
@@ -75,6 +76,7 @@ func route(path string) (handler, streamer) {
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mustRun()
 	a.remember(r)
+	defer a.logRequest(r, time.Now())
 	a.meet(w, r, func(w http.ResponseWriter, r *http.Request) {
 		w, end := compressed(w, r)
 		defer end()
@@ -86,11 +88,21 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *Agent) serveSocket(w http.ResponseWriter, r *http.Request) {
 	a.mustRun()
 	a.remember(r)
+	defer a.logRequest(r, time.Now())
 	a.meet(w, r, func(w http.ResponseWriter, r *http.Request) {
 		if a.authenticate(w, r) {
 			a.answer(w, r)
 		}
 	})
+}
+
+// logRequest logs a request that was answered, for those who stream the log.
+func (a *Agent) logRequest(r *http.Request, began time.Time) {
+	mu.Lock()
+	defer mu.Unlock()
+	if len(a.listeners) > 0 {
+		a.emit("debug", "http", "request complete", "method", r.Method, "path", r.URL.RequestURI(), "duration", time.Since(began))
+	}
 }
 
 // answer gives the agent's own answer.

@@ -1,0 +1,357 @@
+package nomadtest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nomad-go/nomad"
+)
+
+// ErrNoBinary reports that StartProcess has no Nomad to run: the variable NOMAD_BIN does not name one. A test that needs
+// one can be skipped for it.
+var ErrNoBinary = errors.New("nomadtest: NOMAD_BIN does not name a nomad binary")
+
+// startLimit is how long an agent may take to come up when the context has no end.
+const startLimit = time.Minute
+
+// Process is a real agent, run from a binary of Nomad on loopback, with its data in a temporary folder. It has the
+// methods of Agent that a real one can have.
+type Process struct {
+	spec
+	name   string
+	folder string
+	ca     *authority // if it speaks https
+
+	http, rpc, serf int
+
+	mu      sync.Mutex
+	output  tail
+	cmd     *exec.Cmd
+	exited  chan struct{} // closed when cmd has ended
+	clients []*nomad.Client
+}
+
+// StartProcess runs a real agent from the binary that the variable NOMAD_BIN names, and waits until it is of use: a
+// server until it has a leader, if it expects no others, and an agent in client mode until it has found one of its
+// KnownServers. It is one agent, of Servers(1), Clients(1) or Both(1), and a server without them. With ACLs it is
+// bootstrapped, so that ManagementToken is good; the other tokens are unknown to it. It does not join others.
+//
+// Version, Config and Socket are refused, as they are up to the binary and its tasks. Without a binary the error is
+// ErrNoBinary. When the agent does not come up before the context ends, or in a minute, the error shows the end of its
+// log. The agent lives until Close, whatever becomes of the context. Agents in client mode need the rights to run one.
+func StartProcess(ctx context.Context, opts ...Option) (*Process, error) {
+	binary := os.Getenv("NOMAD_BIN")
+	if binary == "" {
+		return nil, ErrNoBinary
+	}
+	if _, err := exec.LookPath(binary); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoBinary, err)
+	}
+	var s setup
+	for _, opt := range opts {
+		opt.cluster(&s)
+	}
+	if len(s.groups) == 0 {
+		Servers(1).cluster(&s)
+	}
+	if len(s.groups) > 1 || s.groups[0].n != 1 {
+		return nil, errors.New("nomadtest: StartProcess: want one of Servers(1), Clients(1) and Both(1)")
+	}
+	specs, names := s.groups[0].specs(s.common, func(kind string) string { return kind + "-1" })
+	p := &Process{spec: specs[0], name: names[0]}
+	switch {
+	case p.version != DefaultVersion:
+		return nil, errors.New("nomadtest: StartProcess: Version is up to the binary")
+	case len(p.settings) > 0:
+		return nil, errors.New("nomadtest: StartProcess: Config is for agents in memory")
+	case p.socket:
+		return nil, errors.New("nomadtest: StartProcess: Socket is for agents in memory: a real agent makes one for each task")
+	}
+	folder, err := os.MkdirTemp("", "nomadtest-")
+	if err != nil {
+		return nil, err
+	}
+	p.folder = folder
+	for range 3 {
+		if err = p.prepare(); err != nil {
+			break
+		}
+		// Another process can take a port between its being found and its being used.
+		if err = p.Start(ctx); err == nil || !strings.Contains(p.Log(), "address already in use") {
+			break
+		}
+	}
+	if err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// prepare finds ports and writes the configuration.
+func (p *Process) prepare() error {
+	var err error
+	if p.http, p.rpc, p.serf, err = freePorts(); err != nil {
+		return err
+	}
+	type object = map[string]any
+	config := object{
+		"name": p.name, "region": p.region, "datacenter": p.dc, "data_dir": filepath.Join(p.folder, "data"),
+		"bind_addr": "127.0.0.1",
+		"advertise": object{"http": "127.0.0.1", "rpc": "127.0.0.1", "serf": "127.0.0.1"},
+		"ports":     object{"http": p.http, "rpc": p.rpc, "serf": p.serf},
+		"limits":    object{"http_max_conns_per_client": p.maxConns},
+		"acl":       object{"enabled": p.acls},
+		"consul":    object{"auto_advertise": false, "client_auto_join": false, "server_auto_join": false},
+
+		"enable_debug": p.debug, "disable_update_check": true,
+	}
+	if p.logFile != "" {
+		config["log_file"] = filepath.Join(p.folder, "nomad.log")
+	}
+	if p.server {
+		server := object{"enabled": true, "encrypt": p.gossipKey}
+		if p.expect > 0 {
+			server["bootstrap_expect"] = p.expect
+		}
+		config["server"] = server
+	}
+	if p.client {
+		known := p.known
+		if p.server {
+			known = append(known, p.RPCAddr())
+		}
+		config["client"] = object{
+			"enabled": true, "servers": known,
+			// Asking clouds what machine this is takes seconds.
+			"options": object{"fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean"},
+		}
+	}
+	if p.tls {
+		if p.ca == nil {
+			p.ca = newAuthority()
+		}
+		files := p.ca.files()
+		cert, key := p.ca.issueServer(p.region)
+		certFile, keyFile := filepath.Join(p.folder, "server.pem"), filepath.Join(p.folder, "server-key.pem")
+		if err := errors.Join(os.WriteFile(certFile, cert, 0o600), os.WriteFile(keyFile, key, 0o600)); err != nil {
+			return err
+		}
+		config["tls"] = object{"http": true, "verify_https_client": p.mutualTLS, "ca_file": files.CAFile, "cert_file": certFile, "key_file": keyFile}
+	}
+	text, err := json.Marshal(config)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(p.configFile(), text, 0o600)
+}
+
+func (p *Process) configFile() string { return filepath.Join(p.folder, "agent.json") }
+
+func freePorts() (http, rpc, serf int, err error) {
+	for _, port := range []*int{&http, &rpc, &serf} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		defer listener.Close()
+		*port = listener.Addr().(*net.TCPAddr).Port
+	}
+	return http, rpc, serf, nil
+}
+
+// Start starts an agent that was stopped, with the same addresses and data, and waits as StartProcess does.
+func (p *Process) Start(ctx context.Context) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, startLimit)
+		defer cancel()
+	}
+	p.mu.Lock()
+	if p.cmd != nil {
+		p.mu.Unlock()
+		return nil
+	}
+	cmd := exec.Command(os.Getenv("NOMAD_BIN"), "agent", "-config", p.configFile())
+	cmd.Stdout, cmd.Stderr = &p.output, &p.output
+	p.output.reset()
+	exited := make(chan struct{})
+	if err := cmd.Start(); err != nil {
+		p.mu.Unlock()
+		return fmt.Errorf("%w: %w", ErrNoBinary, err)
+	}
+	p.cmd, p.exited = cmd, exited
+	p.mu.Unlock()
+	go func() {
+		cmd.Wait()
+		close(exited)
+	}()
+	if err := p.await(ctx, exited); err != nil {
+		p.Stop()
+		return fmt.Errorf("nomadtest: %s did not come up: %w; the end of its log:\n%s", p.name, err, p.Log())
+	}
+	return nil
+}
+
+// await waits until the agent is of use.
+func (p *Process) await(ctx context.Context, exited <-chan struct{}) error {
+	client, err := p.newClient(nomad.WithRetries(0))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-exited:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for {
+		err := p.ready(ctx, client)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-exited:
+			return errors.New("it has ended")
+		case <-ctx.Done():
+			return cmp.Or(context.Cause(ctx), err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (p *Process) ready(ctx context.Context, client *nomad.Client) error {
+	if p.server && p.expect != 1 || !p.server && len(p.known) == 0 {
+		// It will not find others by itself. That it answers is all.
+		_, err := client.Agent.Self(ctx)
+		if failure := (*nomad.APIError)(nil); errors.As(err, &failure) {
+			return nil
+		}
+		return err
+	}
+	if _, err := client.Agent.Health(ctx); err != nil {
+		return err
+	}
+	if p.acls && p.server {
+		err := client.Call(ctx, http.MethodPut, "/v1/acl/bootstrap", nil, map[string]string{"BootstrapSecret": ManagementToken}, nil)
+		if failure := (*nomad.APIError)(nil); err != nil && !(errors.As(err, &failure) && strings.Contains(failure.Message, "already done")) {
+			return err
+		}
+	}
+	_, err := client.Agent.Members(ctx)
+	return err
+}
+
+// Stop kills the agent, as a crash does: its peers see it as failed after some seconds.
+func (p *Process) Stop() {
+	p.mu.Lock()
+	cmd, exited := p.cmd, p.exited
+	p.cmd = nil
+	p.mu.Unlock()
+	if cmd != nil {
+		cmd.Process.Kill()
+		<-exited
+	}
+}
+
+// Close kills the agent, closes its clients and removes its data. It can be called again.
+func (p *Process) Close() {
+	p.mu.Lock()
+	clients := p.clients
+	p.clients = nil
+	p.mu.Unlock()
+	for _, client := range clients {
+		client.Close()
+	}
+	p.Stop()
+	os.RemoveAll(p.folder)
+	if p.ca != nil {
+		p.ca.remove()
+	}
+}
+
+// Client makes a client of the agent, as Agent.Client does. Close closes it.
+func (p *Process) Client(opts ...nomad.Option) *nomad.Client {
+	client, err := p.newClient(opts...)
+	if err != nil {
+		panic("nomadtest: " + err.Error())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clients = append(p.clients, client)
+	return client
+}
+
+func (p *Process) newClient(opts ...nomad.Option) (*nomad.Client, error) {
+	return p.spec.newClient(p.URL(), p.ca, opts)
+}
+
+// Name is the agent's name, without its region.
+func (p *Process) Name() string { return p.name }
+
+// MemberName is the name that a server has in the gossip pool.
+func (p *Process) MemberName() string { return p.name + "." + p.region }
+
+// URL is where the agent listens. It stays the same when the agent is restarted.
+func (p *Process) URL() string {
+	scheme := "http"
+	if p.tls {
+		scheme = "https"
+	}
+	return fmt.Sprintf("%s://127.0.0.1:%d", scheme, p.http)
+}
+
+// SerfAddr is the address that Agent.Join of package nomad takes, host:port.
+func (p *Process) SerfAddr() string { return fmt.Sprintf("127.0.0.1:%d", p.serf) }
+
+// RPCAddr is the address that Agent.UpdateServers of package nomad and KnownServers take, host:port.
+func (p *Process) RPCAddr() string { return fmt.Sprintf("127.0.0.1:%d", p.rpc) }
+
+// Log is the end of what the agent has written to its output, at most 64 KiB.
+func (p *Process) Log() string { return p.output.String() }
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+const tailSize = 64 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, p...)
+	if len(t.text) > 2*tailSize {
+		t.text = bytes.Clone(t.text[len(t.text)-tailSize:])
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.text[max(0, len(t.text)-tailSize):])
+}
+
+func (t *tail) reset() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = nil
+}
