@@ -215,8 +215,8 @@ func (a *Agent) Join(ctx context.Context, addresses ...string) (*JoinResult, err
 type ForceLeaveOption func(url.Values)
 
 // Prune removes the member from the list altogether, in place of keeping it there as left. It does not spare a server
-// that is alive: the others forget that one and take it out of Raft, and it is without a leader until it is restarted and
-// joins again. So look at the member's Status first, as shortly before as can be.
+// that is alive: the others forget that one and take it out of Raft, and it is without a leader from then on; to get it back
+// takes a restart and another join at least. So look at the member's Status first, as shortly before as can be.
 func Prune() ForceLeaveOption {
 	return func(query url.Values) { query.Set("prune", "true") }
 }
