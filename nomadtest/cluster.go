@@ -27,6 +27,8 @@ type Cluster struct {
 	counts  map[string]int // of names given, by kind
 	issued  *authority     // once authority was called
 	closed  bool
+
+	complete bool // NewCluster has added all that it was asked for
 }
 
 // NewCluster starts a cluster. Without Servers, Clients or Both it has one server.
@@ -52,14 +54,26 @@ func NewCluster(opts ...Option) *Cluster {
 			c.add(names[i], spec)
 		}
 	}
-	// A client can stand before the servers of its region.
+	// All of them meet at once, so that a thousand take a thousand times as long as one.
 	mu.Lock()
 	defer mu.Unlock()
+	pools := map[*pool]bool{}
 	for _, a := range c.agents {
-		if a.client && len(a.servers) == 0 {
+		if a.server {
+			a.pool.admit(a)
+			a.hear("EventMemberJoin", a)
+		}
+	}
+	for _, a := range c.agents {
+		if a.server && !pools[a.pool] {
+			pools[a.pool] = true
+			a.pool.settle()
+		}
+		if a.client {
 			a.learnServers(c.agents)
 		}
 	}
+	c.complete = true
 	return c
 }
 
@@ -110,10 +124,14 @@ func (c *Cluster) add(name string, s spec) *Agent {
 		if peer := c.anyServer(); peer != nil && !s.unjoined {
 			a.pool = peer.pool
 		}
-		a.pool.add(a)
 	}
-	if s.client {
-		a.learnServers(c.agents)
+	if c.complete {
+		if s.server {
+			a.pool.add(a)
+		}
+		if s.client {
+			a.learnServers(c.agents)
+		}
 	}
 	return a
 }

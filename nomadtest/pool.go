@@ -60,19 +60,29 @@ func (p *pool) raft(region string) *raft {
 
 // add makes an agent an alive member.
 func (p *pool) add(a *Agent) {
+	p.tell("EventMemberJoin", p.admit(a))
+	p.settle()
+}
+
+// admit is add without what follows from it.
+func (p *pool) admit(a *Agent) *member {
 	m := &member{agent: a, status: alive, tags: a.memberTags()}
 	p.members[a.fullName()] = m
-	p.tell("EventMemberJoin", m)
-	p.settle()
+	return m
 }
 
 // tell writes what happened to a member to the logs of the servers that run.
 func (p *pool) tell(event string, about *member) {
 	for _, name := range sortedKeys(p.members) {
 		if m := p.members[name]; m.present() {
-			m.agent.emit("info", "nomad", "serf: "+event, "member", about.agent.fullName(), "address", about.agent.serfAddr())
+			m.agent.hear(event, about.agent)
 		}
 	}
+}
+
+// hear logs what a server learns about a member.
+func (a *Agent) hear(event string, about *Agent) {
+	a.emit("info", "nomad", "serf: "+event, "member", about.fullName(), "address", about.serfAddr())
 }
 
 // set changes what the pool believes about a member.
