@@ -127,7 +127,8 @@ func (a *Agent) NodeID() string { return a.node }
 // find each other without a network.
 func (a *Agent) SerfAddr() string { return a.serfAddr() }
 
-// RPCAddr is the address that Agent.UpdateServers of package nomad takes, host:port. Nothing listens there either.
+// RPCAddr is the address that Agent.UpdateServers of package nomad and KnownServers take, host:port. Nothing listens there
+// either.
 func (a *Agent) RPCAddr() string { return a.rpcAddr() }
 
 func (a *Agent) fullName() string { return a.name + "." + a.region }

@@ -153,7 +153,8 @@ func MaxConns(n int) AgentOption {
 }
 
 // RealDelays makes agents as slow as real ones where those are slow on purpose: a server without a leader takes 5 s to
-// say so in Agent.Health of package nomad, and a log stream starts with its first heartbeat, after a second.
+// say so in Agent.Health of package nomad, a log stream starts with its first heartbeat, after a second, and an agent that
+// is server and client has itself twice on its list of servers for its first 15 s.
 func RealDelays() AgentOption { return agentOption(func(s *spec) { s.realDelays = true }) }
 
 // KnownServers sets the servers that an agent in client mode knows to begin with, by their RPC addresses, in place of those

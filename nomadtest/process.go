@@ -302,6 +302,14 @@ func (p *Process) newClient(opts ...nomad.Option) (*nomad.Client, error) {
 	return p.spec.newClient(p.URL(), p.ca, opts)
 }
 
+// TLS is Cluster.TLS for an agent that was started with TLS or MutualTLS, and otherwise empty.
+func (p *Process) TLS() nomad.TLS {
+	if p.ca == nil {
+		return nomad.TLS{}
+	}
+	return p.ca.client
+}
+
 // Name is the agent's name, without its region.
 func (p *Process) Name() string { return p.name }
 
