@@ -1,6 +1,7 @@
 package nomadtest
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"maps"
@@ -34,6 +35,8 @@ type Agent struct {
 
 	// What follows is guarded by mu.
 	running    bool
+	life       context.Context // ends when the agent stops
+	stopLife   context.CancelFunc
 	gone       bool              // its cluster is closed
 	island     *island           // on which Cluster.Partition has put it, or nil
 	pool       *pool             // of a server
@@ -53,6 +56,22 @@ type Agent struct {
 	oldest   int
 }
 
+// live begins a life of the agent.
+func (a *Agent) live() {
+	a.running, a.started = true, time.Now()
+	a.life, a.stopLife = context.WithCancel(context.Background())
+}
+
+// die ends it, with all that listens to its log.
+func (a *Agent) die() {
+	a.running = false
+	a.stopLife()
+	for _, listener := range a.listeners {
+		close(listener)
+	}
+	a.listeners = nil
+}
+
 func newAgent(c *Cluster, name string, s spec) *Agent {
 	mu.Lock()
 	defer mu.Unlock()
@@ -66,14 +85,14 @@ func newAgent(c *Cluster, name string, s spec) *Agent {
 	}
 	a.rpc = takePort()
 	a.serf = takePort()
-	a.running, a.started = true, time.Now()
+	a.live()
 	return a
 }
 
 // Name is the agent's name, without its region.
 func (a *Agent) Name() string { return a.name }
 
-// MemberName is the name that a server has in the gossip pool, such as server-1.global.
+// MemberName is the name that an agent in server mode has in the gossip pool, such as server-1.global.
 func (a *Agent) MemberName() string { return a.fullName() }
 
 // URL is where the agent listens, such as http://127.0.0.1:40123, or with https if it was started with TLS. It stays the
@@ -91,6 +110,7 @@ func (a *Agent) SocketPath() string { return a.socketPath }
 
 // Client is Cluster.Client for this agent.
 func (a *Agent) Client(opts ...nomad.Option) *nomad.Client {
+	a.cluster.mustBeOpen()
 	var ca *authority
 	if a.tls {
 		ca = a.cluster.authority()
@@ -117,10 +137,10 @@ func (s spec) newClient(url string, ca *authority, opts []nomad.Option) (*nomad.
 	return nomad.NewClient(append(ready, opts...)...)
 }
 
-// ServerID is the ID of a server, as in its member's tags; NodeID that of a client.
+// ServerID is the ID of an agent in server mode, as in its member's tags.
 func (a *Agent) ServerID() string { return a.id }
 
-// NodeID is the ID of a client agent's node.
+// NodeID is the ID of the node of an agent in client mode.
 func (a *Agent) NodeID() string { return a.node }
 
 // SerfAddr is the address that Agent.Join of package nomad takes, host:port. Nothing listens there: agents in memory
@@ -139,7 +159,7 @@ func (a *Agent) serfAddr() string { return fmt.Sprintf("127.0.0.1:%d", a.serf) }
 // Stop ends the agent as a crash does: its connections break, and its peers see it as failed.
 func (a *Agent) Stop() { a.end(failed) }
 
-// Leave ends the agent after it has said goodbye: its peers see it as left, and Raft forgets it.
+// Leave ends the agent after it has said goodbye: its peers see it as left, and Raft forgets it if there is a leader.
 func (a *Agent) Leave() { a.end(left) }
 
 func (a *Agent) end(status string) {
@@ -147,16 +167,15 @@ func (a *Agent) end(status string) {
 	defer a.lifecycle.Unlock()
 	mu.Lock()
 	wasRunning := a.running
-	a.running = false
-	for _, listener := range a.listeners {
-		close(listener)
-	}
-	a.listeners = nil
+	a.die()
 	if wasRunning && a.server {
 		if status == left {
 			a.pool.retire(a)
 		}
 		a.pool.set(a.fullName(), status)
+		for _, p := range expelledPools() {
+			p.note(a, status)
+		}
 	}
 	mu.Unlock()
 	if wasRunning {
@@ -182,10 +201,13 @@ func (a *Agent) Start() {
 		a.shut()
 		return
 	}
-	a.running, a.started = true, time.Now()
+	a.live()
 	if a.server {
 		a.pool.restarted = true
 		a.pool.add(a)
+		for _, p := range expelledPools() {
+			p.note(a, alive)
+		}
 	}
 }
 
@@ -294,7 +316,7 @@ func (a *Agent) heartbeat() {
 		return
 	}
 	a.servers = nil
-	for _, other := range server.pool.aliveServers(a.region) {
+	for _, other := range server.pool.aliveServers(server.region) {
 		a.servers = append(a.servers, other.rpcAddr())
 	}
 	slices.Sort(a.servers)
@@ -350,6 +372,9 @@ func (a *Agent) join(addresses []string) (int, error) {
 			faults = append(faults, fmt.Sprintf("%s to join %s: dial tcp %s: connect: connection refused", verb, host+":"+port, resolved))
 		case !a.pool.keyring.shares(other.pool.keyring):
 			faults = append(faults, fmt.Sprintf("%s to join %s: %s", verb, host+":"+port, mismatch(a.pool.keyring, other.pool.keyring)))
+		case a.pool.conflict(other.pool) != "":
+			// The text is not Nomad's: of two real servers of one name, one would end up alone.
+			faults = append(faults, fmt.Sprintf("%s to join %s: both pools have a server %s", verb, host+":"+port, a.pool.conflict(other.pool)))
 		default:
 			joined++
 			unite(other.pool, a.pool)
@@ -358,7 +383,7 @@ func (a *Agent) join(addresses []string) (int, error) {
 	if joined == 0 {
 		return 0, multiError(faults)
 	}
-	if m := a.member(); m.present() {
+	if m := a.member(); m != nil && m.present() {
 		m.status = alive // whatever was said of it
 	}
 	return joined, nil

@@ -48,13 +48,23 @@ func NewCluster(opts ...Option) *Cluster {
 		c.issued = made
 		return made
 	})
+	defer func() {
+		if !c.complete { // it has panicked
+			c.Close()
+		}
+	}()
 	for _, g := range s.groups {
 		specs, names := g.specs(c.common, c.nextName)
 		for i, spec := range specs {
 			c.add(names[i], spec)
 		}
 	}
-	// All of them meet at once, so that a thousand take a thousand times as long as one.
+	c.meet()
+	return c
+}
+
+// meet has the agents that were added meet, all at once, so that a thousand take a thousand times as long as one.
+func (c *Cluster) meet() {
 	mu.Lock()
 	defer mu.Unlock()
 	pools := map[*pool]bool{}
@@ -74,7 +84,6 @@ func NewCluster(opts ...Option) *Cluster {
 		}
 	}
 	c.complete = true
-	return c
 }
 
 func (c *Cluster) nextName(kind string) string {
@@ -84,7 +93,8 @@ func (c *Cluster) nextName(kind string) string {
 	return fmt.Sprintf("%s-%d", kind, c.counts[kind])
 }
 
-// AddServer starts one more server, set up as those of NewCluster. It expects no other servers: the leader adds it.
+// AddServer starts one more server, set up as those of NewCluster. It waits for a leader to add it; the first server of a
+// cluster without any needs Expect(1) to become one.
 func (c *Cluster) AddServer(name string, opts ...AgentOption) *Agent {
 	return c.addOne(name, spec{server: true}, opts)
 }
@@ -110,18 +120,18 @@ func (c *Cluster) add(name string, s spec) *Agent {
 	mu.Lock()
 	defer mu.Unlock()
 	if c.closed {
-		a.shut()
+		a.discard()
 		panic("nomadtest: the cluster is closed")
 	}
 	if c.find(name) != nil {
-		a.shut()
+		a.discard()
 		panic(fmt.Sprintf("nomadtest: there is an agent %q already", name))
 	}
 	c.agents = append(c.agents, a)
 	registry[a.serfAddr()], registry[a.rpcAddr()] = a, a
 	if s.server {
 		a.pool = newPool(a.gossipKey)
-		if peer := c.anyServer(); peer != nil && !s.unjoined {
+		if peer := c.anyServer(a); peer != nil && !s.unjoined {
 			a.pool = peer.pool
 		}
 	}
@@ -136,10 +146,10 @@ func (c *Cluster) add(name string, s spec) *Agent {
 	return a
 }
 
-// anyServer is a server that others are joined with.
-func (c *Cluster) anyServer() *Agent {
+// anyServer is a server that another is joined with: one that it can talk to.
+func (c *Cluster) anyServer(newcomer *Agent) *Agent {
 	for _, a := range c.agents {
-		if a.server && !a.unjoined && a.pool != nil {
+		if a.server && !a.unjoined && a.pool != nil && !a.pool.expelled && a.reaches(newcomer) && a.pool.keyring.shares(newcomer.pool.keyring) {
 			return a
 		}
 	}
@@ -207,7 +217,10 @@ func (c *Cluster) Client(name string, opts ...nomad.Option) *nomad.Client {
 func (c *Cluster) TLS() nomad.TLS { return c.authority().client }
 
 // TLSFiles is TLS with files in a temporary folder, for programs that take their names. Close removes them.
-func (c *Cluster) TLSFiles() nomad.TLS { return c.authority().files() }
+func (c *Cluster) TLSFiles() nomad.TLS {
+	c.mustBeOpen()
+	return c.authority().files()
+}
 
 // Close ends all agents and the connections of all clients that Client made. It can be called again.
 func (c *Cluster) Close() {
@@ -217,22 +230,47 @@ func (c *Cluster) Close() {
 	for _, a := range agents {
 		delete(registry, a.serfAddr())
 		delete(registry, a.rpcAddr())
-		a.running, a.gone = false, true
+		a.gone = true
+		if a.running {
+			a.die()
+		}
 	}
+	c.tellOthers()
 	mu.Unlock()
 	for _, client := range clients {
 		client.Close()
 	}
 	for _, a := range agents {
 		a.lifecycle.Lock()
-		a.shut()
+		a.discard()
 		a.lifecycle.Unlock()
-		if a.socketFolder != "" {
-			os.RemoveAll(a.socketFolder)
-		}
 	}
 	if issued != nil {
 		issued.remove()
+	}
+}
+
+// tellOthers lets the servers of other clusters in the same pools see that those of this one are gone.
+func (c *Cluster) tellOthers() {
+	shared := map[*pool]bool{}
+	for _, other := range registry {
+		if other.server && other.pool != nil {
+			shared[other.pool] = true
+		}
+	}
+	for _, a := range c.agents {
+		if a.server && shared[a.pool] && a.pool.isAlive(a.fullName()) {
+			a.pool.set(a.fullName(), failed)
+		}
+	}
+}
+
+// mustBeOpen panics after Close: nobody would close what is made then.
+func (c *Cluster) mustBeOpen() {
+	mu.Lock()
+	defer mu.Unlock()
+	if c.closed {
+		panic("nomadtest: the cluster is closed")
 	}
 }
 

@@ -36,8 +36,8 @@ func On(endpoints ...string) FaultOption {
 func Times(n int) FaultOption { return func(i *Injection) { i.left = max(n, 0) } }
 
 // Inject makes the agent misbehave, on every request unless options say otherwise, until the fault is removed. Of
-// several faults that apply to a request the first one injected is met first; Delay and Drip pass the request on to the
-// next, and the others end it.
+// several faults that apply to a request the first one injected is met first. Those that leave something of the agent's
+// answer pass the request on to the next: Delay, Drip, ResetAfter, Truncate and StallAfter. The others end it.
 func (a *Agent) Inject(f Fault, opts ...FaultOption) *Injection {
 	i := &Injection{agent: a, fault: f, left: -1}
 	for _, opt := range opts {

@@ -24,11 +24,13 @@ func (a *Agent) listen() {
 	}
 	go a.httpServer.Serve(listener)
 	if a.socketPath != "" {
+		os.Remove(a.socketPath)
 		socket, err := net.Listen("unix", a.socketPath)
 		if err != nil {
 			a.httpServer.Close()
 			panic("nomadtest: " + err.Error())
 		}
+		socket.(*net.UnixListener).SetUnlinkOnClose(false) // it could be the next one's by then
 		a.socketServer = newServer(http.HandlerFunc(a.serveSocket))
 		go a.socketServer.Serve(socket)
 	}
@@ -67,6 +69,14 @@ func (a *Agent) shut() {
 	a.httpServer.Close()
 	if a.socketServer != nil {
 		a.socketServer.Close()
+	}
+}
+
+// discard ends the agent for good.
+func (a *Agent) discard() {
+	a.shut()
+	if a.socketFolder != "" {
+		os.RemoveAll(a.socketFolder)
 	}
 }
 

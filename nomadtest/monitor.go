@@ -73,6 +73,9 @@ func (a *Agent) Log(level, module, message string, fields ...any) {
 
 // emit is Log with the lock held.
 func (a *Agent) emit(level, module, message string, fields ...any) {
+	if n := len(fields); n%2 != 0 {
+		fields = append(fields[:n-1:n-1], "EXTRA_VALUE_AT_END", fields[n-1])
+	}
 	e := entry{time.Now().UTC(), level, module, message, fields}
 	if slices.Index(levels, level) >= slices.Index(levels, "info") { // log_level is INFO
 		if len(a.history) == 2*maxHistory {

@@ -160,7 +160,7 @@ func RealDelays() AgentOption { return agentOption(func(s *spec) { s.realDelays 
 // KnownServers sets the servers that an agent in client mode knows to begin with, by their RPC addresses, in place of those
 // of its region. Agents in memory have them at Agent.RPCAddr, real ones at Process.RPCAddr.
 func KnownServers(addresses ...string) AgentOption {
-	return agentOption(func(s *spec) { s.known = addresses })
+	return agentOption(func(s *spec) { s.known = append([]string{}, addresses...) })
 }
 
 // LogFile is the setting log_file: agents have their log in a file too, so that Agent.MonitorExport of package nomad

@@ -30,10 +30,12 @@ func (c *Cluster) Partition(names ...string) {
 		}
 		a.pool = parts[a.pool]
 	}
-	away := func(a *Agent) bool { return a.island == here }
-	for whole, part := range parts {
-		whole.lose(away)
-		part.lose(func(a *Agent) bool { return !away(a) })
+	seen := map[*pool]bool{}
+	for _, a := range c.agents {
+		if a.server && !seen[a.pool] {
+			seen[a.pool] = true
+			a.pool.lose(func(other *Agent) bool { return other.island != a.island })
+		}
 	}
 }
 
@@ -45,15 +47,18 @@ func (c *Cluster) Heal() {
 		a.island = nil
 	}
 	for _, a := range c.agents {
-		if a.server && a.pool.cutFrom != nil {
-			a.pool.cutFrom.survivor().merge(a.pool)
+		for a.server && a.pool.cutFrom != nil {
+			part, whole := a.pool, a.pool.cutFrom.survivor()
+			part.cutFrom = nil
+			whole.merge(part)
 		}
 	}
 }
 
 // split makes a pool that knows the same, for those who are cut off.
 func (p *pool) split() *pool {
-	part := &pool{members: map[string]*member{}, rafts: map[string]*raft{}, keyring: p.keyring, cutFrom: p}
+	part := &pool{members: map[string]*member{}, rafts: map[string]*raft{}, keyring: p.keyring, cutFrom: p,
+		expelled: p.expelled, restarted: p.restarted}
 	for name, m := range p.members {
 		known := *m
 		part.members[name] = &known

@@ -85,6 +85,34 @@ func (a *Agent) hear(event string, about *Agent) {
 	a.emit("info", "nomad", "serf: "+event, "member", about.fullName(), "address", about.serfAddr())
 }
 
+// conflict is a name that different servers of two pools have, or empty.
+func (p *pool) conflict(other *pool) string {
+	for _, name := range sortedKeys(p.members) {
+		if m := other.members[name]; m != nil && m.agent != p.members[name].agent {
+			return name
+		}
+	}
+	return ""
+}
+
+// expelledPools are the pools of servers that were pruned while they were alive. They are told of members, as those of
+// other pools are not.
+func expelledPools() (pools []*pool) {
+	for _, a := range registry {
+		if a.server && a.pool != nil && a.pool.expelled && !slices.Contains(pools, a.pool) {
+			pools = append(pools, a.pool)
+		}
+	}
+	return pools
+}
+
+// note changes what a server that was expelled believes about another.
+func (p *pool) note(a *Agent, status string) {
+	if m := p.members[a.fullName()]; m != nil && m.agent == a {
+		m.status = status
+	}
+}
+
 // set changes what the pool believes about a member.
 func (p *pool) set(name, status string) {
 	if m := p.members[name]; m != nil {
@@ -181,8 +209,9 @@ func (p *pool) forceLeave(name string, prune bool) {
 	switch {
 	case m == nil:
 		return
-	case m.present() && prune:
+	case m.present() && prune && m.agent.pool == p:
 		p.expel(m.agent)
+	case prune: // of one that is not there, or not any more
 	case m.present():
 		m.status = leaving
 	default:

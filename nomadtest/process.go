@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,8 +50,8 @@ type Process struct {
 // bootstrapped, so that ManagementToken is good; the other tokens are unknown to it. It does not join others.
 //
 // Version, Config and Socket are refused, as they are up to the binary and its tasks. Without a binary the error is
-// ErrNoBinary. When the agent does not come up before the context ends, or in a minute, the error shows the end of its
-// log. The agent lives until Close, whatever becomes of the context. Agents in client mode need the rights to run one.
+// ErrNoBinary. When the agent does not come up before the context ends, or in a minute if it has no deadline, the error
+// shows the end of its log. The agent lives until Close, whatever becomes of the context. Agents in client mode need the rights to run one.
 func StartProcess(ctx context.Context, opts ...Option) (*Process, error) {
 	binary := os.Getenv("NOMAD_BIN")
 	if binary == "" {
@@ -129,7 +130,7 @@ func (p *Process) prepare() error {
 		config["server"] = server
 	}
 	if p.client {
-		known := p.known
+		known := slices.Clone(p.known)
 		if p.server {
 			known = append(known, p.RPCAddr())
 		}
@@ -180,12 +181,13 @@ func (p *Process) Start(ctx context.Context) error {
 		defer cancel()
 	}
 	p.mu.Lock()
-	if p.cmd != nil {
+	if p.cmd != nil && !isClosed(p.exited) {
 		p.mu.Unlock()
 		return nil
 	}
 	cmd := exec.Command(os.Getenv("NOMAD_BIN"), "agent", "-config", p.configFile())
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output
+	cmd.WaitDelay = 5 * time.Second // for what it has started and left behind
 	p.output.reset()
 	exited := make(chan struct{})
 	if err := cmd.Start(); err != nil {
@@ -203,6 +205,15 @@ func (p *Process) Start(ctx context.Context) error {
 		return fmt.Errorf("nomadtest: %s did not come up: %w; the end of its log:\n%s", p.name, err, p.Log())
 	}
 	return nil
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // await waits until the agent is of use.

@@ -25,7 +25,7 @@ type Request struct {
 	Query  url.Values
 	Header http.Header  // without the token
 	Token  nomad.Secret // of the header X-Nomad-Token or Authorization
-	Body   []byte
+	Body   []byte       // at most 4 MiB
 }
 
 // Requests are the requests that came to the agent, the oldest first, also those that met a fault. The last 10,000 are
@@ -48,7 +48,7 @@ func (a *Agent) remember(r *http.Request) {
 	var body []byte
 	if r.Body != nil && r.Body != http.NoBody {
 		body, _ = io.ReadAll(io.LimitReader(r.Body, maxRequestBody))
-		r.Body = io.NopCloser(bytes.NewReader(body))
+		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), r.Body))
 	}
 	header := r.Header.Clone()
 	header.Del("X-Nomad-Token")

@@ -2,6 +2,7 @@ package nomadtest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -71,10 +72,12 @@ func route(path string) (handler, streamer) {
 	return handlers[endpoint], streamers[endpoint]
 }
 
-// ServeHTTP answers as the agent does, also without a network; a stopped agent breaks the connection. The agent's
-// listener calls it.
+// ServeHTTP answers as the agent does, also without a network. The agent's listener calls it. Where an agent would break
+// the connection it panics with http.ErrAbortHandler, as handlers of package http do: when it is stopped, and in some
+// faults.
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.mustRun()
+	r, end := a.mustRun(r)
+	defer end()
 	a.remember(r)
 	defer a.logRequest(r, time.Now())
 	a.meet(w, r, func(w http.ResponseWriter, r *http.Request) {
@@ -86,7 +89,8 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serveSocket answers what comes over the unix socket: to those who say who they are, and never compressed.
 func (a *Agent) serveSocket(w http.ResponseWriter, r *http.Request) {
-	a.mustRun()
+	r, end := a.mustRun(r)
+	defer end()
 	a.remember(r)
 	defer a.logRequest(r, time.Now())
 	a.meet(w, r, func(w http.ResponseWriter, r *http.Request) {
@@ -94,6 +98,16 @@ func (a *Agent) serveSocket(w http.ResponseWriter, r *http.Request) {
 			a.answer(w, r)
 		}
 	})
+}
+
+// decide has a handler answer, if the agent still runs.
+func (a *Agent) decide(serve handler, r *http.Request) (any, error) {
+	mu.Lock()
+	defer mu.Unlock()
+	if !a.running {
+		panic(http.ErrAbortHandler)
+	}
+	return serve(a, r)
 }
 
 // logRequest logs a request that was answered, for those who stream the log.
@@ -113,11 +127,10 @@ func (a *Agent) answer(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case stream != nil:
 		err = stream(a, w, r)
-		a.mustRun()
+		_, end := a.mustRun(r)
+		end()
 	case serve != nil:
-		mu.Lock()
-		result, err = serve(a, r)
-		mu.Unlock()
+		result, err = a.decide(serve, r)
 	default:
 		err = errNoEndpoint
 	}
@@ -141,13 +154,18 @@ func (a *Agent) answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// mustRun breaks the connection of a request to an agent that is stopped.
-func (a *Agent) mustRun() {
+// mustRun breaks the connection of a request to an agent that is stopped. Otherwise it gives the request with a context
+// that ends when the agent stops, and what lets go of that.
+func (a *Agent) mustRun(r *http.Request) (*http.Request, func()) {
 	mu.Lock()
-	defer mu.Unlock()
-	if !a.running {
+	running, life := a.running, a.life
+	mu.Unlock()
+	if !running {
 		panic(http.ErrAbortHandler)
 	}
+	ctx, cancel := context.WithCancel(r.Context())
+	forget := context.AfterFunc(life, cancel)
+	return r.WithContext(ctx), func() { forget(); cancel() }
 }
 
 // writeJSON writes an answer, indented when the request asks for it.
