@@ -225,9 +225,9 @@ var forceLeaveEndpoint = endpoint{name: "ForceLeave", method: http.MethodPut, pa
 
 // ForceLeave makes the pool treat a failed server as one that has left, so that Raft forgets it. The node is the
 // member's full name, such as server-2.global. One that is alive works on, but goes by StatusLeaving among the others
-// until it joins again, and by StatusLeft once it fails; with Prune worse comes to it. A name that the pool does not
-// know is no error to the agent, and can take two seconds, as can Prune of one that is alive take six. The change spreads
-// by gossip: it can take a moment until Members shows it.
+// until it joins again, and by StatusLeft once it fails; Prune expels it. A name that the pool does not know is no error to
+// the agent. Such a call can take two seconds, and a Prune of one that is alive six. The change spreads by gossip: it can
+// take a moment until Members shows it.
 //
 // It needs an agent in server mode, or fails with ErrServerOnly, and an ACL token with agent:write. An empty name is
 // ErrInvalidArgument before anything is sent. It makes the call PUT /v1/agent/force-leave.

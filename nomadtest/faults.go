@@ -131,8 +131,8 @@ func Reset() Fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { reset(w) }
 }
 
-// ResetAfter breaks the connection after the head of the answer and n bytes of its body, or after all of it if it has
-// less.
+// ResetAfter breaks the connection after the head of the answer and n bytes of its body, or before its last byte if it
+// has no more than n.
 func ResetAfter(n int) Fault {
 	return cut(n, func(w http.ResponseWriter, _ *http.Request) { reset(w) })
 }
@@ -159,8 +159,8 @@ func Stall() Fault {
 	return func(_ http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { stall(nil, r) }
 }
 
-// StallAfter answers the head and n bytes of the body, and then nothing more, until the caller gives up or the agent
-// stops.
+// StallAfter answers the head and n bytes of the body, or all but its last byte if it has no more than n, and then nothing
+// more, until the caller gives up or the agent stops.
 func StallAfter(n int) Fault { return cut(n, stall) }
 
 func stall(_ http.ResponseWriter, r *http.Request) {
