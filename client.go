@@ -32,7 +32,8 @@ type Client struct {
 	base     string // the URL that paths are appended to
 	settings *settings
 	pool     *pool
-	shared   bool // the pool is another Client's to close
+	peer     *peer // what is known about the agent
+	shared   bool  // the pool is another Client's to close
 }
 
 // NewClient makes a Client. Without options it calls the agent at DefaultAddress. It reads the files that options name
@@ -70,6 +71,7 @@ func newClient(s *settings, p *pool) *Client {
 	}
 	c := &Client{address: a.String(), base: a.base(), settings: s, pool: p}
 	c.Agent = &Agent{c}
+	c.peer = p.peer(c.address)
 	return c
 }
 
@@ -300,22 +302,43 @@ func (c *Client) ready(ctx context.Context, r *request) error {
 
 // send tries a request until there is an answer that is worth having, the retries are used up or the time is over.
 func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
-	a, err := c.try(ctx, r, 1)
-	if err == nil && a.status < 400 || c.settings.retries == 0 {
-		return a, err
-	}
-	waits := newBackoff()
-	for n := 2; n <= c.settings.retries+1; n++ {
+	var (
+		waits   = newBackoff()
+		retries = 0
+		refusal error // how the agent's limit kept the call out
+	)
+	for n := 1; ; n++ {
+		a, refused, err := c.try(ctx, r, n)
+		if ctx.Err() != nil && refusal != nil {
+			a.release()
+			return nil, &waitError{context.Cause(ctx), refusal}
+		}
+		switch {
+		case err == nil && a.status < 400, c.settings.retries == 0, !canRetry(r, a, err):
+			if err == nil {
+				c.peer.budget.earn()
+			}
+			return a, err
+		case refused: // the next try waits for a connection that lives, or until the agent may have room for a new one
+			if refusal = err; err == nil {
+				refusal = c.failure(r, a)
+				a.release()
+			}
+			continue
+		case retries == c.settings.retries, !c.peer.budget.take():
+			return a, err
+		}
+		retries++
 		wait := waits.NextBackOff()
 		if err == nil {
 			wait = max(wait, retryAfter(a.header))
 		}
-		if !canRetry(r, a, err) || r.stream && time.Until(r.deadline) < wait {
-			break
+		if r.stream && time.Until(r.deadline) < wait {
+			return a, err
 		}
 		if !sleep(ctx, wait) {
 			if ctx.Err() == nil {
-				break // the answer is worth more than to wait for the end of the time
+				return a, err // the answer is worth more than to wait for the end of the time
 			}
 			if err == nil {
 				err = c.failure(r, a)
@@ -324,9 +347,7 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 			return nil, &waitError{context.Cause(ctx), err}
 		}
 		a.release()
-		a, err = c.try(ctx, r, n)
 	}
-	return a, err
 }
 
 // timeError says whose patience ended. What is known of an earlier try is kept.
@@ -350,10 +371,11 @@ type waitError struct{ cause, last error }
 func (e *waitError) Error() string   { return e.cause.Error() }
 func (e *waitError) Unwrap() []error { return []error{e.cause, e.last} }
 
-// try sends a request once and reads the whole answer.
-func (c *Client) try(ctx context.Context, r *request, n int) (*answer, error) {
+// try sends a request once and reads the whole answer. It reports whether the agent's limit of connections kept it out.
+func (c *Client) try(ctx context.Context, r *request, n int) (a *answer, refused bool, err error) {
 	started := time.Now()
-	a, err := c.exchange(ctx, r)
+	call := &attempt{peer: c.peer, stream: r.stream}
+	a, err = c.exchange(context.WithValue(ctx, attemptKey{}, call), r)
 	if logger := c.settings.logger; logger.Enabled(ctx, slog.LevelDebug) {
 		attrs := []slog.Attr{
 			slog.String("method", r.method),
@@ -369,7 +391,7 @@ func (c *Client) try(ctx context.Context, r *request, n int) (*answer, error) {
 		}
 		logger.LogAttrs(ctx, slog.LevelDebug, "nomad call", attrs...)
 	}
-	return a, err
+	return a, call.refused.Load(), err
 }
 
 // exchange sends a request and reads the answer.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net/http"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -86,9 +87,9 @@ func (r *contextReader) Read(p []byte) (int, error) {
 	return r.Reader.Read(p[:min(len(p), 64<<10)])
 }
 
-// isJSON reports whether the answer says that it is JSON.
-func (a *answer) isJSON() bool {
-	mediaType, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
+// isJSON reports whether the head of an answer says that it is JSON.
+func isJSON(h http.Header) bool {
+	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	return mediaType == "application/json"
 }
 

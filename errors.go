@@ -42,9 +42,8 @@ var (
 	// ErrNoLeader reports that the region has no leader at the moment. Servers say so after waiting 5 s for one.
 	ErrNoLeader = errors.New("nomad: no cluster leader")
 
-	// ErrTooManyRequests reports that the agent, or a proxy before it, still refused the call (status 429) when all
-	// retries were used. An agent takes 100 connections from one address unless limits.http_max_conns_per_client
-	// says otherwise.
+	// ErrTooManyRequests reports that the agent still had no connection free for this address when the time was over, or
+	// that a proxy before it still refused the call (status 429) when all retries were used.
 	ErrTooManyRequests = errors.New("nomad: too many requests")
 
 	// ErrUnsupported reports an endpoint that the agent does not have (404 with an empty body): its version is
@@ -114,7 +113,7 @@ func (e *APIError) Is(target error) bool { return slices.Contains(e.kinds, targe
 func (c *Client) failure(r *request, a *answer) *APIError {
 	message := c.clean(r, a.body.String(), maxMessage)
 	kinds := classify(r.endpoint, a.status, message)
-	if a.status == http.StatusTooManyRequests && a.isJSON() {
+	if a.status == http.StatusTooManyRequests && isJSON(a.header) {
 		kinds = nil // an answer, of an endpoint that Call reached
 	}
 	if a.partial {

@@ -44,6 +44,7 @@ type settings struct {
 	wrappers        []func(http.RoundTripper) http.RoundTripper
 	timeout         time.Duration
 	maxConns        int
+	connLifetime    time.Duration
 	maxResponseSize int64
 	compression     bool
 	retries         int
@@ -60,6 +61,7 @@ func defaultSettings() *settings {
 		userAgent:       defaultUserAgent,
 		timeout:         DefaultTimeout,
 		maxConns:        DefaultMaxConns,
+		connLifetime:    connLifetime,
 		maxResponseSize: DefaultMaxResponseSize,
 		retries:         DefaultRetries,
 		logger:          slog.New(slog.DiscardHandler),
@@ -296,9 +298,10 @@ func WithTimeout(d time.Duration) Option {
 	}
 }
 
-// WithMaxConns limits the connections to one agent, in use and idle; further calls wait in order for a free one. An
-// agent takes 100 from one address in all, so keep the sum over all your processes on a machine below that. The default
-// is DefaultMaxConns.
+// WithMaxConns limits the connections to one agent, in use and idle; further calls wait in order for a free one. Streams
+// are not counted. An agent takes 100 connections from one address in all, unless limits.http_max_conns_per_client says
+// otherwise: what several processes there want beyond that they share, as no connection is kept for more than about
+// 5 s. The default is DefaultMaxConns.
 func WithMaxConns(n int) Option {
 	return func(s *settings) error {
 		if n < 1 {
@@ -335,7 +338,13 @@ func WithCompression(enabled bool) Option {
 // WithRetries sets how many times a call is tried again, after the first try, when that is safe: when the connection
 // could not be made or was lost before an answer began, and on the statuses 429, 502, 503 and 504. The waits between
 // tries start at about 0.1 s and double up to about 2 s, each varied at random by half, or are what the agent asks for
-// in Retry-After. All tries share the limit of WithTimeout. The default is DefaultRetries; 0 turns retries off.
+// in Retry-After. All tries share the limit of WithTimeout, and all calls to an agent share a budget of 100 retries,
+// which regains one a second and one for every ten answers; a call that needs one when there is none fails at once.
+//
+// A connection that the agent refuses because it has too many from this address is not counted here: the call waits
+// within its time limit until one of the Client's connections is free or the agent has room for another.
+//
+// The default is DefaultRetries; 0 turns all of this off.
 func WithRetries(n int) Option {
 	return func(s *settings) error {
 		if n < 0 {

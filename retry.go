@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +26,41 @@ func newBackoff() *backoff.ExponentialBackOff {
 	}
 }
 
+// budget limits how often the Clients of one agent try again, so that one that is down is not made to bear several times
+// the calls. A call that succeeds, or fails for good, earns a part of a retry.
+type budget struct {
+	mu    sync.Mutex
+	left  float64 // retries
+	since time.Time
+}
+
+const (
+	budgetSize      = 100
+	budgetPerSecond = 1
+	budgetPerAnswer = 0.1
+)
+
+// take reports whether a call may be tried again.
+func (b *budget) take() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	b.left = min(b.left+now.Sub(b.since).Seconds()*budgetPerSecond, budgetSize)
+	b.since = now
+	if b.left < 1 {
+		return false
+	}
+	b.left--
+	return true
+}
+
+// earn notes a call that came to its end.
+func (b *budget) earn() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.left = min(b.left+budgetPerAnswer, budgetSize)
+}
+
 // canRetry reports whether a request that ended so may be sent again. A request that changes something and is not
 // known to be idempotent may be when it certainly did not reach the agent.
 func canRetry(r *request, a *answer, err error) bool {
@@ -33,7 +69,7 @@ func canRetry(r *request, a *answer, err error) bool {
 	}
 	switch a.status {
 	case http.StatusTooManyRequests:
-		return !a.isJSON() // a refusal has no answer in it
+		return !isJSON(a.header) // a refusal has no answer in it
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return r.idempotent
 	}
@@ -42,6 +78,9 @@ func canRetry(r *request, a *answer, err error) bool {
 
 // failedDial reports whether no connection came about.
 func failedDial(err error) bool {
+	if errors.Is(err, errRefused) {
+		return true
+	}
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }
@@ -60,7 +99,8 @@ func lostConnection(err error) bool {
 	case errors.As(err, &certificate), errors.As(err, &record):
 		return false
 	case errors.As(err, &op):
-		return op.Op != "remote error" && op.Op != "local error" // TLS alerts
+		// TLS alerts, but for what is left of a refusal that the agent did not write to its end.
+		return op.Op != "remote error" && (op.Op != "local error" || strings.Contains(err.Error(), "bad record MAC"))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
 		return true

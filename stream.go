@@ -37,7 +37,7 @@ func (c *Client) open(ctx context.Context, r *request, limit time.Duration) (*st
 	}
 	r.stream = true
 	s := &stream{client: c, r: r, caller: ctx, limit: limit}
-	s.ctx, s.cancel = context.WithCancelCause(asStream(ctx))
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	r.deadline = time.Now().Add(limit)
 	s.head = time.AfterFunc(limit, func() { s.cancel(context.DeadlineExceeded) })
 	a, err := c.send(s.ctx, r)

@@ -3,12 +3,17 @@ package nomad
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/hashicorp/go-cleanhttp"
 )
@@ -25,11 +30,17 @@ type pool struct {
 	http   *http.Client
 	own    []*http.Transport // to close; none with WithHTTPClient
 	closed atomic.Bool
+
+	mu    sync.Mutex
+	peers map[string]weak.Pointer[peer] // by address, for as long as a Client has it
 }
 
 // newPool makes the transport that settings describe. It connects to nothing.
 func newPool(s *settings) (*pool, error) {
-	p := &pool{http: &http.Client{CheckRedirect: checkRedirect}}
+	p := &pool{
+		http:  &http.Client{CheckRedirect: checkRedirect},
+		peers: map[string]weak.Pointer[peer]{},
+	}
 	var rt http.RoundTripper
 	if s.httpClient != nil {
 		rt = s.httpClient.Transport
@@ -65,6 +76,7 @@ func newTransport(s *settings) (*http.Transport, error) {
 	t.MaxConnsPerHost = s.maxConns
 	t.MaxIdleConnsPerHost = s.maxConns
 	t.MaxIdleConns = 0 // the limit is per agent
+	t.IdleConnTimeout = idleTimeout
 	t.DisableCompression = true
 	t.MaxResponseHeaderBytes = maxHeaderBytes
 	// Agents speak HTTP/1.1 only.
@@ -74,13 +86,16 @@ func newTransport(s *settings) (*http.Transport, error) {
 
 	// What a call has given up on must not hold its place among the connections for much longer than the call may take.
 	t.TLSHandshakeTimeout = min(t.TLSHandshakeTimeout, 2*s.timeout)
-	dialer := &net.Dialer{Timeout: min(dialTimeout, 2*s.timeout), KeepAlive: keepAlive}
-	t.DialContext = dialer.DialContext
-	if socket := s.address.socket; socket != "" {
+	d := &dialer{
+		Dialer:    net.Dialer{Timeout: min(dialTimeout, 2*s.timeout), KeepAlive: keepAlive},
+		socket:    s.address.socket,
+		handshake: t.TLSHandshakeTimeout,
+		lifetime:  s.connLifetime,
+	}
+	t.DialContext = d.dial
+	t.DialTLSContext = d.dialTLS
+	if d.socket != "" {
 		t.Proxy = nil
-		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", socket)
-		}
 	}
 
 	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -95,6 +110,8 @@ func newTransport(s *settings) (*http.Transport, error) {
 		}
 		t.TLSClientConfig = config
 	}
+	config := t.TLSClientConfig
+	d.tls = func() (*tls.Config, error) { return config.Clone(), nil }
 	return t, nil
 }
 
@@ -106,19 +123,125 @@ func (p *pool) close() {
 	}
 }
 
+// peer finds what other Clients of the pool know about an agent.
+func (p *pool) peer(address string) *peer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if known := p.peers[address].Value(); known != nil {
+		return known
+	}
+	fresh := &peer{budget: budget{left: budgetSize, since: time.Now()}}
+	p.peers[address] = weak.Make(fresh)
+	runtime.AddCleanup(fresh, p.forget, address)
+	return fresh
+}
+
+// forget drops what was known about an agent that no Client calls any more.
+func (p *pool) forget(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.peers[address].Value() == nil {
+		delete(p.peers, address)
+	}
+}
+
 // transports sends streams and calls on connections of different pools.
 type transports struct{ calls, streams *http.Transport }
 
-type streamKey struct{}
+// attempt is one try of a call, as its request's context carries it to where connections are made.
+type attempt struct {
+	peer    *peer
+	stream  bool        // it gets a connection of its own
+	refused atomic.Bool // the agent's limit is why it failed
+	held    atomic.Bool // a connection for it waits for its turn
+	over    atomic.Bool // and is of no use any more
+}
 
-// asStream marks a request's context so that it gets a connection of its own.
-func asStream(ctx context.Context) context.Context { return context.WithValue(ctx, streamKey{}, true) }
+type attemptKey struct{}
+
+func attemptOf(ctx context.Context) *attempt {
+	call, _ := ctx.Value(attemptKey{}).(*attempt)
+	return call
+}
 
 func (t *transports) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Context().Value(streamKey{}) != nil {
-		return t.streams.RoundTrip(req)
+	call := attemptOf(req.Context())
+	if call == nil { // a round tripper of the program's own has dropped it
+		return t.calls.RoundTrip(req)
 	}
-	return t.calls.RoundTrip(req)
+	rt := t.calls
+	if call.stream {
+		rt = t.streams
+	}
+	var (
+		c   *conn
+		own *http.Request
+	)
+	own = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			if c = connOf(info.Conn); c != nil && info.Reused && time.Now().After(c.expires) {
+				lastOn(own)
+				c.peer.yield()
+			}
+		},
+	}))
+	if own.Body != nil {
+		own.Header = own.Header.Clone() // as lastOn may change it
+	}
+	call.over.Store(false)
+	res, err := rt.RoundTrip(own)
+	call.over.Store(true)
+	if call.held.Load() {
+		call.peer.wake()
+	}
+	switch {
+	case errors.Is(err, errRefused):
+		call.refused.Store(true)
+	case c == nil || c.served.Load():
+	case err != nil:
+		if req.Context().Err() == nil && lostConnection(err) && c.peer.refusedSilently(c) {
+			call.refused.Store(true)
+		}
+	case isRefusal(res):
+		c.peer.refused()
+		call.refused.Store(true)
+	default:
+		c.peer.take(c)
+	}
+	if call.stream && call.refused.Load() {
+		t.calls.CloseIdleConnections() // it can have the place of one
+	}
+	if err != nil {
+		return nil, err
+	}
+	res.Request = req
+	if c != nil && c.tls != nil {
+		res.TLS = c.tls
+	}
+	return res, nil
+}
+
+// lastOn has the connection closed after a request. Package http sends a copy of one with a body, with the same header.
+func lastOn(req *http.Request) {
+	req.Close = true
+	if req.Body != nil {
+		req.Header.Set("Connection", "close")
+	}
+}
+
+// isRefusal reports whether an answer is how an agent refuses a connection that is over its limit. Proxies that limit
+// requests say when to come back, or keep the connection.
+func isRefusal(res *http.Response) bool {
+	return res.StatusCode == http.StatusTooManyRequests && res.Close && res.Header.Get("Retry-After") == "" && !isJSON(res.Header)
+}
+
+// connOf finds the connection that the dialer made.
+func connOf(c net.Conn) *conn {
+	if secured, ok := c.(*tls.Conn); ok { // by package http, to an agent behind a proxy
+		c = secured.NetConn()
+	}
+	own, _ := c.(*conn)
+	return own
 }
 
 // checkRedirect decides whether to follow a redirect. The http package would carry X-Nomad-Token to any host, and

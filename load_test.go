@@ -1,0 +1,323 @@
+package nomad_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/nomadtest"
+)
+
+func clientOf(t *testing.T, opts ...nomad.Option) *nomad.Client {
+	client, err := nomad.NewClient(opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// counter counts the connections that are open at once.
+type counter struct {
+	net.Listener
+	open, most, all atomic.Int64
+}
+
+func (c *counter) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c.all.Add(1)
+	if n := c.open.Add(1); n > c.most.Load() {
+		c.most.Store(n) // nobody else accepts
+	}
+	return &countedConn{Conn: conn, counter: c}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	counter *counter
+	once    sync.Once
+}
+
+func (c *countedConn) Close() error {
+	c.once.Do(func() { c.counter.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// counting serves what members asks for, and counts connections.
+func counting(t *testing.T, listener net.Listener, name string) *counter {
+	count := &counter{Listener: listener}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"ServerRegion":"global","Members":[{"Name":%q,"Addr":"127.0.0.1","Port":4648,"Status":"alive"}]}`, name)
+	}))
+	server.Listener.Close()
+	server.Listener = count
+	server.Start()
+	t.Cleanup(server.Close)
+	return count
+}
+
+// TestGoroutines shares one client among many goroutines. None may fail, and there are never more connections than
+// were asked for.
+func TestGoroutines(t *testing.T) {
+	for _, goroutines := range []int{1, 16, 256, 1000, 10_000} {
+		t.Run(strconv.Itoa(goroutines), func(t *testing.T) {
+			t.Parallel()
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			count := counting(t, listener, "a")
+			// Connections that are replaced in the middle of it must not add to those that are there.
+			client := clientOf(t, nomad.WithAddress(listener.Addr().String()), nomad.WithConnLifetime(100*time.Millisecond))
+			calls := make(chan struct{}, 10_000)
+			for range cap(calls) {
+				calls <- struct{}{}
+			}
+			close(calls)
+			var failures atomic.Int64
+			var wg sync.WaitGroup
+			for range goroutines {
+				wg.Go(func() {
+					for range calls {
+						if _, err := client.Agent.Members(t.Context()); err != nil && failures.Add(1) < 5 {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			assert.Zero(t, failures.Load())
+			assert.LessOrEqual(t, count.most.Load(), int64(nomad.DefaultMaxConns))
+			t.Logf("at most %d connections at once, %d in all", count.most.Load(), count.all.Load())
+		})
+	}
+}
+
+// TestMoreConnectionsThanTheAgentTakes has eight clients, each with connections of its own as eight processes have them,
+// ask one agent for 128 connections of its 100, with calls enough to keep every connection busy.
+func TestMoreConnectionsThanTheAgentTakes(t *testing.T) {
+	for scheme, opts := range map[string][]nomadtest.AgentOption{"http": nil, "https": {nomadtest.TLS()}} {
+		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
+			cluster := nomadtest.NewCluster(nomadtest.Servers(1, opts...))
+			defer cluster.Close()
+			var calls [8]atomic.Int64
+			var failures atomic.Int64
+			var wg sync.WaitGroup
+			end := time.Now().Add(3 * time.Second)
+			for i := range calls {
+				client := cluster.Client(cluster.Agents()[0].Name())
+				defer client.Close()
+				for range 64 {
+					wg.Go(func() {
+						for time.Now().Before(end) || calls[i].Load() == 0 { // each gets its turn in the end
+							if _, err := client.Agent.Members(t.Context()); err != nil && failures.Add(1) < 5 {
+								t.Error(err)
+							}
+							calls[i].Add(1)
+						}
+					})
+				}
+			}
+			wg.Wait()
+			assert.Zero(t, failures.Load())
+		})
+	}
+}
+
+// TestNoConnectionLeft asks an agent whose connections others hold.
+func TestNoConnectionLeft(t *testing.T) {
+	t.Parallel()
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.MaxConns(3)))
+	defer cluster.Close()
+	agent := cluster.Agents()[0]
+	take := func() (release func()) {
+		var held []net.Conn
+		for range 3 {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(agent.URL(), "http://"))
+			require.NoError(t, err)
+			held = append(held, conn)
+			fmt.Fprint(conn, "GET /v1/agent/health HTTP/1.1\r\nHost: a\r\n\r\n")
+			_, err = conn.Read(make([]byte, 1))
+			require.NoError(t, err)
+		}
+		return func() {
+			for _, conn := range held {
+				conn.Close()
+			}
+		}
+	}
+	client := func(opts ...nomad.Option) *nomad.Client {
+		return clientOf(t, append([]nomad.Option{nomad.WithAddress(agent.URL())}, opts...)...)
+	}
+
+	release := take()
+	defer release()
+
+	started := time.Now()
+	_, err := client(nomad.WithRetries(0)).Agent.Members(t.Context())
+	assert.ErrorIs(t, err, nomad.ErrTooManyRequests, "without retries there is no waiting")
+	assert.NotErrorIs(t, err, context.DeadlineExceeded)
+
+	_, err = client(nomad.WithTimeout(time.Second)).Agent.Members(t.Context())
+	assert.ErrorIs(t, err, nomad.ErrTooManyRequests)
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.ErrorContains(t, err, "no answer within 1s")
+	assert.GreaterOrEqual(t, time.Since(started), time.Second)
+
+	// Many calls wait, and the agent is asked seldom.
+	var wg sync.WaitGroup
+	patient := client()
+	for range 100 {
+		wg.Go(func() {
+			_, err := patient.Agent.Members(t.Context())
+			assert.NoError(t, err)
+		})
+	}
+	wg.Go(func() { // a call that may be sent once only is not sent by a refusal
+		assert.NoError(t, patient.Call(t.Context(), http.MethodPut, "/v1/agent/join", map[string][]string{"address": {agent.SerfAddr()}}, nil, nil))
+	})
+	wg.Go(func() {
+		logs, err := patient.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+		if assert.NoError(t, err) {
+			logs.Close()
+		}
+	})
+	time.Sleep(2 * time.Second)
+	release()
+	wg.Wait()
+}
+
+// TestRetryBudget has many calls meet an agent in trouble.
+func TestRetryBudget(t *testing.T) {
+	t.Parallel()
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1))
+	defer cluster.Close()
+	agent := cluster.Agents()[0]
+	trouble := agent.Inject(nomadtest.Status(http.StatusServiceUnavailable, "no"))
+	client := cluster.Client(agent.Name())
+	defer client.Close()
+	const calls = 500
+	all := func() {
+		var wg sync.WaitGroup
+		for range calls {
+			wg.Go(func() {
+				_, err := client.Agent.Members(t.Context())
+				var answer *nomad.APIError
+				if assert.ErrorAs(t, err, &answer) {
+					assert.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	all()
+	assert.InDelta(t, calls+100, trouble.Hits(), 20, "100 retries, and one a second")
+	before := trouble.Hits()
+	all()
+	assert.InDelta(t, calls, trouble.Hits()-before, 20)
+
+	// One that is made from it has the same budget for the same agent, and its own for another.
+	before = trouble.Hits()
+	same, err := client.With(nomad.WithToken("another"))
+	require.NoError(t, err)
+	for range 10 {
+		_, err = same.Agent.Members(t.Context())
+		assert.Error(t, err)
+	}
+	assert.InDelta(t, 10, trouble.Hits()-before, 3)
+
+	// What succeeds earns retries again: one for ten calls.
+	trouble.Remove()
+	for range 200 {
+		_, err = client.Agent.Members(t.Context())
+		require.NoError(t, err)
+	}
+	trouble = agent.Inject(nomadtest.Status(http.StatusServiceUnavailable, "no"), nomadtest.Times(3))
+	_, err = client.Agent.Members(t.Context())
+	assert.NoError(t, err)
+	assert.Equal(t, 3, trouble.Hits())
+}
+
+// TestNameThatMoves has the name of an agent lead to another machine while the first one goes on answering.
+func TestNameThatMoves(t *testing.T) {
+	first, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	port := first.Addr().(*net.TCPAddr).Port
+	second, err := net.Listen("tcp", fmt.Sprintf("127.0.0.2:%d", port))
+	if err != nil {
+		first.Close()
+		t.Skip("this system has one loopback address only: ", err)
+	}
+	counting(t, first, "first")
+	counting(t, second, "second")
+	moved := nameServer(t)
+
+	client := clientOf(t, nomad.WithAddress(fmt.Sprintf("agent.example:%d", port)), nomad.WithConnLifetime(300*time.Millisecond))
+	name := func() string {
+		members, err := client.Agent.Members(t.Context())
+		require.NoError(t, err)
+		return members.Members[0].Name
+	}
+	assert.Equal(t, "first", name())
+	moved.Store(true)
+	assert.Eventually(t, func() bool { return name() == "second" }, 10*time.Second, 10*time.Millisecond)
+}
+
+// nameServer has this process ask a name server of its own, which says that every name is at 127.0.0.1, or at 127.0.0.2
+// once it has moved.
+func nameServer(t *testing.T) (moved *atomic.Bool) {
+	moved = new(atomic.Bool)
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buffer := make([]byte, 512)
+		for {
+			n, from, err := conn.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			end := 12 // of the question
+			for buffer[end] != 0 {
+				end += int(buffer[end]) + 1
+			}
+			kind := binary.BigEndian.Uint16(buffer[end+1:])
+			answer := append([]byte(nil), buffer[:min(end+5, n)]...)
+			copy(answer[2:], []byte{0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}) // an answer, to one question
+			if kind == 1 {
+				address := byte(1)
+				if moved.Load() {
+					address = 2
+				}
+				answer[7] = 1
+				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, address)
+			}
+			conn.WriteTo(answer, from)
+		}
+	}()
+	before := net.DefaultResolver
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", conn.LocalAddr().String())
+	}}
+	t.Cleanup(func() {
+		net.DefaultResolver = before
+		conn.Close()
+		<-done
+	})
+	return moved
+}
