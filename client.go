@@ -78,7 +78,8 @@ func newClient(s *settings, p *pool) *Client {
 // With makes a Client that differs in the given options and shares the connections of this one: another token,
 // region, time limit, or another agent's address. Options that take effect when connections are made cannot be
 // given here: WithTLS, WithTLSConfig, WithHTTPClient, WithTransport, WithMaxConns, FromEnvironment where it finds TLS
-// variables, and a change to or from a unix socket. It does no I/O and is cheap. Closing the new Client is not needed and does nothing.
+// variables, and a change to or from a unix socket. It is cheap, and reads no file but that of WithTokenFile. Closing the
+// new Client is not needed and does nothing.
 func (c *Client) With(opts ...Option) (*Client, error) {
 	s := c.settings.clone()
 	if err := s.apply(opts); err != nil {
@@ -135,6 +136,7 @@ type request struct {
 	path       string // escaped, below the Client's address
 	query      url.Values
 	body       []byte
+	token      string // the ACL token to send
 	secret     string // in the body, to keep out of errors
 	idempotent bool
 	stream     bool      // the answer is read as it comes
@@ -305,13 +307,27 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 	var (
 		waits   = newBackoff()
 		retries = 0
-		refusal error // how the agent's limit kept the call out
+		refusal error    // how the agent's limit kept the call out
+		denied  []string // the tokens that the agent does not take
 	)
+	r.token = c.token()
 	for n := 1; ; n++ {
 		a, refused, err := c.try(ctx, r, n)
 		if ctx.Err() != nil && refusal != nil {
 			a.release()
 			return nil, &waitError{context.Cause(ctx), refusal}
+		}
+		if file := c.settings.tokenFile; file != nil && err == nil {
+			if a.status < 400 {
+				file.accepted(r.token, denied, c.settings.logger)
+			} else if failure := c.failure(r, a); errors.Is(failure, ErrPermissionDenied) {
+				denied = append(denied, r.token)
+				if token, ok := file.instead(denied, errors.Is(failure, ErrInvalidToken), c.settings.logger); ok {
+					r.token = token
+					a.release()
+					continue
+				}
+			}
 		}
 		switch {
 		case err == nil && a.status < 400, c.settings.retries == 0, !canRetry(r, a, err):
@@ -461,8 +477,8 @@ func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, err
 	case s.httpClient != nil:
 		req.Header.Set("Accept-Encoding", "identity") // or its transport would ask for gzip
 	}
-	if s.token != "" {
-		req.Header.Set("X-Nomad-Token", s.token)
+	if r.token != "" {
+		req.Header.Set("X-Nomad-Token", r.token)
 	}
 	if s.user != "" {
 		req.SetBasicAuth(s.user, s.password)

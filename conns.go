@@ -37,10 +37,10 @@ var errRefused = errors.New("the connection was closed during the TLS handshake,
 // dialer makes the connections of a pool.
 type dialer struct {
 	net.Dialer
-	socket    string                      // to connect to in place of any address
-	tls       func() (*tls.Config, error) // for the next handshake
-	handshake time.Duration               // the time limit of one
-	lifetime  time.Duration               // of a connection in use, varied by a third
+	socket    string             // to connect to in place of any address
+	tls       func() *tls.Config // for the next handshake
+	handshake time.Duration      // the time limit of one
+	lifetime  time.Duration      // of a connection in use, varied by a third
 }
 
 // conn is a connection to an agent.
@@ -99,15 +99,6 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 
 // dialTLS makes a connection for HTTPS.
 func (d *dialer) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
-	config, err := d.tls()
-	if err != nil {
-		return nil, err
-	}
-	if config.ServerName == "" {
-		if config.ServerName, _, err = net.SplitHostPort(addr); err != nil {
-			return nil, err
-		}
-	}
 	p, err := d.turn(ctx)
 	if err != nil {
 		return nil, err
@@ -116,6 +107,10 @@ func (d *dialer) dialTLS(ctx context.Context, network, addr string) (net.Conn, e
 	if err != nil {
 		p.resolve()
 		return nil, err
+	}
+	config := d.tls()
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(addr)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, d.handshake, handshakeTimeout{})
 	defer cancel()

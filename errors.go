@@ -129,6 +129,11 @@ func (c *Client) failure(r *request, a *answer) *APIError {
 func (c *Client) apiError(r *request, status int, message string, kinds ...error) *APIError {
 	e := &APIError{Method: r.method, Address: c.address, Path: r.path, StatusCode: status, Message: message, kinds: kinds}
 	e.hint = hint(r.endpoint, e)
+	if file := c.settings.tokenFile; file != nil && e.Is(ErrPermissionDenied) {
+		if note := file.note(); note != "" {
+			e.hint = strings.TrimPrefix(e.hint+"; the token file cannot be used: "+note, "; ")
+		}
+	}
 	return e
 }
 
@@ -245,7 +250,10 @@ func (c *Client) clean(r *request, text string, limit int) string {
 // secrets lists what must not appear in an error, in all forms that went over the wire, longest first.
 func (c *Client) secrets(r *request) []string {
 	s := c.settings
-	secrets := []string{s.token, s.password, r.secret}
+	secrets := []string{s.token, r.token, s.password, r.secret}
+	if s.tokenFile != nil {
+		secrets = append(secrets, s.tokenFile.all()...)
+	}
 	if r.secret != "" { // base64, in the forms that it has in URLs and JSON
 		secrets = append(secrets, url.QueryEscape(r.secret), url.PathEscape(r.secret), strings.TrimRight(r.secret, "="),
 			strings.ReplaceAll(r.secret, "/", `\/`), strings.ReplaceAll(r.secret, "+", `\u002b`),
@@ -277,8 +285,9 @@ type callFailure struct {
 	cause error
 }
 
-func (e *callFailure) Error() string { return e.text }
-func (e *callFailure) Unwrap() error { return e.cause }
+func (e *callFailure) Error() string              { return e.text }
+func (e *callFailure) Unwrap() error              { return e.cause }
+func (e *callFailure) Format(f fmt.State, _ rune) { io.WriteString(f, e.text) }
 
 // callError says which call failed, unless the error says so already.
 func (c *Client) callError(r *request, err error) error {
@@ -286,10 +295,26 @@ func (c *Client) callError(r *request, err error) error {
 	case *APIError, *callFailure:
 		return err
 	}
-	what := strings.TrimPrefix(c.clean(r, err.Error(), maxErrorText), "nomad: ")
-	text := fmt.Sprintf("nomad: %s %s%s: %s", r.method, c.address, r.path, what)
+	raw := err.Error()
+	cleaned := c.clean(r, raw, maxErrorText)
+	if slices.ContainsFunc(c.secrets(r), func(secret string) bool { return strings.Contains(raw, secret) }) {
+		err = &sealedError{cleaned, err}
+	}
+	text := fmt.Sprintf("nomad: %s %s%s: %s", r.method, c.address, r.path, strings.TrimPrefix(cleaned, "nomad: "))
 	return &callFailure{text, err}
 }
+
+// sealedError is an error whose text has a secret in it. It can be matched, but what prints errors layer by layer does
+// not come to the text.
+type sealedError struct {
+	text  string
+	cause error
+}
+
+func (e *sealedError) Error() string              { return e.text }
+func (e *sealedError) Is(target error) bool       { return errors.Is(e.cause, target) }
+func (e *sealedError) As(target any) bool         { return errors.As(e.cause, target) }
+func (e *sealedError) Format(f fmt.State, _ rune) { io.WriteString(f, e.text) }
 
 // transportError gives an error of the http package a meaning that it does not export.
 func transportError(err error) error {

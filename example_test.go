@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -494,6 +495,38 @@ func ExampleWithTLS() {
 	)
 	fmt.Println(err)
 	// Output: nomad: WithTLS: CAFile: open nomad-agent-ca.pem: no such file or directory
+}
+
+func ExampleWithTokenFile() {
+	cluster := nomadtest.NewCluster(nomadtest.ACLs())
+	defer cluster.Close()
+	folder, err := os.MkdirTemp("", "secrets-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(folder)
+	path := filepath.Join(folder, "nomad_token") // in a task, ${NOMAD_SECRETS_DIR}/nomad_token
+	if err := os.WriteFile(path, []byte(nomadtest.UnknownToken), 0o600); err != nil {
+		log.Fatal(err)
+	}
+
+	client, err := nomad.NewClient(nomad.WithAddress(cluster.URL("server-1")), nomad.WithTokenFile(path))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	_, err = client.Agent.Self(context.Background())
+	fmt.Println(errors.Is(err, nomad.ErrPermissionDenied))
+
+	// The token is replaced while the program runs.
+	if err := os.WriteFile(path, []byte(nomadtest.AgentReadToken), 0o600); err != nil {
+		log.Fatal(err)
+	}
+	_, err = client.Agent.Self(context.Background())
+	fmt.Println(err)
+	// Output:
+	// true
+	// <nil>
 }
 
 func ExampleWithTLSConfig() {

@@ -34,6 +34,7 @@ type Option func(*settings) error
 type settings struct {
 	address         address
 	token           string
+	tokenFile       *tokenFile // in place of token
 	region          string
 	user, password  string
 	header          http.Header
@@ -139,7 +140,7 @@ func (s *settings) setToken(source, token string) error {
 	if !isHeaderValue(token) || token != strings.TrimSpace(token) {
 		return fmt.Errorf("%s: the token has a space at an end or a character that a header cannot carry", source)
 	}
-	s.token = token
+	s.token, s.tokenFile = token, nil
 	return nil
 }
 
@@ -176,7 +177,7 @@ func WithBasicAuth(user, password string) Option {
 
 // ownHeaders are the headers that have an option of their own, or that belong to the connection.
 var ownHeaders = map[string]string{
-	"X-Nomad-Token":     "use WithToken",
+	"X-Nomad-Token":     "use WithToken or WithTokenFile",
 	"User-Agent":        "use WithUserAgent",
 	"Accept-Encoding":   "use WithCompression",
 	"Accept":            "it is set for each request",
@@ -356,7 +357,8 @@ func WithRetries(n int) Option {
 }
 
 // WithLogger sets where one record at level debug goes for each attempt of a call: method, URL without its query,
-// attempt, status, duration and error. The default is nowhere.
+// attempt, status, duration and error; and one at level warn when a file that was read once cannot be used any more. The
+// default is nowhere.
 func WithLogger(logger *slog.Logger) Option {
 	return func(s *settings) error {
 		if logger == nil {

@@ -194,11 +194,11 @@ func TestBadOptions(t *testing.T) {
 		{"WithBasicAuth: a password needs a user", []nomad.Option{nomad.WithBasicAuth("", "hunter2")}},
 		{`WithHeader(""): not the name of a header`, []nomad.Option{nomad.WithHeader("", "x")}},
 		{`WithHeader("a b"): not the name of a header`, []nomad.Option{nomad.WithHeader("a b", "x")}},
-		{`WithHeader("X-Nomad-Token"): use WithToken`, []nomad.Option{nomad.WithHeader("x-nomad-token", "hunter2")}},
+		{`WithHeader("X-Nomad-Token"): use WithToken or WithTokenFile`, []nomad.Option{nomad.WithHeader("x-nomad-token", "hunter2")}},
 		{`WithHeader("Host"): it is set from the address`, []nomad.Option{nomad.WithHeader("host", "x")}},
 		{`WithHeader("X-A"): the value has a character that a header cannot carry`, []nomad.Option{nomad.WithHeader("X-A", "hunter2\r\n")}},
 		{`WithUserAgent(""): want text on one line`, []nomad.Option{nomad.WithUserAgent("")}},
-		{"WithTLS: KeyPEM: the key has no certificate", []nomad.Option{nomad.WithTLS(nomad.TLS{KeyPEM: []byte("hunter2")})}},
+		{"WithTLS: KeyPEM: the key has no certificate", []nomad.Option{nomad.WithTLS(nomad.TLS{KeyPEM: nomad.NewSecret("hunter2")})}},
 		{"WithTLS: CertPEM: the certificate has no key", []nomad.Option{nomad.WithTLS(nomad.TLS{CertPEM: []byte("x")})}},
 		{"WithTLS: the certificate is given twice: as files and as content", []nomad.Option{nomad.WithTLS(nomad.TLS{CertFile: "a", CertPEM: []byte("x")})}},
 		{"WithTLS: CAPEM: no PEM certificate in it", []nomad.Option{nomad.WithTLS(nomad.TLS{CAPEM: []byte("x")})}},
@@ -318,7 +318,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		nomad.WithLogger(slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 	_, err := client.Agent.Members(t.Context())
 	require.ErrorIs(t, err, nomad.ErrPermissionDenied)
-	settings := nomad.TLS{CertPEM: []byte("c"), KeyPEM: []byte("hunter2-pem"), KeyFile: "key.pem"}
+	settings := nomad.TLS{CertPEM: []byte("c"), KeyPEM: nomad.NewSecret("hunter2-pem"), KeyFile: "key.pem"}
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "tls", settings, "client", client, "agent", client.Agent)
 	asJSON, jsonErr := json.Marshal(settings)
 	require.NoError(t, jsonErr)
@@ -461,12 +461,12 @@ func TestTLS(t *testing.T) {
 	}{
 		{"files", nomad.WithTLS(nomad.TLS{CAFile: pki.caFile, CertFile: pki.certFile, KeyFile: pki.keyFile, ServerName: name}), ""},
 		{"a folder", nomad.WithTLS(nomad.TLS{CADir: filepath.Dir(pki.caFile), CertFile: pki.certFile, KeyFile: pki.keyFile, ServerName: name}), ""},
-		{"content", nomad.WithTLS(nomad.TLS{CAPEM: pki.caPEM, CertPEM: pki.certPEM, KeyPEM: pki.keyPEM, ServerName: name}), ""},
-		{"no verification", nomad.WithTLS(nomad.TLS{SkipVerify: true, CertPEM: pki.certPEM, KeyPEM: pki.keyPEM}), ""},
+		{"content", nomad.WithTLS(nomad.TLS{CAPEM: pki.caPEM, CertPEM: pki.certPEM, KeyPEM: nomad.NewSecret(string(pki.keyPEM)), ServerName: name}), ""},
+		{"no verification", nomad.WithTLS(nomad.TLS{SkipVerify: true, CertPEM: pki.certPEM, KeyPEM: nomad.NewSecret(string(pki.keyPEM))}), ""},
 		{"a configuration", nomad.WithTLSConfig(&tls.Config{RootCAs: pki.pool, Certificates: []tls.Certificate{pki.pair}, ServerName: name}), ""},
 		{"no certificate", nomad.WithTLS(nomad.TLS{CAPEM: pki.caPEM, ServerName: name}), "certificate required"},
-		{"no authority", nomad.WithTLS(nomad.TLS{CertPEM: pki.certPEM, KeyPEM: pki.keyPEM, ServerName: name}), "unknown authority"},
-		{"another name", nomad.WithTLS(nomad.TLS{CAPEM: pki.caPEM, CertPEM: pki.certPEM, KeyPEM: pki.keyPEM, ServerName: "x"}), "not x"},
+		{"no authority", nomad.WithTLS(nomad.TLS{CertPEM: pki.certPEM, KeyPEM: nomad.NewSecret(string(pki.keyPEM)), ServerName: name}), "unknown authority"},
+		{"another name", nomad.WithTLS(nomad.TLS{CAPEM: pki.caPEM, CertPEM: pki.certPEM, KeyPEM: nomad.NewSecret(string(pki.keyPEM)), ServerName: "x"}), "not x"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			attempts := 0

@@ -1,20 +1,31 @@
 package nomad
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
+	"time"
 )
 
 // TLS says how an https agent is verified and how this client shows who it is, as Nomad's NOMAD_CACERT and the
 // variables beside it do. The zero value trusts the system's authorities and shows no certificate.
 //
-// It prints and logs without its key, unless it is in a field that is not exported: package fmt shows what is in those.
+// Files are read again for every connection that is made, at least every 5 s while calls are made, so that certificates
+// and authorities can be replaced while a program runs. While a file is missing, cut short or does not fit its other half,
+// what it held before stays, and the logger of WithLogger is warned once. To an agent behind an HTTP proxy the
+// authorities stay as they were at the beginning.
+//
+// It prints, logs and encodes without its key.
 type TLS struct {
 	// CAFile is a file with the PEM certificates of the authorities to trust in place of the system's.
 	// CADir is a directory of such files; those in it that hold no certificate are passed over.
@@ -28,7 +39,7 @@ type TLS struct {
 	CertFile string
 	KeyFile  string
 	CertPEM  []byte
-	KeyPEM   []byte `json:"-"`
+	KeyPEM   Secret
 
 	// ServerName is the name to find in the agent's certificate, in place of the address's host. Nomad's own
 	// certificates are made out to server.<region>.nomad and client.<region>.nomad.
@@ -45,18 +56,11 @@ type TLS struct {
 func (t TLS) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "nomad.TLS{CAFile:%q CADir:%q CAPEM:%d bytes CertFile:%q KeyFile:%q CertPEM:%d bytes KeyPEM:%s "+
 		"ServerName:%q SkipVerify:%t}", t.CAFile, t.CADir, len(t.CAPEM), t.CertFile, t.KeyFile, len(t.CertPEM),
-		redacted(t.KeyPEM), t.ServerName, t.SkipVerify)
+		cmp.Or(t.KeyPEM.standIn(), "none"), t.ServerName, t.SkipVerify)
 }
 
 // LogValue logs the settings without the key's content.
 func (t TLS) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(t)) }
-
-func redacted(secret []byte) string {
-	if len(secret) == 0 {
-		return "none"
-	}
-	return "<redacted>"
-}
 
 func (t *TLS) source(field string) string {
 	if name, ok := t.sources[field]; ok {
@@ -65,47 +69,135 @@ func (t *TLS) source(field string) string {
 	return "WithTLS: " + field
 }
 
-// config reads the files and makes the configuration. It reports the first thing that is wrong by its source.
-func (t *TLS) config() (*tls.Config, error) {
-	config := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		ServerName:         t.ServerName,
-		InsecureSkipVerify: t.SkipVerify,
-	}
-	if t.CAFile != "" || t.CADir != "" || len(t.CAPEM) > 0 {
-		roots, err := t.authorities()
-		if err != nil {
-			return nil, err
-		}
-		config.RootCAs = roots
-	}
-	certificate, err := t.certificate()
-	if err != nil {
-		return nil, err
-	}
-	if certificate != nil {
-		config.Certificates = []tls.Certificate{*certificate}
-	}
-	return config, nil
+// liveTLS makes the configuration of each handshake from what the files hold by then. What cannot be used, as when a file
+// is being written, leaves in place what was there before.
+type liveTLS struct {
+	settings *TLS
+	logger   *slog.Logger
+
+	mu       sync.Mutex
+	caPEM    []pemText
+	replaced []replacedPEM
+	roots    *x509.CertPool // of both; nil for the system's
+	pairPEM  [2][]byte
+	pair     *tls.Certificate
+	problem  string // as it was logged
 }
 
-// authorities collects the certificates of CAFile, CADir and CAPEM.
-func (t *TLS) authorities() (*x509.CertPool, error) {
-	roots := x509.NewCertPool()
-	if len(t.CAPEM) > 0 && !roots.AppendCertsFromPEM(t.CAPEM) {
-		return nil, fmt.Errorf("%s: no PEM certificate in it", t.source("CAPEM"))
+// replacedPEM is authorities that are trusted for a little longer, in case that there is more to come of the file that
+// took their place.
+type replacedPEM struct {
+	texts []pemText
+	until time.Time
+}
+
+const (
+	settleTime  = 2 * time.Second
+	maxReplaced = 4
+)
+
+// newLiveTLS reads the files for the first time. It reports the first thing that is wrong by its source.
+func newLiveTLS(settings *TLS, logger *slog.Logger) (*liveTLS, error) {
+	l := &liveTLS{settings: settings, logger: logger}
+	var err error
+	if l.caPEM, err = settings.readAuthorities(); err == nil {
+		if l.roots, err = poolOf(l.caPEM); err == nil {
+			err = l.refreshPair()
+		}
+	}
+	return l, err
+}
+
+// config makes the configuration of a handshake.
+func (l *liveTLS) config() *tls.Config {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	roots, err := l.refreshRoots()
+	err = errors.Join(err, l.refreshPair())
+	switch {
+	case err == nil:
+		l.problem = ""
+	case l.problem != err.Error():
+		l.problem = err.Error()
+		l.logger.Warn("nomad: a TLS file cannot be used, what it held before stays", "error", l.problem)
+	}
+	config := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         l.settings.ServerName,
+		InsecureSkipVerify: l.settings.SkipVerify,
+		RootCAs:            roots,
+	}
+	if l.pair != nil {
+		config.Certificates = []tls.Certificate{*l.pair}
+	}
+	return config
+}
+
+// refreshRoots reads the authorities again and gives those to trust now.
+func (l *liveTLS) refreshRoots() (*x509.CertPool, error) {
+	texts, err := l.settings.readAuthorities()
+	if err != nil {
+		return l.roots, err
+	}
+	now := time.Now()
+	replaced := slices.DeleteFunc(slices.Clone(l.replaced), func(r replacedPEM) bool { return now.After(r.until) })
+	if !slices.EqualFunc(texts, l.caPEM, pemText.equal) {
+		if _, err := poolOf(texts); err != nil {
+			return l.roots, err
+		}
+		replaced = append(replaced, replacedPEM{l.caPEM, now.Add(settleTime)})
+		l.caPEM = texts
+	} else if len(replaced) == len(l.replaced) {
+		return l.roots, nil
+	}
+	l.replaced = replaced[max(0, len(replaced)-maxReplaced):]
+	for _, r := range l.replaced {
+		texts = slices.Concat(texts, r.texts)
+	}
+	l.roots, err = poolOf(texts)
+	return l.roots, err
+}
+
+// refreshPair reads the certificate and key again, if there are any.
+func (l *liveTLS) refreshPair() error {
+	certPEM, keyPEM, err := l.settings.readPair()
+	if err != nil || bytes.Equal(certPEM, l.pairPEM[0]) && bytes.Equal(keyPEM, l.pairPEM[1]) {
+		return err
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return fmt.Errorf("%s: %w", l.settings.source("CertFile"), err)
+	}
+	l.pair, l.pairPEM = &pair, [2][]byte{certPEM, keyPEM}
+	return nil
+}
+
+// pemText is certificates of authorities and where they come from.
+type pemText struct {
+	source string
+	where  string // it is in, for errors
+	files  [][]byte
+}
+
+func (t pemText) equal(other pemText) bool {
+	return slices.EqualFunc(t.files, other.files, bytes.Equal)
+}
+
+// readAuthorities collects the content of CAPEM, CAFile and CADir.
+func (t *TLS) readAuthorities() ([]pemText, error) {
+	var texts []pemText
+	if len(t.CAPEM) > 0 {
+		texts = append(texts, pemText{t.source("CAPEM"), "it", [][]byte{t.CAPEM}})
 	}
 	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
+		content, err := readFile(t.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", t.source("CAFile"), err)
 		}
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s: no PEM certificate in %s", t.source("CAFile"), t.CAFile)
-		}
+		texts = append(texts, pemText{t.source("CAFile"), t.CAFile, [][]byte{content}})
 	}
 	if t.CADir != "" {
-		found := false
+		text := pemText{source: t.source("CADir"), where: "the files of " + t.CADir}
 		err := filepath.WalkDir(t.CADir, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
 				return err
@@ -114,54 +206,79 @@ func (t *TLS) authorities() (*x509.CertPool, error) {
 			if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 				return err
 			}
-			pem, err := os.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			found = roots.AppendCertsFromPEM(pem) || found
-			return nil
+			content, err := readFile(path)
+			text.files = append(text.files, content)
+			return err
 		})
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", t.source("CADir"), err)
+			return nil, fmt.Errorf("%s: %w", text.source, err)
+		}
+		texts = append(texts, text)
+	}
+	return texts, nil
+}
+
+// poolOf collects certificates. Each text has to have one. Without a text there is no pool.
+func poolOf(texts []pemText) (*x509.CertPool, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	roots := x509.NewCertPool()
+	for _, text := range texts {
+		found := false
+		for _, file := range text.files {
+			found = roots.AppendCertsFromPEM(file) || found
 		}
 		if !found {
-			return nil, fmt.Errorf("%s: no PEM certificate in the files of %s", t.source("CADir"), t.CADir)
+			return nil, fmt.Errorf("%s: no PEM certificate in %s", text.source, text.where)
 		}
 	}
 	return roots, nil
 }
 
-// certificate loads the certificate to show, or none.
-func (t *TLS) certificate() (*tls.Certificate, error) {
+// readPair reads the certificate to show and its key, if there are any.
+func (t *TLS) readPair() (certPEM, keyPEM []byte, err error) {
 	files := t.CertFile != "" || t.KeyFile != ""
-	content := len(t.CertPEM) > 0 || len(t.KeyPEM) > 0
+	content := len(t.CertPEM) > 0 || t.KeyPEM != (Secret{})
 	switch {
-	case !files && !content:
-		return nil, nil
 	case files && content:
-		return nil, errors.New("WithTLS: the certificate is given twice: as files and as content")
+		return nil, nil, errors.New("WithTLS: the certificate is given twice: as files and as content")
 	case files && t.CertFile == "":
-		return nil, fmt.Errorf("%s: the key has no certificate", t.source("KeyFile"))
+		return nil, nil, fmt.Errorf("%s: the key has no certificate", t.source("KeyFile"))
 	case files && t.KeyFile == "":
-		return nil, fmt.Errorf("%s: the certificate has no key", t.source("CertFile"))
+		return nil, nil, fmt.Errorf("%s: the certificate has no key", t.source("CertFile"))
 	case content && len(t.CertPEM) == 0:
-		return nil, errors.New("WithTLS: KeyPEM: the key has no certificate")
-	case content && len(t.KeyPEM) == 0:
-		return nil, errors.New("WithTLS: CertPEM: the certificate has no key")
+		return nil, nil, errors.New("WithTLS: KeyPEM: the key has no certificate")
+	case content && t.KeyPEM == (Secret{}):
+		return nil, nil, errors.New("WithTLS: CertPEM: the certificate has no key")
+	case !files:
+		return t.CertPEM, []byte(t.KeyPEM.Reveal()), nil
 	}
-	certPEM, keyPEM := t.CertPEM, t.KeyPEM
-	if files {
-		var err error
-		if certPEM, err = os.ReadFile(t.CertFile); err != nil {
-			return nil, fmt.Errorf("%s: %w", t.source("CertFile"), err)
-		}
-		if keyPEM, err = os.ReadFile(t.KeyFile); err != nil {
-			return nil, fmt.Errorf("%s: %w", t.source("KeyFile"), err)
-		}
+	if certPEM, err = readFile(t.CertFile); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", t.source("CertFile"), err)
 	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if keyPEM, err = readFile(t.KeyFile); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", t.source("KeyFile"), err)
+	}
+	return certPEM, keyPEM, nil
+}
+
+// maxFile is the most that is read of a file that an option names.
+const maxFile = 16 << 20
+
+// readFile reads a file that can be read again. It does not wait for one that is not: a pipe, say.
+func readFile(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%q is not a file that can be read again", path)
+	}
+	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", t.source("CertFile"), err)
+		return nil, err
 	}
-	return &pair, nil
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err == nil && len(content) > maxFile {
+		err = fmt.Errorf("%q is too long: want at most %d bytes", path, maxFile)
+	}
+	return content, err
 }

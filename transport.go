@@ -98,20 +98,27 @@ func newTransport(s *settings) (*http.Transport, error) {
 		t.Proxy = nil
 	}
 
-	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	d.tls = func() *tls.Config { return &tls.Config{MinVersion: tls.VersionTLS12} }
 	switch {
 	case s.tlsConfig != nil:
-		t.TLSClientConfig = s.tlsConfig.Clone()
-		t.TLSClientConfig.MinVersion = max(t.TLSClientConfig.MinVersion, tls.VersionTLS12)
+		config := s.tlsConfig.Clone()
+		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
+		d.tls = config.Clone
 	case s.tls != nil:
-		config, err := s.tls.config()
+		live, err := newLiveTLS(s.tls, s.logger)
 		if err != nil {
 			return nil, err
 		}
-		t.TLSClientConfig = config
+		d.tls = live.config
 	}
-	config := t.TLSClientConfig
-	d.tls = func() (*tls.Config, error) { return config.Clone(), nil }
+	// Behind a proxy the handshake is package http's.
+	t.TLSClientConfig = d.tls()
+	if config := t.TLSClientConfig; s.tls != nil && len(config.Certificates) > 0 {
+		config.Certificates = nil
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &d.tls().Certificates[0], nil
+		}
+	}
 	return t, nil
 }
 

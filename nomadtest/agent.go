@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nomad-go/nomad"
@@ -26,7 +27,7 @@ type Agent struct {
 
 	http, rpc, serf int // ports; only that of HTTP has a listener
 
-	tlsConfig                *tls.Config
+	tlsConfig                atomic.Pointer[tls.Config]
 	socketFolder, socketPath string
 
 	lifecycle    sync.Mutex // held while the agent is started or stopped, before mu
@@ -129,7 +130,7 @@ func (a *Agent) Client(opts ...nomad.Option) *nomad.Client {
 func (s spec) newClient(url string, ca *authority, opts []nomad.Option) (*nomad.Client, error) {
 	ready := []nomad.Option{nomad.WithAddress(url)}
 	if s.tls {
-		ready = append(ready, nomad.WithTLS(ca.client))
+		ready = append(ready, nomad.WithTLS(ca.clientTLS()))
 	}
 	if s.acls {
 		ready = append(ready, nomad.WithToken(ManagementToken))

@@ -38,14 +38,20 @@ func must[T any](value T, err error) T {
 }
 
 func newAuthority() *authority {
-	a := &authority{key: newKey()}
+	a := &authority{}
+	a.renew()
+	return a
+}
+
+// renew takes a new key, whose certificates have nothing to do with those of the old one.
+func (a *authority) renew() {
+	a.key = newKey()
 	template := a.template("nomadtest authority")
 	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
 	der := must(x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key))
 	a.cert = must(x509.ParseCertificate(der))
 	cert, key := a.issue("client.global.nomad", x509.ExtKeyUsageClientAuth)
-	a.client = nomad.TLS{CAPEM: encode("CERTIFICATE", der), CertPEM: cert, KeyPEM: key}
-	return a
+	a.client = nomad.TLS{CAPEM: encode("CERTIFICATE", der), CertPEM: cert, KeyPEM: nomad.NewSecret(string(key))}
 }
 
 func newKey() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) }
@@ -66,9 +72,7 @@ func (a *authority) template(name string) *x509.Certificate {
 
 // issue makes a certificate and its key, both in PEM.
 func (a *authority) issue(name string, use x509.ExtKeyUsage) (cert, key []byte) {
-	a.mu.Lock()
 	template := a.template(name)
-	a.mu.Unlock()
 	template.ExtKeyUsage, template.KeyUsage = []x509.ExtKeyUsage{use}, x509.KeyUsageDigitalSignature
 	template.DNSNames = []string{name, "localhost"}
 	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
@@ -78,6 +82,8 @@ func (a *authority) issue(name string, use x509.ExtKeyUsage) (cert, key []byte) 
 }
 
 func (a *authority) issueServer(region string) (cert, key []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	return a.issue("server."+region+".nomad", x509.ExtKeyUsageServerAuth)
 }
 
@@ -87,7 +93,9 @@ func (a *authority) server(region string, mutual bool) *tls.Config {
 	config := &tls.Config{Certificates: []tls.Certificate{must(tls.X509KeyPair(cert, key))}, MinVersion: tls.VersionTLS12}
 	if mutual {
 		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+		a.mu.Lock()
 		config.ClientCAs.AddCert(a.cert)
+		a.mu.Unlock()
 	}
 	return config
 }
@@ -97,19 +105,40 @@ func (a *authority) files() nomad.TLS {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.folder == "" {
-		folder := must(os.MkdirTemp("", "nomadtest-"))
-		for name, content := range map[string][]byte{"ca.pem": a.client.CAPEM, "client.pem": a.client.CertPEM, "client-key.pem": a.client.KeyPEM} {
-			if err := os.WriteFile(filepath.Join(folder, name), content, 0o600); err != nil {
-				panic("nomadtest: " + err.Error())
-			}
-		}
-		a.folder = folder
+		a.folder = must(os.MkdirTemp("", "nomadtest-"))
+		a.write()
 	}
 	return nomad.TLS{
 		CAFile:   filepath.Join(a.folder, "ca.pem"),
 		CertFile: filepath.Join(a.folder, "client.pem"),
 		KeyFile:  filepath.Join(a.folder, "client-key.pem"),
 	}
+}
+
+// write writes the files that there is a folder for.
+func (a *authority) write() {
+	for name, content := range map[string][]byte{"ca.pem": a.client.CAPEM, "client.pem": a.client.CertPEM, "client-key.pem": []byte(a.client.KeyPEM.Reveal())} {
+		if err := os.WriteFile(filepath.Join(a.folder, name), content, 0o600); err != nil {
+			panic("nomadtest: " + err.Error())
+		}
+	}
+}
+
+// rotate renews the authority, its client's certificate and the files of that.
+func (a *authority) rotate() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.renew()
+	if a.folder != "" {
+		a.write()
+	}
+}
+
+// clientTLS is what a client needs.
+func (a *authority) clientTLS() nomad.TLS {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.client
 }
 
 func (a *authority) remove() {

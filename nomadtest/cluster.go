@@ -112,7 +112,7 @@ func (c *Cluster) addOne(name string, kind spec, opts []AgentOption) *Agent {
 func (c *Cluster) add(name string, s spec) *Agent {
 	a := newAgent(c, name, s)
 	if a.tls {
-		a.tlsConfig = c.authority().server(a.region, a.mutualTLS)
+		a.renewTLS()
 	}
 	a.makeSocketPath()
 	a.listen()
@@ -214,12 +214,25 @@ func (c *Cluster) Client(name string, opts ...nomad.Option) *nomad.Client {
 
 // TLS is what a client needs to call agents that speak https, for nomad.WithTLS: the authority, a certificate and its
 // key, for agents that ask for one.
-func (c *Cluster) TLS() nomad.TLS { return c.authority().client }
+func (c *Cluster) TLS() nomad.TLS { return c.authority().clientTLS() }
 
 // TLSFiles is TLS with files in a temporary folder, for programs that take their names. Close removes them.
 func (c *Cluster) TLSFiles() nomad.TLS {
 	c.mustBeOpen()
 	return c.authority().files()
+}
+
+// RotateTLS gives the cluster a new authority, the agents new certificates of it, and the files of TLSFiles new content.
+// Connections stay; new ones are made with the new certificates only. Clients that Client made before go on trusting
+// the old ones; those that were given the files follow.
+func (c *Cluster) RotateTLS() {
+	c.mustBeOpen()
+	c.authority().rotate()
+	for _, a := range c.Agents() {
+		if a.tls {
+			a.renewTLS()
+		}
+	}
 }
 
 // Close ends all agents and the connections of all clients that Client made. It can be called again.

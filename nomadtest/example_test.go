@@ -63,6 +63,22 @@ func ExampleCluster_TLSFiles() {
 	// Output: ok <nil>
 }
 
+func ExampleCluster_RotateTLS() {
+	cluster := nomadtest.NewCluster(nomadtest.MutualTLS())
+	defer cluster.Close()
+	client, err := nomad.NewClient(nomad.WithAddress(cluster.URL("server-1")), nomad.WithTLS(cluster.TLSFiles()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+
+	// New authority, new certificates, new files: the client finds them when it makes its next connection.
+	cluster.RotateTLS()
+	health, err := client.Agent.Health(context.Background())
+	fmt.Println(health.Server.Message, err)
+	// Output: ok <nil>
+}
+
 func ExampleAgent_Inject() {
 	cluster := nomadtest.NewCluster()
 	defer cluster.Close()

@@ -20,7 +20,9 @@ func (a *Agent) listen() {
 	a.httpServer = newServer(a)
 	a.httpServer.ConnState = limit.track
 	if a.tls {
-		listener = tls.NewListener(listener, a.tlsConfig)
+		listener = tls.NewListener(listener, &tls.Config{
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return a.tlsConfig.Load(), nil },
+		})
 	}
 	go a.httpServer.Serve(listener)
 	if a.socketPath != "" {
@@ -35,6 +37,9 @@ func (a *Agent) listen() {
 		go a.socketServer.Serve(socket)
 	}
 }
+
+// renewTLS takes a certificate from the cluster's authority.
+func (a *Agent) renewTLS() { a.tlsConfig.Store(a.cluster.authority().server(a.region, a.mutualTLS)) }
 
 func newServer(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}

@@ -318,7 +318,7 @@ func (p *Process) TLS() nomad.TLS {
 	if p.ca == nil {
 		return nomad.TLS{}
 	}
-	return p.ca.client
+	return p.ca.clientTLS()
 }
 
 // Name is the agent's name, without its region.

@@ -1,0 +1,264 @@
+package nomad_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/nomadtest"
+)
+
+// syncBuffer is a buffer that a logger and a test can share.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// warnings gives a logger of warnings, and what it wrote.
+func warnings() (*slog.Logger, *syncBuffer) {
+	b := new(syncBuffer)
+	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelWarn})), b
+}
+
+func TestTokenFile(t *testing.T) {
+	t.Parallel()
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.ACLs()))
+	defer cluster.Close()
+	agent := cluster.Agents()[0]
+	path := filepath.Join(t.TempDir(), "token")
+	write := func(content string) { require.NoError(t, os.WriteFile(path, []byte(content), 0o600)) }
+	write(nomadtest.AgentReadToken + "\n")
+	logger, warned := warnings()
+	client := clientOf(t, nomad.WithAddress(agent.URL()), nomad.WithTokenFile(path), nomad.WithLogger(logger))
+	// sent makes a call and gives the tokens that the agent was sent for it.
+	sent := func() (tokens []string, err error) {
+		agent.ForgetRequests()
+		_, err = client.Agent.Self(t.Context())
+		for _, request := range agent.Requests() {
+			tokens = append(tokens, request.Token.Reveal())
+		}
+		if err != nil {
+			for _, token := range append(tokens, nomadtest.AgentReadToken) {
+				assert.NotContains(t, err.Error(), token)
+			}
+		}
+		return tokens, err
+	}
+	only := func(token string) {
+		t.Helper()
+		tokens, err := sent()
+		assert.NoError(t, err)
+		assert.Equal(t, []string{token}, tokens)
+	}
+	soon := func(token string) {
+		t.Helper()
+		assert.Eventually(t, func() bool {
+			tokens, err := sent()
+			assert.NoError(t, err)
+			return tokens[len(tokens)-1] == token
+		}, 10*time.Second, 20*time.Millisecond)
+		only(token)
+	}
+
+	only(nomadtest.AgentReadToken)
+
+	// A new one is taken up without a refusal.
+	write(nomadtest.AgentWriteToken)
+	soon(nomadtest.AgentWriteToken)
+	assert.Empty(t, warned.String())
+
+	// What is no token leaves the old one.
+	for _, content := range []string{"", "  \n", "two\nlines", "two words", "nul\x00", strings.Repeat("a", 1<<17)} {
+		write(content)
+		time.Sleep(1100 * time.Millisecond)
+		only(nomadtest.AgentWriteToken)
+	}
+	require.NoError(t, os.Remove(path))
+	time.Sleep(1100 * time.Millisecond)
+	only(nomadtest.AgentWriteToken)
+	only(nomadtest.AgentWriteToken)
+	assert.Equal(t, 4, strings.Count(warned.String(), "the token file cannot be used"), warned.String()) // one text for both empty ones, one for three
+	assert.NotContains(t, warned.String(), "two")
+
+	// One that was written by half costs a request, once.
+	write(nomadtest.AgentReadToken[:20])
+	assert.Eventually(t, func() bool {
+		tokens, err := sent()
+		assert.NoError(t, err)
+		return slices.Equal(tokens, []string{nomadtest.AgentReadToken[:20], nomadtest.AgentWriteToken})
+	}, 10*time.Second, 20*time.Millisecond)
+	assert.Contains(t, warned.String(), "the agent does not know the token in the file")
+	time.Sleep(1100 * time.Millisecond)
+	only(nomadtest.AgentWriteToken)
+	write(nomadtest.AgentReadToken)
+	soon(nomadtest.AgentReadToken)
+
+	// One that was replaced a moment before it was refused costs no call.
+	write(nomadtest.UnknownToken)
+	assert.Eventually(t, func() bool { _, err := sent(); return err != nil }, 10*time.Second, 20*time.Millisecond)
+	_, err := sent()
+	assert.ErrorIs(t, err, nomad.ErrPermissionDenied)
+	write(nomadtest.AgentWriteToken)
+	tokens, err := sent()
+	assert.NoError(t, err)
+	assert.Equal(t, []string{nomadtest.UnknownToken, nomadtest.AgentWriteToken}, tokens)
+
+	// One with fewer rights is not gone behind by use of the one before.
+	write(nomadtest.NodeReadToken)
+	assert.Eventually(t, func() bool { _, err := sent(); return err != nil }, 10*time.Second, 20*time.Millisecond)
+	tokens, err = sent()
+	assert.ErrorIs(t, err, nomad.ErrPermissionDenied)
+	assert.Equal(t, []string{nomadtest.NodeReadToken}, tokens)
+
+	// Where the file is the reason, the error says so.
+	require.NoError(t, os.Remove(path))
+	_, err = sent()
+	assert.ErrorIs(t, err, nomad.ErrPermissionDenied)
+	assert.ErrorContains(t, err, "the token file cannot be used: open "+path)
+
+	// A Client made from it follows the file too, unless it has a token of its own.
+	own, err := client.With(nomad.WithToken(nomadtest.AgentWriteToken))
+	require.NoError(t, err)
+	_, err = own.Agent.Self(t.Context())
+	assert.NoError(t, err)
+	write(nomadtest.AgentReadToken)
+	same, err := client.With(nomad.WithRegion("global"))
+	require.NoError(t, err)
+	_, err = same.Agent.Self(t.Context())
+	assert.NoError(t, err)
+	logs, err := same.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	if assert.NoError(t, err) {
+		logs.Close()
+	}
+}
+
+func TestTokenFileOptions(t *testing.T) {
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none"): "nomad: WithTokenFile: open ",
+		dir:                        "is not a file that can be read again",
+		empty:                      "is empty: want an ACL token",
+		"":                         "nomad: WithTokenFile: open : no such file or directory",
+	} {
+		_, err := nomad.NewClient(nomad.WithTokenFile(path))
+		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
+		assert.ErrorContains(t, err, want)
+	}
+}
+
+// TestTLSFiles replaces the authority and all certificates under a client at work.
+func TestTLSFiles(t *testing.T) {
+	t.Parallel()
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.MutualTLS()))
+	defer cluster.Close()
+	agent := cluster.Agents()[0]
+	files := cluster.TLSFiles()
+	logger, warned := warnings()
+	client := clientOf(t, nomad.WithAddress(agent.URL()), nomad.WithTLS(files), nomad.WithLogger(logger),
+		nomad.WithConnLifetime(20*time.Millisecond))
+	call := func() {
+		t.Helper()
+		_, err := client.Agent.Members(t.Context())
+		assert.NoError(t, err)
+	}
+	call()
+	for range 5 {
+		cluster.RotateTLS()
+		for range 10 {
+			time.Sleep(10 * time.Millisecond)
+			call()
+		}
+	}
+	assert.Empty(t, warned.String())
+
+	// What is being written leaves what was there.
+	for _, path := range []string{files.CAFile, files.CertFile, files.KeyFile} {
+		whole, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, part := range [][]byte{nil, whole[:len(whole)/2], []byte("what is this?")} {
+			require.NoError(t, os.WriteFile(path, part, 0o600))
+			time.Sleep(50 * time.Millisecond)
+			call()
+			call()
+		}
+		require.NoError(t, os.Remove(path))
+		time.Sleep(50 * time.Millisecond)
+		call()
+		require.NoError(t, os.WriteFile(path, whole, 0o600))
+		time.Sleep(50 * time.Millisecond)
+		call()
+	}
+	assert.Contains(t, warned.String(), "a TLS file cannot be used")
+	assert.NotContains(t, warned.String(), "what is this?")
+
+	// One authority is replaced for good: an agent of the old one is refused.
+	other := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.TLS()))
+	defer other.Close()
+	foreign, err := os.ReadFile(other.TLSFiles().CAFile)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(files.CAFile, foreign, 0o600))
+	assert.Eventually(t, func() bool {
+		time.Sleep(50 * time.Millisecond) // more than a connection lives
+		_, err := client.Agent.Members(t.Context())
+		return err != nil && strings.Contains(err.Error(), "certificate signed by unknown authority")
+	}, 10*time.Second, time.Millisecond)
+}
+
+// TestAgentThatComesBack stops and starts the agent on one address.
+func TestAgentThatComesBack(t *testing.T) {
+	t.Parallel()
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1))
+	defer cluster.Close()
+	agent := cluster.Agents()[0]
+	client := cluster.Client(agent.Name())
+	defer client.Close()
+	for range 20 {
+		_, err := client.Agent.Members(t.Context())
+		require.NoError(t, err)
+		agent.Stop()
+		back := make(chan struct{})
+		go func() {
+			time.Sleep(20 * time.Millisecond)
+			agent.Start()
+			close(back)
+		}()
+		// The connections are dead, and for a moment nothing listens.
+		_, err = client.Agent.Members(t.Context())
+		require.NoError(t, err)
+		<-back
+	}
+	agent.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := client.Agent.Members(ctx)
+	assert.ErrorContains(t, err, "connection refused")
+	assert.NotErrorIs(t, err, context.DeadlineExceeded)
+	agent.Start()
+	require.NoError(t, client.Call(ctx, http.MethodGet, "/v1/agent/members", nil, nil, nil))
+}
