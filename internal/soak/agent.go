@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/nomad-go/nomad/nomadtest"
+)
+
+// beAgent runs the agent until standard input ends. It prints what a client needs, and in the end what it did.
+func beAgent(ctx context.Context, folder string) error {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.MutualTLS(), nomadtest.ACLs()))
+	defer cluster.Close()
+	agent := cluster.Agents()[0]
+	c := &chaos{cluster: cluster, agent: agent, token: filepath.Join(folder, "token"), did: map[string]int{}}
+	c.valid.Store(nomadtest.ManagementToken)
+	if err := os.WriteFile(c.token, []byte(nomadtest.ManagementToken), 0o600); err != nil {
+		return err
+	}
+	agent.Inject(c.checkToken)
+	files := cluster.TLSFiles()
+	fmt.Println(agent.URL(), files.CAFile, files.CertFile, files.KeyFile, c.token)
+
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	for ctx.Err() == nil {
+		agent.Log("info", "soak", "still here")
+		c.do()
+		select {
+		case <-time.After(time.Duration(rand.IntN(2000)) * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+	fmt.Println(c.did)
+	return nil
+}
+
+// chaos is what happens to the agent.
+type chaos struct {
+	cluster *nomadtest.Cluster
+	agent   *nomadtest.Agent
+	token   string // the file
+	valid   atomic.Value
+	did     map[string]int
+}
+
+// checkToken refuses tokens that were replaced.
+func (c *chaos) checkToken(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+	if token := r.Header.Get("X-Nomad-Token"); token != c.valid.Load() {
+		if len(token) < len(nomadtest.ManagementToken) { // as an agent says that it is no UUID
+			http.Error(w, "ACL token lookup failed: invalid UUID", http.StatusInternalServerError)
+			return
+		}
+		http.Error(w, "Permission denied", http.StatusForbidden)
+		return
+	}
+	r.Header.Set("X-Nomad-Token", nomadtest.ManagementToken) // the only one that the agent knows
+	answer(w, r)
+}
+
+// do does one thing to the agent.
+func (c *chaos) do() {
+	events := []struct {
+		name string
+		do   func()
+	}{
+		{"restart", func() {
+			c.agent.Stop()
+			time.Sleep(time.Duration(rand.IntN(3000)) * time.Millisecond)
+			c.agent.Start()
+		}},
+		{"stall", c.fault(nomadtest.Stall())},
+		{"stall in an answer", c.fault(nomadtest.StallAfter(rand.IntN(500)))},
+		{"reset", c.fault(nomadtest.Reset())},
+		{"reset in an answer", c.fault(nomadtest.ResetAfter(rand.IntN(500)))},
+		{"cut", c.fault(nomadtest.Truncate(rand.IntN(500)))},
+		{"garbage", c.fault(nomadtest.Garbage())},
+		{"drip", c.fault(nomadtest.Drip(10, 50*time.Millisecond))},
+		{"delay", c.fault(nomadtest.Delay(time.Second))},
+		{"503", c.fault(nomadtest.Status(http.StatusServiceUnavailable, "busy"))},
+		{"500", c.fault(nomadtest.Status(http.StatusInternalServerError, "oops"))},
+		{"certificates", c.cluster.RotateTLS},
+		{"token", c.rotateToken},
+		{"token", c.rotateToken},
+	}
+	event := events[rand.IntN(len(events))]
+	event.do()
+	c.did[event.name]++
+}
+
+// fault has some calls meet a fault.
+func (c *chaos) fault(f nomadtest.Fault) func() {
+	return func() {
+		injection := c.agent.Inject(f, nomadtest.Times(1+rand.IntN(50)))
+		time.Sleep(time.Duration(rand.IntN(3000)) * time.Millisecond)
+		injection.Remove()
+	}
+}
+
+// rotateToken writes another token, by halves, and revokes the old one at once.
+func (c *chaos) rotateToken() {
+	text := fmt.Sprintf("%08x-%04x-%04x-%04x-%012x", rand.Uint32(), rand.N(1<<16), rand.N(1<<16), rand.N(1<<16), rand.N(uint64(1)<<48))
+	for _, part := range []string{"", text[:rand.IntN(len(text))], text} {
+		if err := os.WriteFile(c.token, []byte(part), 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, "soak:", err)
+		}
+		if part != text {
+			time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
+		}
+	}
+	c.valid.Store(text)
+}
