@@ -313,8 +313,7 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 	r.token = c.token()
 	for n := 1; ; n++ {
 		a, refused, err := c.try(ctx, r, n)
-		if ctx.Err() != nil && refusal != nil {
-			a.release()
+		if err != nil && ctx.Err() != nil && refusal != nil {
 			return nil, &waitError{context.Cause(ctx), refusal}
 		}
 		if file := c.settings.tokenFile; file != nil && err == nil {

@@ -281,7 +281,7 @@ func (p *peer) refusedSilently(c *conn) bool {
 func (p *peer) refuse() {
 	now := time.Now()
 	p.limited = now.Add(limitedFor)
-	if now.After(p.hold) {
+	if !now.Before(p.hold) {
 		p.lastHold = min(max(2*p.lastHold, minHold), maxHold)
 		p.hold = now.Add(vary(p.lastHold, .5))
 	}

@@ -1,0 +1,139 @@
+package nomad
+
+import (
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// mayDial reports whether a connection may be tried now.
+func mayDial(p *peer) bool {
+	wait, _ := p.mayDial()
+	return wait <= 0
+}
+
+func TestConnectionsAfterARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(peer)
+		for range 100 {
+			assert.True(t, mayDial(p), "any number at once until one is refused")
+		}
+
+		// Several that were tried at once are refused once.
+		p.refused()
+		p.refused()
+		assert.False(t, mayDial(p))
+		time.Sleep(minHold / 2)
+		assert.False(t, mayDial(p) && mayDial(p), "not before half of the time")
+		time.Sleep(minHold * 3 / 2)
+		require.True(t, mayDial(p))
+		assert.False(t, mayDial(p), "one by one")
+
+		// The time between them grows, to a bound.
+		var waits []time.Duration
+		for range 20 {
+			p.refused()
+			wait, _ := p.mayDial()
+			waits = append(waits, wait)
+			time.Sleep(wait)
+			require.True(t, mayDial(p))
+		}
+		assert.Less(t, waits[0], 4*minHold)
+		assert.Greater(t, waits[19], maxHold/3)
+		for _, wait := range waits {
+			assert.LessOrEqual(t, wait, maxHold*3/2)
+		}
+
+		// One that is taken lets the next be tried at once, and wakes who waits for that.
+		_, changed := p.mayDial()
+		c := &conn{peer: p}
+		p.take(c)
+		<-changed
+		assert.True(t, mayDial(p))
+		assert.False(t, mayDial(p), "one by one still")
+		time.Sleep(probeTime)
+		assert.True(t, mayDial(p), "one that does not answer does not block the others")
+
+		// After a while without a refusal there is no limit to be seen.
+		time.Sleep(limitedFor)
+		assert.True(t, mayDial(p) && mayDial(p) && mayDial(p))
+
+		// What is closed without a word counts when the agent answers others, or has refused with a word.
+		silent := &conn{peer: p}
+		assert.True(t, p.refusedSilently(silent))
+		time.Sleep(limitedFor + time.Second)
+		p.lose(c)
+		p.lose(c)
+		assert.False(t, p.refusedSilently(silent))
+		p.refused()
+		assert.True(t, p.refusedSilently(silent))
+		assert.Zero(t, p.served)
+	})
+}
+
+func TestPlaceLeftToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(peer)
+		first, second := &conn{peer: p}, &conn{peer: p}
+		p.take(first)
+		p.take(first)
+		assert.Equal(t, 1, p.served)
+		p.yield()
+		assert.True(t, mayDial(p), "the only connection is replaced at once")
+		p.take(second)
+		p.yield()
+		assert.False(t, mayDial(p))
+		time.Sleep(yieldFor)
+		assert.True(t, mayDial(p) && mayDial(p))
+	})
+}
+
+func TestBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &budget{left: budgetSize, since: time.Now()}
+		taken := func() (n int) {
+			for b.take() {
+				n++
+			}
+			return n
+		}
+		assert.Equal(t, 100, taken())
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, 10, taken(), "one a second")
+		for range 1001 {
+			b.earn()
+		}
+		assert.InDelta(t, 100, taken(), 1, "one for ten answers")
+		time.Sleep(time.Hour)
+		assert.Equal(t, 100, taken(), "and never more than it holds")
+	})
+}
+
+// TestForgottenPeers calls many addresses from one Client. What is known about each goes with the last Client that calls it.
+func TestForgottenPeers(t *testing.T) {
+	client, err := NewClient()
+	require.NoError(t, err)
+	defer client.Close()
+	known := func() int {
+		client.pool.mu.Lock()
+		defer client.pool.mu.Unlock()
+		return len(client.pool.peers)
+	}
+	kept, err := client.With(WithAddress("agent.example:4646"))
+	require.NoError(t, err)
+	same, err := client.With(WithAddress("agent.example:4646"), WithToken("another"))
+	require.NoError(t, err)
+	assert.Same(t, kept.peer, same.peer)
+	for i := range 100 {
+		_, err := client.With(WithAddress("10.0.0.1:" + string(rune('1'+i%9)) + string(rune('0'+i/9%10))))
+		require.NoError(t, err)
+	}
+	assert.Greater(t, known(), 2)
+	require.Eventually(t, func() bool { runtime.GC(); return known() == 2 }, 10*time.Second, time.Millisecond)
+	runtime.KeepAlive(kept)
+	runtime.KeepAlive(same)
+}
