@@ -28,6 +28,7 @@ type Agent struct {
 	http, rpc, serf int // ports; only that of HTTP has a listener
 
 	tlsConfig                atomic.Pointer[tls.Config]
+	limit                    atomic.Pointer[connLimit]
 	socketFolder, socketPath string
 
 	lifecycle    sync.Mutex // held while the agent is started or stopped, before mu

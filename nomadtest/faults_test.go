@@ -247,3 +247,25 @@ func TestTakeLead(t *testing.T) {
 	cluster.Agent("server-2").Stop()
 	assert.False(t, cluster.Agent("server-3").TakeLead(), "there is no quorum")
 }
+
+func TestConnections(t *testing.T) {
+	for _, limit := range []int{0, 100} {
+		cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.MaxConns(limit)))
+		agent := cluster.Agents()[0]
+		open, most := agent.Connections()
+		assert.Zero(t, open)
+		assert.Zero(t, most)
+		for range 3 {
+			client := agent.Client()
+			_, err := client.Agent.Members(t.Context())
+			require.NoError(t, err)
+			open, _ := agent.Connections()
+			assert.Equal(t, 1, open)
+			client.Close()
+			assert.Eventually(t, func() bool { open, _ := agent.Connections(); return open == 0 }, 10*time.Second, time.Millisecond)
+		}
+		_, most = agent.Connections()
+		assert.Equal(t, 1, most)
+		cluster.Close()
+	}
+}

@@ -16,7 +16,8 @@ import (
 // listen starts the agent's listeners.
 func (a *Agent) listen() {
 	listener := a.bind()
-	limit := connLimit{most: a.maxConns}
+	limit := &connLimit{most: a.maxConns}
+	a.limit.Store(limit)
 	a.httpServer = newServer(a)
 	a.httpServer.ConnState = limit.track
 	if a.tls {
@@ -95,11 +96,12 @@ func (a *Agent) makeSocketPath() {
 
 // connLimit is how agents limit the connections from one address.
 type connLimit struct {
-	most int
+	most int // at once from one address; 0 for no limit
 
 	mu    sync.Mutex
 	conns map[net.Conn]string // to where they come from
 	count map[string]int
+	peak  int // of conns
 
 	// Refusals are answered at first, and then seldom: a bucket that fills with 10 a second and holds 100.
 	spent float64
@@ -113,12 +115,18 @@ const (
 	tooMany = "Your IP is issuing too many concurrent connections, please rate limit your calls\n"
 )
 
+// Connections tells how many connections to the agent's address are open, and how many were at most since it was started.
+// Those that were refused for the limit are not counted.
+func (a *Agent) Connections() (open, most int) {
+	l := a.limit.Load()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.conns), l.peak
+}
+
 // track is told of each connection that comes and goes. It is called by the goroutine that accepts connections, so that
 // none is served before it is counted.
 func (l *connLimit) track(conn net.Conn, state http.ConnState) {
-	if l.most == 0 {
-		return
-	}
 	switch state {
 	case http.StateNew:
 		if refused, answer := l.add(conn); refused {
@@ -141,12 +149,13 @@ func (l *connLimit) add(conn net.Conn) (refused, answer bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.count[host] < l.most {
+	if l.most == 0 || l.count[host] < l.most {
 		if l.conns == nil {
 			l.conns, l.count = map[net.Conn]string{}, map[string]int{}
 		}
 		l.conns[conn] = host
 		l.count[host]++
+		l.peak = max(l.peak, len(l.conns))
 		return false, false
 	}
 	now := time.Now()

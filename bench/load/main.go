@@ -1,0 +1,184 @@
+// Command load has many goroutines, and several processes, call Members of one agent that takes 100 connections from one
+// address, by this library and by Nomad's official client in turn, and prints one table. It shows which calls fail.
+//
+//	go run ./load          # an agent in memory, for each row a new one
+//	go run ./load -real    # a real one, of the binary that NOMAD_BIN names
+//
+// With NOMAD_ADDR set it calls the agent there. Agent, clients and this command are processes of their own. The exit
+// status is 1 if a call of this library failed, or if it had more connections than it was told.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nomad-go/nomad"
+)
+
+// row is what one line of the table is about, and what came of it.
+type row struct {
+	Client     string  `json:"client"`
+	Processes  int     `json:"processes"`
+	Goroutines int     `json:"goroutines"` // of each process
+	Calls      int     `json:"calls"`      // of all
+	Failures   int     `json:"failures"`
+	Rate       float64 `json:"calls_per_second"`
+	P50        float64 `json:"p50_ms"`
+	P99        float64 `json:"p99_ms"`
+	Max        float64 `json:"max_ms"`
+	Open       int     `json:"connections"` // at most at once
+	Error      string  `json:"error,omitempty"`
+	Took       float64 `json:"seconds"`
+}
+
+func main() {
+	calls := flag.Int("calls", 100_000, "how many calls for each row")
+	limit := flag.Duration("limit", time.Minute, "how long a row may take; what was done by then is counted")
+	real := flag.Bool("real", false, "run a real agent, of the binary that NOMAD_BIN names")
+	only := flag.String("client", "", "one client only: nomad-go or official")
+	asJSON := flag.Bool("json", false, "print JSON, a line for each row")
+	asAgent := flag.Bool("be-agent", false, "used by this command itself")
+	asWorker := flag.String("be-worker", "", "used by this command itself")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+
+	var err error
+	switch {
+	case *asAgent:
+		err = beAgent()
+	case *asWorker != "":
+		err = beWorker(ctx, *asWorker)
+	default:
+		err = run(ctx, *calls, *limit, *real, *only, *asJSON)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(1)
+	}
+}
+
+// run runs all rows and prints them.
+func run(ctx context.Context, calls int, limit time.Duration, real bool, only string, asJSON bool) error {
+	var rows []row
+	for _, shape := range []struct{ processes, goroutines int }{{1, 1}, {1, 16}, {1, 256}, {1, 1000}, {1, 10_000}, {8, 64}} {
+		for _, client := range []string{"nomad-go", "official"} {
+			if only == "" || only == client {
+				rows = append(rows, row{Client: client, Processes: shape.processes, Goroutines: shape.goroutines})
+			}
+		}
+	}
+	var failed []error
+	for i := range rows {
+		r := &rows[i]
+		fmt.Fprintf(os.Stderr, "%d of %d: %s, %d × %d goroutines, up to %v …\n", i+1, len(rows), r.Client, r.Processes, r.Goroutines, limit)
+		if err := r.run(ctx, calls, limit, real); err != nil {
+			return err
+		}
+		if r.Client != "nomad-go" {
+			continue
+		}
+		if r.Failures > 0 {
+			failed = append(failed, fmt.Errorf("%d × %d goroutines: %d calls failed: %s", r.Processes, r.Goroutines, r.Failures, r.Error))
+		}
+		if most := r.Processes * nomad.DefaultMaxConns; r.Open > most {
+			failed = append(failed, fmt.Errorf("%d × %d goroutines: %d connections at once, want at most %d", r.Processes, r.Goroutines, r.Open, most))
+		}
+	}
+	if asJSON {
+		encoder := json.NewEncoder(os.Stdout)
+		for _, r := range rows {
+			if err := encoder.Encode(r); err != nil {
+				return err
+			}
+		}
+		return errors.Join(failed...)
+	}
+	table := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "processes × goroutines\tclient\tcalls\tfailed\tcalls/s\tp50 ms\tp99 ms\tmax ms\tconnections\t")
+	for _, r := range rows {
+		fmt.Fprintf(table, "%d × %d\t%s\t%d\t%.1f %%\t%.0f\t%.2f\t%.2f\t%.0f\t%d\t\n", r.Processes, r.Goroutines, r.Client, r.Calls,
+			100*float64(r.Failures)/float64(max(r.Calls, 1)), r.Rate, r.P50, r.P99, r.Max, r.Open)
+	}
+	table.Flush()
+	for _, r := range rows {
+		if r.Error != "" {
+			fmt.Printf("%s, %d × %d, most often: %s\n", r.Client, r.Processes, r.Goroutines, r.Error)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// run runs one row against an agent of its own.
+func (r *row) run(ctx context.Context, calls int, limit time.Duration, real bool) error {
+	agent, err := startAgent(ctx, real)
+	if err != nil {
+		return err
+	}
+	defer agent.stop()
+	job := job{Client: r.Client, Address: agent.address, Goroutines: r.Goroutines, Calls: calls / r.Processes, Limit: limit}
+	results := make([]result, r.Processes)
+	errs := make([]error, r.Processes)
+	var wg sync.WaitGroup
+	for i := range results {
+		wg.Go(func() { results[i], errs[i] = startWorker(ctx, job) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	var latencies []time.Duration
+	texts := map[string]int{}
+	for _, one := range results {
+		latencies = append(latencies, one.Latencies...)
+		r.Failures += one.Failures
+		r.Took = max(r.Took, one.Took.Seconds())
+		for text, n := range one.Errors {
+			texts[text] += n
+		}
+	}
+	slices.Sort(latencies)
+	r.Calls = len(latencies)
+	r.Rate = float64(r.Calls-r.Failures) / r.Took
+	at := func(part float64) float64 {
+		if len(latencies) == 0 {
+			return 0
+		}
+		return float64(latencies[int(part*float64(len(latencies)-1))].Microseconds()) / 1000
+	}
+	r.P50, r.P99, r.Max = at(.5), at(.99), at(1)
+	most := 0
+	for text, n := range texts {
+		if n > most || n == most && text < r.Error {
+			r.Error, most = text, n
+		}
+	}
+	r.Open = agent.mostOpen()
+	return nil
+}
+
+// shorten makes errors comparable that differ in the port they came from.
+func shorten(err error) string {
+	text := err.Error()
+	if i := strings.Index(text, "read tcp "); i >= 0 {
+		if _, end, ok := strings.Cut(text[i:], ": "); ok {
+			text = text[:i] + end
+		}
+	}
+	if i := strings.Index(text, "write tcp "); i >= 0 {
+		if _, end, ok := strings.Cut(text[i:], ": "); ok {
+			text = text[:i] + end
+		}
+	}
+	return text[:min(len(text), 160)]
+}
