@@ -315,7 +315,11 @@ func (a *Agent) Health(ctx context.Context, roles ...Role) (*Health, error) {
 	c, r := a.client, healthEndpoint.to(query)
 	health := new(Health)
 	err := c.doAny(ctx, r, func(ctx context.Context, answer *answer) error {
-		if answer.status != http.StatusOK && answer.status != http.StatusInternalServerError {
+		switch {
+		case answer.status == http.StatusOK, answer.status == http.StatusInternalServerError:
+		case answer.status < 300:
+			return c.invalidResponse(r, answer, errors.New("want status 200"))
+		default:
 			return c.failure(r, answer)
 		}
 		err := decode(ctx, answer.body.Bytes(), health)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -80,6 +81,11 @@ func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser
 	r.path += url.PathEscape(string(opts.Name))
 	s, err := a.client.open(ctx, r, a.client.settings.timeout+opts.Duration)
 	if err != nil {
+		return nil, err
+	}
+	if mediaType, _, _ := mime.ParseMediaType(s.header.Get("Content-Type")); mediaType == "text/html" {
+		err = s.explain(fmt.Errorf("%w: a page, not a profile", ErrInvalidResponse))
+		s.Close()
 		return nil, err
 	}
 	p := &profile{stream: s, buffered: bufio.NewReader(s.plain)}

@@ -529,13 +529,14 @@ func readBody(to *bytes.Buffer, res *http.Response, limit int64, failed bool) er
 
 // contentEncoding is how a body is compressed: gzip or not at all.
 func contentEncoding(h http.Header) (string, error) {
-	switch encoding := strings.ToLower(strings.Join(h.Values("Content-Encoding"), ",")); encoding {
+	encoding := strings.Join(h.Values("Content-Encoding"), ",")
+	switch strings.ToLower(encoding) {
 	case "", "identity":
 		return "", nil
 	case "gzip":
-		return encoding, nil
+		return "gzip", nil
 	default:
-		return "", fmt.Errorf("%w: its encoding is %.100q, want gzip or none", ErrInvalidResponse, encoding)
+		return "", fmt.Errorf("%w: its encoding is %q, want gzip or none", ErrInvalidResponse, encoding)
 	}
 }
 

@@ -65,6 +65,9 @@ func decode(ctx context.Context, body []byte, out any) error {
 	} else {
 		err = json.UnmarshalRead(source, out, decodeOptions)
 	}
+	if _, ok := out.(*Keyring); ok && err != nil && ctx.Err() == nil {
+		return errors.New("it is not the JSON of a keyring") // what the decoder says has keys in it
+	}
 	if err != nil {
 		return err
 	}
@@ -111,7 +114,7 @@ func (c *Client) invalidResponse(r *request, a *answer, err error) error {
 	}
 	what := fmt.Sprintf("status %d", a.status)
 	if contentType := a.header.Get("Content-Type"); contentType != "application/json" {
-		what += fmt.Sprintf(", content type %.100q", contentType)
+		what += fmt.Sprintf(", content type %q", c.clean(r, contentType, 100))
 	}
 	return c.callError(r, fmt.Errorf("%w: %s: %s", ErrInvalidResponse, what, c.clean(r, err.Error(), maxMessage)))
 }

@@ -111,7 +111,11 @@ func (e *APIError) Is(target error) bool { return slices.Contains(e.kinds, targe
 
 // failure makes an error of an answer that reports one.
 func (c *Client) failure(r *request, a *answer) *APIError {
-	message := c.clean(r, a.body.String(), maxMessage)
+	text := a.body.String()
+	if a.partial {
+		text = c.dropCut(r, text)
+	}
+	message := c.clean(r, text, maxMessage)
 	kinds := classify(r.endpoint, a.status, message)
 	if a.status == http.StatusTooManyRequests && isJSON(a.header) {
 		kinds = nil // an answer, of an endpoint that Call reached
@@ -247,6 +251,18 @@ func (c *Client) clean(r *request, text string, limit int) string {
 	return text
 }
 
+// dropCut takes the beginning of a secret from the end of a text that was cut.
+func (c *Client) dropCut(r *request, text string) string {
+	for _, secret := range c.secrets(r) {
+		for n := min(len(secret)-1, len(text)); n > 2; n-- {
+			if strings.HasSuffix(text, secret[:n]) {
+				return text[:len(text)-n]
+			}
+		}
+	}
+	return text
+}
+
 // secrets lists what must not appear in an error, in all forms that went over the wire, longest first.
 func (c *Client) secrets(r *request) []string {
 	s := c.settings
@@ -271,6 +287,11 @@ func (c *Client) secrets(r *request) []string {
 			if _, credentials, ok := strings.Cut(value, " "); ok && name == "Authorization" {
 				secrets = append(secrets, credentials)
 			}
+		}
+	}
+	for _, secret := range secrets { // as package http quotes it
+		if quoted := strconv.Quote(secret); len(quoted) > len(secret)+2 {
+			secrets = append(secrets, quoted[1:len(quoted)-1])
 		}
 	}
 	secrets = slices.DeleteFunc(secrets, func(secret string) bool { return secret == "" })

@@ -96,6 +96,8 @@ func lostConnection(err error) bool {
 	switch {
 	case errors.Is(err, ErrInvalidResponse): // it ended later than that
 		return false
+	case errors.Is(err, io.ErrUnexpectedEOF) && strings.Contains(err.Error(), "HTTP/1.x transport connection broken"):
+		return false // in the head
 	case errors.As(err, &certificate), errors.As(err, &record):
 		return false
 	case errors.As(err, &op):

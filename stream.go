@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -23,6 +24,7 @@ type stream struct {
 	cancel context.CancelCauseFunc
 	limit  time.Duration
 	body   io.ReadCloser
+	header http.Header
 	plain  io.Reader   // the body without its compression
 	head   *time.Timer // ends the stream when its beginning takes too long; stop it when that has come
 	timer  *time.Timer // ends the stream when it is silent
@@ -51,6 +53,7 @@ func (c *Client) open(ctx context.Context, r *request, limit time.Duration) (*st
 		a.release()
 	default:
 		s.body = a.live
+		s.header = a.header
 		err = s.decompress(a)
 	}
 	if err == nil && s.ctx.Err() != nil {

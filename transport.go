@@ -263,7 +263,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	case from.URL.Scheme == "https" && req.URL.Scheme != "https":
 		return fmt.Errorf("%w: it leads from https to %.10q", ErrRedirect, req.URL.Scheme)
 	case !sameOrigin(from.URL, req.URL):
-		return fmt.Errorf("%w: it leads to another host, %.200q", ErrRedirect, req.URL.Scheme+"://"+req.URL.Host)
+		return fmt.Errorf("%w: it leads to another host, %q", ErrRedirect, req.URL.Scheme+"://"+req.URL.Host)
 	}
 	return nil
 }
