@@ -109,7 +109,7 @@ func CompareMembers(a, b Member) int {
 	)
 }
 
-var membersEndpoint = endpoint{name: "Members", method: http.MethodGet, path: "/v1/agent/members", acl: "node:read"}
+var membersEndpoint = endpoint{name: "Members", method: http.MethodGet, path: "/v1/agent/members", acl: "node:read", large: true}
 
 // Members lists the servers of the gossip pool, in all regions, as the agent sees them: those that failed and left
 // too, until they are pruned or, after 24 h by Serf's default, reaped. A client agent asks a server. The pool is the same

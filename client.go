@@ -120,6 +120,7 @@ type endpoint struct {
 	role   Role   // that the agent must have, if it must
 	acl    string // that the token must have, if it must
 	since  string // the Nomad version that has it, where an agent of interest may be older
+	large  bool   // its answer grows with the cluster
 }
 
 // endpoints are all that this package has a typed call for.
@@ -179,14 +180,14 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 	}
 	method = strings.ToUpper(method)
 	r := &request{
-		endpoint:   &endpoint{method: method},
+		endpoint:   &endpoint{method: method, large: true},
 		path:       path,
 		query:      query,
 		idempotent: method == http.MethodGet || method == http.MethodHead,
 	}
 	for _, known := range endpoints {
 		if known.path == path && (known.method == method || r.role == "") {
-			r.endpoint = &endpoint{method: method, role: known.role, since: known.since, name: known.name}
+			r.endpoint = &endpoint{method: method, role: known.role, since: known.since, name: known.name, large: true}
 		}
 	}
 	if in != nil {
@@ -422,8 +423,11 @@ func (c *Client) exchange(ctx context.Context, r *request) (*answer, error) {
 	a := &answer{status: res.StatusCode, header: res.Header, body: buffers.Get().(*bytes.Buffer)}
 	failed := a.status >= 400
 	limit := c.settings.maxResponseSize
-	if failed {
+	switch {
+	case failed:
 		limit = min(limit, maxErrorBody)
+	case !r.large:
+		limit = min(limit, maxSmallBody)
 	}
 	err = readBody(a.body, res, limit, failed)
 	switch {
@@ -439,8 +443,10 @@ func (c *Client) exchange(ctx context.Context, r *request) (*answer, error) {
 	return nil, err
 }
 
-// maxErrorBody bounds what is read of an answer that reports a failure.
-const maxErrorBody = 64 << 10
+const (
+	maxErrorBody = 64 << 10 // what is read of an answer that reports a failure
+	maxSmallBody = 4 << 20  // an answer that does not grow with the cluster
+)
 
 // roundTrip sends a request and returns when the head of the answer is here.
 func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, error) {

@@ -55,6 +55,9 @@ func decode(ctx context.Context, body []byte, out any) error {
 	if err := isJSONValue(body); err != nil {
 		return err
 	}
+	if err := checkDensity(body); err != nil {
+		return err
+	}
 	source := io.Reader(bytes.NewBuffer(body))
 	if len(body) > maxPooledBuffer {
 		source = &contextReader{ctx, source} // this takes long enough for the time to end
@@ -73,6 +76,30 @@ func decode(ctx context.Context, body []byte, out any) error {
 	}
 	if result, ok := out.(checker); ok {
 		return result.check()
+	}
+	return nil
+}
+
+// What is decoded may take several times the memory of its text, not a hundred times: an answer may have so many objects
+// and values, and one more for so many bytes. Members, the only answer that can be large, has an object in more than
+// and a value in 8; the others do not come near the free ones.
+const (
+	freeObjects    = 1 << 14
+	freeValues     = 1 << 16
+	bytesPerObject = 64
+	bytesPerValue  = 6
+)
+
+// checkDensity refuses a text that is all structure, before any of it is decoded.
+func checkDensity(body []byte) error {
+	if len(body) < freeObjects {
+		return nil
+	}
+	count := func(text string) int { return bytes.Count(body, []byte(text)) }
+	objects := count("{") + count("null") // which may stand for one
+	values := objects + count("[") + count(",") + count(":")
+	if objects > freeObjects+len(body)/bytesPerObject || values > freeValues+len(body)/bytesPerValue {
+		return fmt.Errorf("it is all structure: about %d objects and %d values in %d bytes", objects, values, len(body))
 	}
 	return nil
 }

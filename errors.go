@@ -56,7 +56,8 @@ var (
 	// ErrJoinFailed reports that no address could be joined. Agents answer this with status 200.
 	ErrJoinFailed = errors.New("nomad: join failed")
 
-	// ErrResponseTooLarge reports an answer over the limit of WithMaxResponseSize.
+	// ErrResponseTooLarge reports an answer over the limit of WithMaxResponseSize, or over 4 MiB where it does not grow
+	// with the cluster: of all calls but Members, Client.Call and streams.
 	ErrResponseTooLarge = errors.New("nomad: response too large")
 
 	// ErrInvalidResponse reports an answer that is not what the endpoint answers: empty, null, cut short, not

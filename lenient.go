@@ -119,6 +119,36 @@ func (l *layout) objectOf(v reflect.Value) *object {
 type reader struct {
 	dec  *jsontext.Decoder
 	slab []kept // room for the objects to come
+	kept int64  // what is kept beside the fields, in bytes
+}
+
+// What is kept takes more memory than its text. No configuration has nearly as much of it as this.
+const (
+	keptCost = 100     // bytes for a value
+	keptMost = 1 << 20 // and twice the text
+)
+
+// spend counts what is kept.
+func (r *reader) spend(n int) error {
+	if r.kept += int64(n); r.kept > keptMost+2*r.dec.InputOffset() {
+		return errors.New("too much of it has no place in the result")
+	}
+	return nil
+}
+
+// keep stores a value under a path below an object.
+func (r *reader) keep(o *kept, path string, value jsontext.Value) error {
+	o.keep(path, value)
+	return r.spend(len(path) + len(value) + keptCost)
+}
+
+// below makes the path of what is in a list or map. Long ones count, as each value below them has a copy.
+func (r *reader) below(path, key string) (string, error) {
+	path += "/" + key
+	if len(path) > 1024 {
+		return path, r.spend(len(path))
+	}
+	return path, nil
 }
 
 // newKept makes room in large pieces: a configuration has about fifty objects.
@@ -185,10 +215,10 @@ func (r *reader) readField(v reflect.Value, o *kept, l *layout, i int, key strin
 // skip keeps a value as it is.
 func (r *reader) skip(o *kept, path string) error {
 	value, err := r.dec.ReadValue()
-	if err == nil {
-		o.keep(path, value)
+	if err != nil {
+		return err
 	}
-	return err
+	return r.keep(o, path, value)
 }
 
 var (
@@ -311,8 +341,7 @@ func (r *reader) readDuration(v reflect.Value, o *kept, path string, kind jsonte
 			return true, nil
 		}
 	}
-	o.keep(path, value)
-	return false, nil
+	return false, r.keep(o, path, value)
 }
 
 func (r *reader) readText(v reflect.Value, o *kept, path string, kind jsontext.Kind) error {
@@ -327,8 +356,7 @@ func (r *reader) readText(v reflect.Value, o *kept, path string, kind jsontext.K
 		}
 	}
 	v.SetZero()
-	o.keep(path, value)
-	return nil
+	return r.keep(o, path, value)
 }
 
 func (r *reader) readNumber(v reflect.Value, o *kept, path string) error {
@@ -353,8 +381,7 @@ func (r *reader) readNumber(v reflect.Value, o *kept, path string) error {
 			return nil
 		}
 	}
-	o.keep(path, value)
-	return nil
+	return r.keep(o, path, value)
 }
 
 // readList reads a list. An element that does not fit stays zero, so that the others keep their places.
@@ -369,7 +396,11 @@ func (r *reader) readList(v reflect.Value, o *kept, path string) error {
 			break
 		}
 		list = reflect.Append(list, zero)
-		if _, err := r.read(list.Index(i), o, path+"/"+strconv.Itoa(i)); err != nil {
+		below, err := r.below(path, strconv.Itoa(i))
+		if err != nil {
+			return err
+		}
+		if _, err := r.read(list.Index(i), o, below); err != nil {
 			return err
 		}
 	}
@@ -391,7 +422,10 @@ func (r *reader) readMap(v reflect.Value, o *kept, path string) error {
 			return err
 		}
 		key := name.String()
-		below := path + "/" + pointer(key)
+		below, err := r.below(path, pointer(key))
+		if err != nil {
+			return err
+		}
 		element.SetZero()
 		if _, err := r.read(element, o, below); err != nil {
 			return err

@@ -315,8 +315,9 @@ func WithMaxConns(n int) Option {
 }
 
 // WithMaxResponseSize limits the size of an answer in bytes, after decompression; a larger one is ErrResponseTooLarge.
-// A decoded answer takes more memory than its text, of hostile ones many times more. The default is
-// DefaultMaxResponseSize, the most is 2 GiB.
+// Calls other than Members and Client.Call take at most 4 MiB all the same. A decoded answer takes about three times the
+// memory of its text, the worst that was found 13 times, and that of Client.Call what package encoding/json makes of it.
+// The default is DefaultMaxResponseSize, the most is 2 GiB.
 func WithMaxResponseSize(bytes int64) Option {
 	return func(s *settings) error {
 		if bytes < 1 {

@@ -1,0 +1,244 @@
+package nomad_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nomad-go/nomad"
+)
+
+// TestMemoryOfHostileAnswers has agents send texts that are made to take much memory when they are decoded. What is
+// allocated stays in proportion to the text, and so does the time.
+func TestMemoryOfHostileAnswers(t *testing.T) {
+	const size = 1 << 20
+	worst := 0.
+	for _, shape := range shapes {
+		body := shape.text(size)
+		client, err := nomad.NewClient(playing(200, body), nomad.WithRetries(0))
+		require.NoError(t, err)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err = answered[shape.call](t.Context(), client)
+		runtime.ReadMemStats(&after)
+		if err != nil {
+			assert.NotErrorIs(t, err, context.DeadlineExceeded, shape.name)
+		}
+		times := float64(after.TotalAlloc-before.TotalAlloc) / float64(len(body))
+		assert.Less(t, times, 80., "%s: %s: allocated in all, garbage included, in times of the text", shape.call, shape.name)
+		worst = max(worst, times)
+	}
+	t.Logf("%d shapes; the worst allocated %.0f times its text", len(shapes), worst)
+}
+
+// answered makes a call, and reads what streams to its end.
+var answered = map[string]func(context.Context, *nomad.Client) error{
+	"Members": func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Members(ctx); return err },
+	"Servers": func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Servers(ctx); return err },
+	"Self":    func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Self(ctx); return err },
+	"Health":  func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Health(ctx); return err },
+	"Host": func(ctx context.Context, c *nomad.Client) error {
+		_, err := c.Agent.Host(ctx, nomad.Target{})
+		return err
+	},
+	"Join":            func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Join(ctx, "a:1"); return err },
+	"ForceLeave":      func(ctx context.Context, c *nomad.Client) error { return c.Agent.ForceLeave(ctx, "a") },
+	"Schedulers":      func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Schedulers(ctx); return err },
+	"SchedulerConfig": func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.SchedulerConfig(ctx); return err },
+	"ListKeys":        func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.ListKeys(ctx); return err },
+	"Monitor": func(ctx context.Context, c *nomad.Client) error {
+		logs, err := c.Agent.Monitor(ctx, nomad.MonitorOptions{JSON: true})
+		if err != nil {
+			return err
+		}
+		for _, err := range logs.Entries() {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	"Profile": func(ctx context.Context, c *nomad.Client) error {
+		profile, err := c.Agent.Profile(ctx, nomad.ProfileOptions{Name: "heap"})
+		if err != nil {
+			return err
+		}
+		defer profile.Close()
+		_, err = io.Copy(io.Discard, profile)
+		return err
+	},
+}
+
+// repeated is a text of about a size, of one element again and again.
+func repeated(open, element, end string, size int) string {
+	n := max(1, (size-len(open)-len(end))/len(element))
+	return open + strings.TrimSuffix(strings.Repeat(element, n), ",") + end
+}
+
+// counted is a text of about a size, of elements that differ.
+func counted(open string, element func(i int) string, end string, size int) string {
+	var b strings.Builder
+	b.WriteString(open)
+	for i := 0; b.Len()+len(end) < size; i++ {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(element(i))
+	}
+	b.WriteString(end)
+	return b.String()
+}
+
+// repeat is repeated for an element that is a text, and counted for one that is a function.
+func repeat(open string, element any, end string) func(size int) string {
+	return func(size int) string {
+		if element, ok := element.(func(int) string); ok {
+			return counted(open, element, end, size)
+		}
+		return repeated(open, element.(string), end, size)
+	}
+}
+
+// inConfig is repeat within a configuration.
+func inConfig(open string, element any, end string) func(size int) string {
+	return repeat(`{"config":{`+open, element, end+`},"member":{},"stats":{}}`)
+}
+
+// nested is a text of about a size that is as deep as it can be.
+func nested(open, down, up, end string) func(size int) string {
+	return func(size int) string {
+		n := size / (len(down) + len(up))
+		return open + strings.Repeat(down, n) + strings.Repeat(up, n) + end
+	}
+}
+
+// keyed is elements of objects with short keys and the same value.
+func keyed(value string) func(i int) string {
+	return func(i int) string { return fmt.Sprintf(`"%x":%s`, i, value) }
+}
+
+var shapes = []struct {
+	call, name string
+	text       func(size int) string
+}{
+	{"Members", "{} members", repeat(`{"Members":[`, `{},`, `]}`)},
+	{"Members", "null members", repeat(`{"Members":[`, `null,`, `]}`)},
+	{"Members", "0 members", repeat(`{"Members":[`, `0,`, `]}`)},
+	{"Members", "named", repeat(`{"Members":[`, `{"Name":"a"},`, `]}`)},
+	{"Members", "tag keys", repeat(`{"Members":[{"Name":"a","Tags":{`, keyed(`""`), `}}]}`)},
+	{"Members", "small tags", repeat(`{"Members":[`, `{"Name":"a","Tags":{"":""}},`, `]}`)},
+	{"Members", "empty tags", repeat(`{"Members":[`, `{"Name":"a","Tags":{}},`, `]}`)},
+	{"Members", "unknown keys", repeat(`{"Members":[{"Name":"a"}],`, keyed(`""`), `}`)},
+	{"Members", "unknown keys of member", repeat(`{"Members":[{"Name":"a",`, keyed(`""`), `}]}`)},
+	{"Members", "duplicates", repeat(`{"Members":[{"Name":"a"}],`, `"a":"",`, `}`)},
+	{"Members", "nest unknown", nested(`{"Members":[{"Name":"a"}],"x":`, "[", "]", "}")},
+	{"Members", "nest objects", nested(`{"Members":[{"Name":"a"}],"x":`, `{"":`, `}`, "}")},
+	{"Members", "list of nested 9k", repeat(`{"Members":[{"Name":"a"}],"x":[`, strings.Repeat("[", 4000)+strings.Repeat("]", 4000)+",", "]}")},
+	{"Members", "list of nested obj 4k", repeat(`{"Members":[{"Name":"a"}],"x":[`, strings.Repeat(`{"a":`, 4000)+"1"+strings.Repeat("}", 4000)+",", "]}")},
+	{"Members", "unknown nulls", repeat(`{"Members":[{"Name":"a"}],"x":[`, "null,", "]}")},
+	{"Members", "unknown numbers", repeat(`{"Members":[{"Name":"a"}],"x":[`, "1,", "]}")},
+	{"Members", "long number port", repeat(`{"Members":[{"Name":"a","Port":`, "1", "}]}")},
+	{"Members", "long name", repeat(`{"Members":[{"Name":"`, "a", `"}]}`)},
+	{"Members", "escapes", repeat(`{"Members":[{"Name":"`, `\n`, `"}]}`)},
+	{"Members", "u escapes", repeat(`{"Members":[{"Name":"`, `\u00e9`, `"}]}`)},
+	{"Members", "invalid utf8", repeat(`{"Members":[{"Name":"`, "\xff", `"}]}`)},
+	{"Members", "long key", repeat(`{"Members":[{"Name":"a"}],"`, "a", `":1}`)},
+	{"Members", "long addr", repeat(`{"Members":[{"Name":"a","Addr":"`, "1", `"}]}`)},
+	{"Members", "1MiB keys", repeat(`{"Members":[{"Name":"a","Tags":{`, func(i int) string { return fmt.Sprintf(`"%d%s":""`, i, strings.Repeat("k", 1<<18)) }, `}}]}`)},
+	{"Members", "spaces", repeat(`{"Members":[{"Name":"a"}]`, " ", `}`)},
+	{"Servers", "empty", repeat("[", `"",`, "]")},
+	{"Servers", "null", repeat("[", `null,`, "]")},
+	{"Servers", "a", repeat("[", `"a",`, "]")},
+	{"Servers", "long", repeat("[\"", `a`, "\"]")},
+	{"Servers", "escaped", repeat("[\"", `\n`, "\"]")},
+	{"Servers", "number", repeat("[", `1`, "]")},
+	{"Self", "unknown keys", inConfig(``, keyed(`""`), ``)},
+	{"Self", "unknown null", inConfig(``, keyed("null"), ``)},
+	{"Self", "unknown keys top", repeat(`{"config":{},"member":{},"stats":{},`, keyed(`""`), `}`)},
+	{"Self", "unknown keys Client", inConfig(`"Client":{`, keyed(`""`), `}`)},
+	{"Self", "unknown keys Client slash", inConfig(`"Client":{`, func(i int) string { return fmt.Sprintf(`"%x/~":""`, i) }, `}`)},
+	{"Self", "slash key", inConfig(`"Client":{"`, "/", `":1}`)},
+	{"Self", "slash map keys", inConfig(`"Client":{"Meta":{"`, "/", `":1}}`)},
+	{"Self", "Meta", inConfig(`"Client":{"Meta":{`, keyed(`""`), `}}`)},
+	{"Self", "Meta wrong", inConfig(`"Client":{"Meta":{`, keyed("1"), `}}`)},
+	{"Self", "Servers", inConfig(`"Client":{"Servers":[`, `"",`, `]}`)},
+	{"Self", "Servers wrong", inConfig(`"Client":{"Servers":[`, `1,`, `]}`)},
+	{"Self", "Servers null", inConfig(`"Client":{"Servers":[`, `null,`, `]}`)},
+	{"Self", "Consuls", inConfig(`"Consuls":[`, `{},`, `]`)},
+	{"Self", "Consuls null", inConfig(`"Consuls":[`, `null,`, `]`)},
+	{"Self", "Consuls wrong", inConfig(`"Consuls":[`, `0,`, `]`)},
+	{"Self", "Vaults", inConfig(`"Vaults":[`, `{},`, `]`)},
+	{"Self", "Plugins", inConfig(`"Plugins":[`, `{},`, `]`)},
+	{"Self", "KEK", inConfig(`"KEKProviders":[`, `{},`, `]`)},
+	{"Self", "Files", inConfig(`"Files":[`, `"",`, `]`)},
+	{"Self", "HostVolumes", inConfig(`"Client":{"HostVolumes":[`, `{},`, `]}`)},
+	{"Self", "HostNetworks", inConfig(`"Client":{"HostNetworks":[`, `{},`, `]}`)},
+	{"Self", "duplicates known", inConfig(``, `"Region":"a",`, ``)},
+	{"Self", "unknown list", inConfig(`"X":[`, `1,`, `]`)},
+	{"Self", "nest", nested(`{"config":{"X":`, "[", "]", `},"member":{},"stats":{}}`)},
+	{"Self", "stats groups", repeat(`{"config":{},"member":{},"stats":{`, keyed("{}"), "}}")},
+	{"Self", "stats null", repeat(`{"config":{},"member":{},"stats":{`, keyed("null"), "}}")},
+	{"Self", "stats wrong", repeat(`{"config":{},"member":{},"stats":{`, keyed("1"), "}}")},
+	{"Self", "stats keys", repeat(`{"config":{},"member":{},"stats":{"a":{`, keyed(`""`), "}}}")},
+	{"Self", "stats small", repeat(`{"config":{},"member":{},"stats":{`, func(i int) string { return fmt.Sprintf(`"%x":{"":""}`, i) }, "}}")},
+	{"Self", "stats key quadratic", repeat(`{"config":{},"member":{},"stats":{"`, "k", `":{"a":"","b":"","c":""}}}`)},
+	{"Self", "long path wrong", func(n int) string {
+		return `{"config":{},"member":{},"stats":{"` + strings.Repeat("k", n/2) + `":{` + counted("", keyed("1"), "", n/2) + `}}}`
+	}},
+	{"Self", "long path wrong few", func(n int) string {
+		return `{"config":{},"member":{},"stats":{"` + strings.Repeat("k", n/2) + `":{` + repeated("", `"x":"",`, "", 7) + `,` + counted("", keyed(`""`), "", n/2) + `}}}`
+	}},
+	{"Self", "member tags", repeat(`{"config":{},"stats":{},"member":{"Tags":{`, keyed(`""`), `}}}`)},
+	{"Self", "long number", inConfig(`"Ports":{"HTTP":`, "1", `}`)},
+	{"Self", "secret", inConfig(`"ACL":{"ReplicationToken":"`, "a", `"}`)},
+	{"Self", "escapes", inConfig(`"Region":"`, `\n`, `"`)},
+	{"Self", "escapes duration", inConfig(`"LogRotateDuration":"`, `\n`, `"`)},
+	{"Health", "message", repeat(`{"server":{"ok":false,"message":"`, "a", `"}}`)},
+	{"Health", "unknown", repeat(`{"server":{"ok":true,"message":"a"},`, keyed(`""`), `}`)},
+	{"Join", "error", repeat(`{"num_joined":0,"error":"`, `\n`, `"}`)},
+	{"Join", "error lines", repeat(`{"num_joined":0,"error":"`, `1 error occurred:\n\t* a\n\n\n`, `"}`)},
+	{"Join", "unknown", repeat(`{"num_joined":1,`, keyed(`""`), `}`)},
+	{"ForceLeave", "long", repeat(`{`, keyed(`""`), `}`)},
+	{"ForceLeave", "spaces", repeat(``, ` `, ``)},
+	{"Host", "env", repeat(`{"HostData":{"Environment":{`, keyed(`""`), `}}}`)},
+	{"Host", "disk", repeat(`{"HostData":{"Disk":{`, keyed("{}"), `}}}`)},
+	{"Host", "disk null", repeat(`{"HostData":{"Disk":{`, keyed("null"), `}}}`)},
+	{"Host", "net", repeat(`{"HostData":{"Network":[`, `{},`, `]}}`)},
+	{"Host", "net small", repeat(`{"HostData":{"Network":[`, `{"":""},`, `]}}`)},
+	{"Host", "net null", repeat(`{"HostData":{"Network":[`, `null,`, `]}}`)},
+	{"Host", "hosts", repeat(`{"HostData":{"Hosts":"`, `\u0000`, `"}}`)},
+	{"Schedulers", "{}", repeat(`{"server_id":"a","schedulers":[`, `{},`, `]}`)},
+	{"Schedulers", "null", repeat(`{"server_id":"a","schedulers":[`, `null,`, `]}`)},
+	{"Schedulers", "enabled", repeat(`{"server_id":"a","schedulers":[{"enabled_schedulers":[`, `"",`, `]}]}`)},
+	{"Schedulers", "time", repeat(`{"server_id":"a","schedulers":[{"started":"`, `1`, `"}]}`)},
+	{"SchedulerConfig", "enabled", repeat(`{"server_id":"a","enabled_schedulers":[`, `"",`, `]}`)},
+	{"SchedulerConfig", "enabled null", repeat(`{"server_id":"a","enabled_schedulers":[`, `null,`, `]}`)},
+	{"ListKeys", "keys", repeat(`{"NumNodes":1,"Keys":{`, keyed("1"), `}}`)},
+	{"ListKeys", "messages", repeat(`{"NumNodes":1,"Messages":{`, keyed(`""`), `}}`)},
+	{"ListKeys", "messages null", repeat(`{"NumNodes":1,"Messages":{`, keyed("null"), `}}`)},
+	{"ListKeys", "long key", repeat(`{"NumNodes":1,"Keys":{"`, "a", `":1}}`)},
+	{"Monitor", "empty frames", repeat("", "{}", "")},
+	{"Monitor", "unknown keys frame", repeat("{", keyed(`""`), "}")},
+	{"Monitor", "unknown keys frames", func(n int) string { return strings.Repeat(counted("{", keyed(`""`), "}", 1<<20-100), n>>20) }},
+	{"Monitor", "data null", repeat("", `{"Data":null}`, "")},
+	{"Monitor", "line", func(n int) string { return strings.Repeat(frame(strings.Repeat("x", 60000)), n/80000) }},
+	{"Monitor", "json keys line", func(n int) string {
+		f := frame(counted("{", keyed("1"), "}\n", 700_000))
+		return strings.Repeat(f, max(n/len(f), 1))
+	}},
+	{"Monitor", "json small objects", func(n int) string {
+		f := frame(repeated(`{"a":[`, `{"":0},`, "]}\n", 700_000))
+		return strings.Repeat(f, max(n/len(f), 1))
+	}},
+	{"Monitor", "json numbers", func(n int) string {
+		f := frame(repeated(`{"a":[`, `1,`, "]}\n", 700_000))
+		return strings.Repeat(f, max(n/len(f), 1))
+	}},
+	{"Profile", "x", repeat("", "x", "")},
+}
