@@ -3,7 +3,6 @@ package nomad_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"runtime"
 	"strings"
 	"testing"
@@ -35,44 +34,6 @@ func TestMemoryOfHostileAnswers(t *testing.T) {
 		worst = max(worst, times)
 	}
 	t.Logf("%d shapes; the worst allocated %.0f times its text", len(shapes), worst)
-}
-
-// answered makes a call, and reads what streams to its end.
-var answered = map[string]func(context.Context, *nomad.Client) error{
-	"Members": func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Members(ctx); return err },
-	"Servers": func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Servers(ctx); return err },
-	"Self":    func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Self(ctx); return err },
-	"Health":  func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Health(ctx); return err },
-	"Host": func(ctx context.Context, c *nomad.Client) error {
-		_, err := c.Agent.Host(ctx, nomad.Target{})
-		return err
-	},
-	"Join":            func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Join(ctx, "a:1"); return err },
-	"ForceLeave":      func(ctx context.Context, c *nomad.Client) error { return c.Agent.ForceLeave(ctx, "a") },
-	"Schedulers":      func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Schedulers(ctx); return err },
-	"SchedulerConfig": func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.SchedulerConfig(ctx); return err },
-	"ListKeys":        func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.ListKeys(ctx); return err },
-	"Monitor": func(ctx context.Context, c *nomad.Client) error {
-		logs, err := c.Agent.Monitor(ctx, nomad.MonitorOptions{JSON: true})
-		if err != nil {
-			return err
-		}
-		for _, err := range logs.Entries() {
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	},
-	"Profile": func(ctx context.Context, c *nomad.Client) error {
-		profile, err := c.Agent.Profile(ctx, nomad.ProfileOptions{Name: "heap"})
-		if err != nil {
-			return err
-		}
-		defer profile.Close()
-		_, err = io.Copy(io.Discard, profile)
-		return err
-	},
 }
 
 // repeated is a text of about a size, of one element again and again.

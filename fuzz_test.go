@@ -1,14 +1,20 @@
 package nomad_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
 	"maps"
+	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
@@ -70,34 +76,67 @@ func FuzzEnvironment(f *testing.F) {
 
 // playing answers every request without a network.
 func playing(status int, body string) nomad.Option {
+	return replying(func(*http.Request) (int, http.Header, string) { return status, http.Header{}, body })
+}
+
+// replying answers each request with what a function makes of it, without a network.
+func replying(answer func(*http.Request) (int, http.Header, string)) nomad.Option {
 	return nomad.WithHTTPClient(&http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		status, header, body := answer(r)
 		return &http.Response{
-			StatusCode: status, Header: http.Header{}, Request: r,
+			StatusCode: status, Header: header, Request: r,
 			Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
 		}, nil
 	})})
 }
 
-// FuzzLog gives a log stream whatever might come over the wire.
+// FuzzLog gives a log stream whatever might come over the wire. As text, as lines and as entries it says the same.
 func FuzzLog(f *testing.F) {
 	for _, seed := range []string{"", "{}", "{}{}", frame("a\nb"), frame("a") + "{}" + frame("\n"), `{"Data":"*"}`, "[1]", `{"Data":"YQ`,
-		frame(`{"@level":"warn","@message":"m","@timestamp":"2026-11-23T18:43:00Z","a":1}` + "\n")} {
-		f.Add(seed)
+		frame(`{"@level":"warn","@message":"m","@timestamp":"2026-11-23T18:43:00Z","a":1}` + "\n"),
+		frame("2026-11-23T18:43:00.000Z [WARN]  nomad.rpc: a message: key=value other=\"two words\"\n"), frame("a\r\n\r\n\xff")} {
+		f.Add(seed, true)
+		f.Add(seed, false)
 	}
-	f.Fuzz(func(t *testing.T, wire string) {
+	f.Fuzz(func(t *testing.T, wire string, asJSON bool) {
 		client, err := nomad.NewClient(playing(200, wire), nomad.WithRetries(0))
-		require.NoError(t, err)
-		stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{JSON: true})
 		if err != nil {
-			assert.ErrorIs(t, err, nomad.ErrInvalidResponse)
+			t.Fatal(err)
+		}
+		open := func() *nomad.LogStream {
+			stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{JSON: asJSON})
+			if err != nil && !errors.Is(err, nomad.ErrInvalidResponse) {
+				t.Fatal(err)
+			}
+			return stream
+		}
+		stream := open()
+		if stream == nil {
 			return
 		}
-		for entry, err := range stream.Entries() {
-			if err != nil {
-				assert.ErrorIs(t, err, nomad.ErrInvalidResponse)
-				assert.Less(t, len(err.Error()), 4096)
+		text, readErr := io.ReadAll(stream)
+		stream.Close()
+		var lines strings.Builder
+		var lineErr error
+		for line, err := range open().Lines() {
+			if lineErr = err; err != nil {
+				break
 			}
-			assert.NotContains(t, entry.Message, "\n\n")
+			if strings.Contains(line, "\n") {
+				t.Fatalf("a line of two: %q", line)
+			}
+			lines.WriteString(line + "\n")
+		}
+		if (readErr == nil) != (lineErr == nil) {
+			t.Fatalf("read: %v, lines: %v", readErr, lineErr)
+		}
+		if want := strings.ReplaceAll(string(text), "\r\n", "\n"); lineErr == nil && strings.TrimSuffix(want, "\n") != strings.TrimSuffix(lines.String(), "\n") {
+			t.Fatalf("read %q, lines %q", want, lines.String())
+		}
+		for entry, err := range open().Entries() {
+			if err != nil && (!errors.Is(err, nomad.ErrInvalidResponse) || len(err.Error()) > 4096) {
+				t.Fatal(err)
+			}
 			_ = entry.String()
 		}
 	})
@@ -130,56 +169,307 @@ func FuzzSelf(f *testing.F) {
 	})
 }
 
-// FuzzAnswer gives every call whatever an agent, or what poses as one, might answer.
+// FuzzAnswer gives one call whatever an agent, or what poses as one, might answer.
 func FuzzAnswer(f *testing.F) {
-	for _, body := range []string{"", "null", "[]", "{}", `["a:1"]`, `{"Members":[{"Addr":"::1","Tags":{"a":"b"}}]}`,
+	calls := slices.Sorted(maps.Keys(answered))
+	for _, body := range []string{"", "null", "[]", "{}", `["a:1"]`, `{"Members":[{"Name":"a","Addr":"::1","Tags":{"a":"b"}}]}`,
 		`{"config":{"Region":"x"},"member":{"Addr":null},"stats":{"a":{"b":"c"}}}`, `{"num_joined":1,"error":""}`,
 		`{"server":{"ok":false,"message":"No cluster leader"}}`, "Permission denied", "RPC Error:: 404,Unknown node",
-		"2 errors occurred:\n\t* a\n\t* b\n\n", "\xff"} {
-		f.Add(200, body)
-		f.Add(500, body)
+		"2 errors occurred:\n\t* a\n\t* b\n\n", "\xff", "hunter2-token hunter2-pass", "\x1f\x8b\x08"} {
+		for call := range calls {
+			f.Add(uint8(call), 200, "application/json", "", body)
+		}
+		f.Add(uint8(0), 500, "text/plain", "", body)
+		f.Add(uint8(1), 429, "application/json; charset=utf-8", "gzip", body)
 	}
-	f.Fuzz(func(t *testing.T, status int, body string) {
+	for _, recording := range recordings(f) {
+		for i, x := range recording.Exchanges {
+			if body := x.Content(); len(body) < 4096 {
+				f.Add(uint8(i), x.Status, x.Header["Content-Type"], "", string(body))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, call uint8, status int, contentType, encoding, body string) {
 		if status < 200 || status > 599 {
 			return
 		}
-		client, err := nomad.NewClient(playing(status, body), nomad.WithRetries(0), nomad.WithToken("hunter2"))
-		require.NoError(t, err)
-		ctx, agent := t.Context(), client.Agent
-		check := func(call string, isNil bool, err error) {
-			if err == nil {
-				assert.False(t, isNil, "%s: no result and no error", call)
-				assert.True(t, status < 300, "%s: status %d is no error", call, status)
-				return
-			}
-			assert.True(t, utf8.ValidString(err.Error()), "%s: %q", call, err)
-			assert.NotContains(t, err.Error(), "hunter2")
-			assert.Less(t, len(err.Error()), 4096)
-			assert.NotContains(t, err.Error(), "\n")
-			var failure *nomad.APIError
-			assert.True(t, errors.As(err, &failure) || errors.Is(err, nomad.ErrInvalidResponse) || errors.Is(err, nomad.ErrRedirect) ||
-				status >= 300 && status < 400, "%s: %v", call, err)
+		client, err := nomad.NewClient(nomad.WithRetries(0), nomad.WithToken("hunter2-token"), nomad.WithBasicAuth("ops", "hunter2-pass"),
+			replying(func(*http.Request) (int, http.Header, string) {
+				return status, http.Header{"Content-Type": {contentType}, "Content-Encoding": {encoding}}, body
+			}))
+		if err != nil {
+			t.Fatal(err)
 		}
-		members, err := agent.Members(ctx)
-		check("Members", members == nil, err)
+		name := calls[int(call)%len(calls)]
+		err = answered[name](t.Context(), client)
+		if err == nil {
+			if status > 299 {
+				t.Fatalf("%s: status %d is no error", name, status)
+			}
+			return
+		}
+		text := err.Error()
+		var failure *nomad.APIError
+		switch {
+		case !utf8.ValidString(text), len(text) > 4096, strings.ContainsAny(text, "\n\r\x00"):
+			t.Fatalf("%s: %q", name, text)
+		case strings.Contains(text, "hunter2-token"), strings.Contains(text, "hunter2-pass"):
+			t.Fatalf("%s shows a secret: %q", name, text)
+		case errors.As(err, &failure):
+			if len(failure.Message) > 1024+len(" …") {
+				t.Fatalf("%s: a message of %d bytes", name, len(failure.Message))
+			}
+		case !errors.Is(err, nomad.ErrInvalidResponse) && !errors.Is(err, nomad.ErrRedirect) && !errors.Is(err, nomad.ErrResponseTooLarge):
+			t.Fatalf("%s: %v", name, err)
+		}
+	})
+}
+
+// answered makes a call and reads what streams to its end. A result without an error has to be one.
+var answered = map[string]func(context.Context, *nomad.Client) error{
+	"Members": func(ctx context.Context, c *nomad.Client) error {
+		members, err := c.Agent.Members(ctx)
 		if err == nil {
 			for _, m := range members.Members {
-				_, _, _ = m.RPCAddr(), m.String(), nomad.CompareMembers(m, m)
+				if _, _, order := m.RPCAddr(), m.String(), nomad.CompareMembers(m, m); order != 0 || m.Name == "" {
+					panic("a member without a name, or unlike itself")
+				}
 			}
 		}
-		servers, err := agent.Servers(ctx)
-		check("Servers", servers == nil, err)
-		self, err := agent.Self(ctx)
-		check("Self", self == nil, err)
-		joined, err := agent.Join(ctx, "a:1")
-		check("Join", joined == nil, err)
-		health, err := agent.Health(ctx)
-		check("Health", health == nil, err)
-		if errors.Is(err, nomad.ErrUnhealthy) {
-			assert.NotNil(t, health)
+		return err
+	},
+	"Servers": func(ctx context.Context, c *nomad.Client) error {
+		servers, err := c.Agent.Servers(ctx)
+		return some(servers == nil, err)
+	},
+	"Self": func(ctx context.Context, c *nomad.Client) error {
+		self, err := c.Agent.Self(ctx)
+		if err == nil {
+			if _, err := json.Marshal(self); err != nil {
+				panic(err)
+			}
 		}
-		check("ForceLeave", false, agent.ForceLeave(ctx, "a"))
+		return some(self == nil, err)
+	},
+	"Health": func(ctx context.Context, c *nomad.Client) error {
+		health, err := c.Agent.Health(ctx)
+		return some(health == nil && (err == nil || errors.Is(err, nomad.ErrUnhealthy) && !errors.As(err, new(*nomad.APIError))), err)
+	},
+	"Host": func(ctx context.Context, c *nomad.Client) error {
+		host, err := c.Agent.Host(ctx, nomad.Target{})
+		return some(host == nil, err)
+	},
+	"Join": func(ctx context.Context, c *nomad.Client) error {
+		joined, err := c.Agent.Join(ctx, "a:1")
+		return some(joined == nil && err == nil, err)
+	},
+	"UpdateServers": func(ctx context.Context, c *nomad.Client) error { return c.Agent.UpdateServers(ctx, "a:1") },
+	"ForceLeave":    func(ctx context.Context, c *nomad.Client) error { return c.Agent.ForceLeave(ctx, "a") },
+	"Reload":        func(ctx context.Context, c *nomad.Client) error { return c.Agent.Reload(ctx) },
+	"Schedulers": func(ctx context.Context, c *nomad.Client) error {
+		schedulers, err := c.Agent.Schedulers(ctx)
+		return some(schedulers == nil, err)
+	},
+	"SchedulerConfig": func(ctx context.Context, c *nomad.Client) error {
+		config, err := c.Agent.SchedulerConfig(ctx)
+		return some(config == nil, err)
+	},
+	"ListKeys": func(ctx context.Context, c *nomad.Client) error {
+		ring, err := c.Agent.ListKeys(ctx)
+		return some(ring == nil, err)
+	},
+	"Call": func(ctx context.Context, c *nomad.Client) error {
 		var out any
-		check("Call", false, client.Call(ctx, "GET", "/v1/x", nil, nil, &out))
+		return c.Call(ctx, http.MethodGet, "/v1/x", nil, nil, &out)
+	},
+	"Monitor": func(ctx context.Context, c *nomad.Client) error {
+		logs, err := c.Agent.Monitor(ctx, nomad.MonitorOptions{JSON: true})
+		if err != nil {
+			return err
+		}
+		for _, err := range logs.Entries() {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	"MonitorExport": func(ctx context.Context, c *nomad.Client) error {
+		export, err := c.Agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true})
+		return drained(export, err)
+	},
+	"Profile": func(ctx context.Context, c *nomad.Client) error {
+		profile, err := c.Agent.Profile(ctx, nomad.ProfileOptions{Name: "heap"})
+		return drained(profile, err)
+	},
+}
+
+// some panics when there is neither a result nor an error.
+func some(missing bool, err error) error {
+	if missing && err == nil {
+		panic("no result and no error")
+	}
+	return err
+}
+
+func drained(r io.ReadCloser, err error) error {
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(io.Discard, r)
+	return err
+}
+
+// FuzzRaw gives a call whatever bytes might come over a connection.
+func FuzzRaw(f *testing.F) {
+	const ok = "HTTP/1.1 200 OK\r\n"
+	for _, seed := range []string{"", ok, ok + "Content-Length: 2\r\n\r\n[]", ok + "Content-Length: 9\r\n\r\n[]", ok + "\r\n[\"a\"]",
+		ok + "Transfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n\r\n", ok + "Content-Length: 2\r\nContent-Length: 3\r\n\r\n[]",
+		"HTTP/1.1 100 Continue\r\n\r\n" + ok + "Content-Length: 2\r\n\r\n[]", "HTTP/1.1 307 X\r\nLocation: /v1/x\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\n\r\nno", "HTTP/1.1 101 Switching Protocols\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n"} {
+		f.Add([]byte(seed))
+	}
+	log.SetOutput(io.Discard) // where package http tells of answers that nobody asked for
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+			here, there := net.Pipe()
+			go func() {
+				defer there.Close()
+				there.SetDeadline(time.Now().Add(10 * time.Second))
+				if n, err := there.Read(make([]byte, 4096)); n > 0 && err == nil {
+					there.Write(wire)
+				}
+			}()
+			return here, nil
+		}, MaxResponseHeaderBytes: 1 << 20}
+		defer transport.CloseIdleConnections()
+		client, err := nomad.NewClient(nomad.WithRetries(0), nomad.WithTimeout(20*time.Second), nomad.WithToken("hunter2-token"),
+			nomad.WithHTTPClient(&http.Client{Transport: transport}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		servers, err := client.Agent.Servers(t.Context())
+		switch {
+		case err == nil && servers == nil:
+			t.Fatal("no result and no error")
+		case err != nil && (!utf8.ValidString(err.Error()) || len(err.Error()) > 4096 || strings.ContainsAny(err.Error(), "\n\r\x00")):
+			t.Fatalf("%q", err)
+		case err != nil && strings.Contains(err.Error(), "hunter2-token"):
+			t.Fatal(err)
+		case errors.Is(err, context.DeadlineExceeded):
+			t.Fatal("the connection has ended, the call has not")
+		}
+	})
+}
+
+// FuzzRedirect sends a call wherever an answer might. No request, and so no token, goes to another host or without TLS.
+func FuzzRedirect(f *testing.F) {
+	for _, location := range []string{"/v1/x", "//evil.example/", "http://agent.example:4646/v1/x", "https://agent.example:4646/", "https://agent.example/",
+		"https://agent.example:4646@evil.example/", "https://AGENT.example:4646/", "https://agent.example.:4646/", "\\\\evil.example", "https:evil.example", "?x", ""} {
+		for _, status := range []int{301, 302, 303, 307, 308} {
+			f.Add(status, location, true)
+			f.Add(status, location, false)
+		}
+	}
+	f.Fuzz(func(t *testing.T, status int, location string, put bool) {
+		if status < 300 || status > 399 {
+			return
+		}
+		requests := 0
+		client, err := nomad.NewClient(nomad.WithAddress("https://agent.example:4646"), nomad.WithToken("hunter2"), nomad.WithRetries(0),
+			replying(func(r *http.Request) (int, http.Header, string) {
+				requests++
+				if r.URL.Scheme != "https" || r.URL.Host != "agent.example:4646" && !strings.EqualFold(r.URL.Host, "agent.example:4646") {
+					t.Fatalf("it went to %s", r.URL)
+				}
+				if want := map[bool]string{true: http.MethodPut, false: http.MethodGet}[put]; r.Method != want {
+					t.Fatalf("it became a %s", r.Method)
+				}
+				return status, http.Header{"Location": {location}}, ""
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if put {
+			err = client.Agent.Reload(t.Context())
+		} else {
+			_, err = client.Agent.Servers(t.Context())
+		}
+		if err == nil || requests > 6 || strings.ContainsAny(err.Error(), "\n\x00") || len(err.Error()) > 4096 {
+			t.Fatalf("%d requests, %v", requests, err)
+		}
+	})
+}
+
+// FuzzCallPath gives Call whatever a program might make a path of. What is sent is that path, at that agent.
+func FuzzCallPath(f *testing.F) {
+	for _, path := range []string{"/v1/jobs", "/v1/job/web%2Ffront", "/v1/../x", "//evil.example/", "http://evil.example/", "/v1/x?y#z", "", "/%", "/v1/ü", "/v1/a b", "/v1/\n"} {
+		f.Add("GET", path)
+	}
+	f.Add("get\n", "/v1/jobs")
+	f.Fuzz(func(t *testing.T, method, path string) {
+		sent := false
+		client, err := nomad.NewClient(nomad.WithAddress("http://agent.example:4646/prefix"), nomad.WithRetries(0), replying(func(r *http.Request) (int, http.Header, string) {
+			sent = true
+			if r.URL.Host != "agent.example:4646" || !strings.HasPrefix(r.URL.EscapedPath(), "/prefix/") || r.URL.RawQuery != "" {
+				t.Fatalf("%q went to %s", path, r.URL)
+			}
+			return 200, http.Header{}, ""
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Call(t.Context(), method, path, nil, nil, nil); err != nil && sent != !errors.Is(err, nomad.ErrInvalidArgument) {
+			t.Fatalf("sent: %v, %v", sent, err)
+		}
+	})
+}
+
+// FuzzToken takes whatever a token, or the file of one, might hold.
+func FuzzToken(f *testing.F) {
+	for _, text := range []string{"", "a", "6d616e61-6765-6d65-6e74-20746f6b656e\n", "\n", "a b", "a\nb", "\x00", "ey.a.b", "\ufeffa", strings.Repeat("a", 70_000)} {
+		f.Add(text)
+	}
+	path := filepath.Join(f.TempDir(), "token")
+	f.Fuzz(func(t *testing.T, text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, option := range []nomad.Option{nomad.WithToken(text), nomad.WithTokenFile(path)} {
+			var got string
+			client, err := nomad.NewClient(option, nomad.WithRetries(0), replying(func(r *http.Request) (int, http.Header, string) {
+				got = r.Header.Get("X-Nomad-Token")
+				return 403, http.Header{}, "no: " + got
+			}))
+			if err != nil {
+				if !errors.Is(err, nomad.ErrInvalidArgument) || len(text) > 8 && strings.Contains(err.Error(), text) {
+					t.Fatal(err)
+				}
+				continue
+			}
+			_, err = client.Agent.Servers(t.Context())
+			if got != strings.TrimSpace(text) || !errors.Is(err, nomad.ErrPermissionDenied) || len(got) > 12 && strings.Contains(err.Error(), got) {
+				t.Fatalf("%q was sent for %q: %v", got, text, err)
+			}
+		}
+	})
+}
+
+// FuzzPEM gives WithTLS whatever might be in files of certificates and keys.
+func FuzzPEM(f *testing.F) {
+	pki := newPKI(f)
+	f.Add(pki.caPEM, pki.certPEM, pki.keyPEM)
+	f.Add(pki.certPEM, pki.keyPEM, pki.certPEM)
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\n"), []byte{}, []byte{})
+	f.Fuzz(func(t *testing.T, ca, cert, key []byte) {
+		client, err := nomad.NewClient(nomad.WithAddress("https://agent.example"), nomad.WithTLS(nomad.TLS{CAPEM: ca, CertPEM: cert, KeyPEM: nomad.NewSecret(string(key))}))
+		switch {
+		case err == nil:
+			client.Close()
+		case !errors.Is(err, nomad.ErrInvalidArgument), !strings.HasPrefix(err.Error(), "nomad: WithTLS: "),
+			len(key) > 20 && strings.Contains(err.Error(), string(key)):
+			t.Fatal(err)
+		}
 	})
 }

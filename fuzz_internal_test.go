@@ -1,0 +1,93 @@
+package nomad
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// FuzzErrorText gives what agents say about failures to what makes errors of it.
+func FuzzErrorText(f *testing.F) {
+	client, err := NewClient(WithToken("hunter2-token"), WithBasicAuth("ops", `hunter2-"pass"`), WithHeader("X-Session", "hunter2-header"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, text := range append(append([]string{"", "Permission denied", "RPC Error:: 403,Permission denied", "RPC Error:: 99999999999,x",
+		"1 error occurred:\n\t* a\n\n", "hunter2-token", `a "hunter2-\"pass\"" b`, "hunter2-\x00token", "\xffhunter2-header\xff", "…"},
+		invalidTokenTexts...), notFoundTexts...) {
+		f.Add(500, text, 0)
+		f.Add(403, text, 3)
+	}
+	f.Fuzz(func(t *testing.T, status int, text string, which int) {
+		r := endpoints[uint(which)%uint(len(endpoints))].to(nil)
+		cleaned := client.clean(r, text, maxMessage)
+		if !utf8.ValidString(cleaned) || len(cleaned) > maxMessage+len(" …") {
+			t.Fatalf("%q", cleaned)
+		}
+		for _, c := range cleaned {
+			if !unicode.IsPrint(c) {
+				t.Fatalf("%q", cleaned)
+			}
+		}
+		for _, secret := range client.secrets(r) {
+			if strings.Contains(cleaned, secret) {
+				t.Fatalf("%q shows %q", cleaned, secret)
+			}
+		}
+		kinds := classify(r.endpoint, status, cleaned)
+		if status < 400 && len(kinds) > 0 && !strings.HasPrefix(cleaned, "RPC Error:: ") {
+			t.Fatalf("status %d means %v", status, kinds)
+		}
+		if slices.Contains(kinds, ErrInvalidToken) && !slices.Contains(kinds, ErrPermissionDenied) {
+			t.Fatalf("%v", kinds)
+		}
+		if e := client.apiError(r, status, cleaned, kinds...); strings.ContainsAny(e.Error(), "\n\x00") {
+			t.Fatalf("%q", e.Error())
+		}
+	})
+}
+
+// FuzzHeaders gives the headers that a client acts on whatever a proxy might put there.
+func FuzzHeaders(f *testing.F) {
+	for _, value := range []string{"", "1", "-1", "9999999999", "Wed, 21 Oct 2026 07:28:00 GMT", "Mon, 01 Jan 9999 00:00:00 GMT", "gzip, br", "application/json; charset=\"", "a/b; c"} {
+		f.Add(value, value, value)
+	}
+	f.Fuzz(func(t *testing.T, after, kind, encoding string) {
+		h := http.Header{"Retry-After": {after}, "Content-Type": {kind}, "Content-Encoding": {encoding}}
+		if wait := retryAfter(h); wait > 0 && wait < time.Nanosecond {
+			t.Fatal(wait)
+		}
+		got, err := contentEncoding(h)
+		if err == nil && got != "" && got != "gzip" || err != nil && got != "" {
+			t.Fatalf("%q %v", got, err)
+		}
+		_ = isJSON(h)
+	})
+}
+
+// FuzzAddressParts takes addresses apart and puts them together again.
+func FuzzAddressParts(f *testing.F) {
+	for _, text := range []string{"http://127.0.0.1:4646", "[::1]:4646", "unix:///a b", "a:1", "https://a/b%2Fc/", "http://[fe80::1%25eth0]:1"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := parseAddress(text)
+		if err != nil {
+			return
+		}
+		if a.scheme == "" {
+			a.scheme = "http"
+		}
+		again, err := parseAddress(a.String())
+		if err != nil || again != a {
+			t.Fatalf("%q is %+v, and %q is %+v, %v", text, a, a.String(), again, err)
+		}
+		if _, err := http.NewRequest(http.MethodGet, a.base()+"/v1/agent/members", nil); err != nil {
+			t.Fatalf("%q makes %v", text, err)
+		}
+	})
+}
