@@ -10,7 +10,8 @@ import (
 
 // TestDecodingEnds checks that the time limit holds while an answer is decoded, not only until it has come.
 func TestDecodingEnds(t *testing.T) {
-	body := []byte(`{"Members":[` + strings.Repeat(`{"Name":"a"},`, maxPooledBuffer/10) + `{"Name":"a"}]}`)
+	member := `{"Name":"` + strings.Repeat("a", 100) + `"}`
+	body := []byte(`{"Members":[` + strings.Repeat(member+",", maxPooledBuffer/len(member)) + member + `]}`)
 	ctx, cancel := context.WithCancel(t.Context())
 	assert.NoError(t, decode(ctx, body, new(Members)))
 	cancel()

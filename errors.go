@@ -344,6 +344,8 @@ func transportError(err error) error {
 	switch {
 	case err == io.EOF:
 		return fmt.Errorf("the connection was closed before an answer: %w", err)
+	case errors.Is(err, io.ErrUnexpectedEOF) && strings.Contains(text, "HTTP/1.x transport connection broken"):
+		return fmt.Errorf("the connection was closed in the head of an answer: %w", io.ErrUnexpectedEOF)
 	case lostConnection(err):
 		return err
 	case strings.Contains(text, "response headers exceeded"):

@@ -85,7 +85,7 @@ func failedDial(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// lostConnection reports whether a connection ended before the head of an answer had come. A refused certificate does
+// lostConnection reports whether a connection ended before the head of an answer was whole. A refused certificate does
 // not count, on either side: it is refused the next time too.
 func lostConnection(err error) bool {
 	var (
@@ -96,8 +96,6 @@ func lostConnection(err error) bool {
 	switch {
 	case errors.Is(err, ErrInvalidResponse): // it ended later than that
 		return false
-	case errors.Is(err, io.ErrUnexpectedEOF) && strings.Contains(err.Error(), "HTTP/1.x transport connection broken"):
-		return false // in the head
 	case errors.As(err, &certificate), errors.As(err, &record):
 		return false
 	case errors.As(err, &op):
