@@ -36,10 +36,10 @@ func (k Keyring) LogValue() slog.Value {
 }
 
 var (
-	listKeysEndpoint   = endpoint{name: "ListKeys", method: http.MethodGet, path: "/v1/agent/keyring/list", role: RoleServer, acl: "agent:write"}
-	installKeyEndpoint = endpoint{name: "InstallKey", method: http.MethodPut, path: "/v1/agent/keyring/install", role: RoleServer, acl: "agent:write"}
-	useKeyEndpoint     = endpoint{name: "UseKey", method: http.MethodPut, path: "/v1/agent/keyring/use", role: RoleServer, acl: "agent:write"}
-	removeKeyEndpoint  = endpoint{name: "RemoveKey", method: http.MethodPut, path: "/v1/agent/keyring/remove", role: RoleServer, acl: "agent:write"}
+	listKeysEndpoint   = endpoint{name: "ListKeys", method: http.MethodGet, path: "/v1/agent/keyring/list", role: RoleServer, acl: "agent:write", keys: true}
+	installKeyEndpoint = endpoint{name: "InstallKey", method: http.MethodPut, path: "/v1/agent/keyring/install", role: RoleServer, acl: "agent:write", keys: true}
+	useKeyEndpoint     = endpoint{name: "UseKey", method: http.MethodPut, path: "/v1/agent/keyring/use", role: RoleServer, acl: "agent:write", keys: true}
+	removeKeyEndpoint  = endpoint{name: "RemoveKey", method: http.MethodPut, path: "/v1/agent/keyring/remove", role: RoleServer, acl: "agent:write", keys: true}
 )
 
 // ListKeys lists the gossip keys that the servers of the pool have, in all regions. A key that is not on every server,

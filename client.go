@@ -121,6 +121,7 @@ type endpoint struct {
 	acl    string // that the token must have, if it must
 	since  string // the Nomad version that has it, where an agent of interest may be older
 	large  bool   // its answer grows with the cluster
+	keys   bool   // its answer can have gossip keys in it
 }
 
 // endpoints are all that this package has a typed call for.
@@ -187,7 +188,7 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 	}
 	for _, known := range endpoints {
 		if known.path == path && (known.method == method || r.role == "") {
-			r.endpoint = &endpoint{method: method, role: known.role, since: known.since, name: known.name, large: true}
+			r.endpoint = &endpoint{method: method, role: known.role, since: known.since, name: known.name, large: true, keys: known.keys}
 		}
 	}
 	if in != nil {
@@ -491,6 +492,10 @@ func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, err
 	res, err := c.pool.http.Do(req)
 	if err != nil {
 		return nil, transportError(unwrapURL(err))
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		res.Body.Close() // it is the connection, which does not end with the context
+		return nil, fmt.Errorf("%w: it switches to another protocol (status 101)", ErrInvalidResponse)
 	}
 	return res, nil
 }

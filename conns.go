@@ -50,7 +50,11 @@ type conn struct {
 	expires time.Time
 	tls     *tls.ConnectionState
 	served  atomic.Bool // it has carried an answer, so that it is not over the agent's limit
+	foreign atomic.Bool // what came first is not the beginning of HTTP
+	ended   atomic.Bool // nothing more will come
 	closed  bool        // guarded by the peer's mutex
+
+	begun bool // something has come; only for Read
 
 	// A refusal comes before it is asked for. Package http would drop it and tell the standard log, so that reading
 	// begins with the first request.
@@ -69,8 +73,23 @@ func (d *dialer) newConn(c net.Conn, p *peer) *conn {
 
 func (c *conn) Read(p []byte) (int, error) {
 	<-c.asked
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.begun {
+		c.begun = true
+		c.foreign.Store(string(p[:min(n, len(httpBegins))]) != httpBegins[:min(n, len(httpBegins))])
+	}
+	if err != nil {
+		c.ended.Store(true)
+	}
+	return n, err
 }
+
+// httpBegins is how all answers begin.
+const httpBegins = "HTTP/1."
+
+// cutHead reports whether what is wrong with the head of an answer is that the connection ended in it. Package http
+// reports the line that was cut, as if it had been sent so.
+func (c *conn) cutHead() bool { return c.ended.Load() && !c.foreign.Load() }
 
 func (c *conn) Write(p []byte) (int, error) {
 	c.askedOnce.Do(func() { close(c.asked) })

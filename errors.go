@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -246,11 +247,17 @@ func (c *Client) clean(r *request, text string, limit int) string {
 	for _, secret := range c.secrets(r) {
 		text = strings.ReplaceAll(text, secret, "<redacted>")
 	}
+	if r.keys {
+		text = gossipKey.ReplaceAllString(text, "<redacted>")
+	}
 	if len(text) > limit {
 		text = strings.ToValidUTF8(text[:limit], "") + " …"
 	}
 	return text
 }
+
+// gossipKey is what looks like the base64 of 16, 24 or 32 bytes.
+var gossipKey = regexp.MustCompile(`[A-Za-z0-9+/]{43}=|[A-Za-z0-9+/]{22}==|[A-Za-z0-9+/]{32}`)
 
 // dropCut takes the beginning of a secret from the end of a text that was cut.
 func (c *Client) dropCut(r *request, text string) string {
@@ -338,6 +345,9 @@ func (e *sealedError) Is(target error) bool       { return errors.Is(e.cause, ta
 func (e *sealedError) As(target any) bool         { return errors.As(e.cause, target) }
 func (e *sealedError) Format(f fmt.State, _ rune) { io.WriteString(f, e.text) }
 
+// errCutHead is a connection that ended before the head of an answer was whole.
+var errCutHead = fmt.Errorf("the connection was closed in the head of an answer: %w", io.ErrUnexpectedEOF)
+
 // transportError gives an error of the http package a meaning that it does not export.
 func transportError(err error) error {
 	text := err.Error()
@@ -345,18 +355,23 @@ func transportError(err error) error {
 	case err == io.EOF:
 		return fmt.Errorf("the connection was closed before an answer: %w", err)
 	case errors.Is(err, io.ErrUnexpectedEOF) && strings.Contains(text, "HTTP/1.x transport connection broken"):
-		return fmt.Errorf("the connection was closed in the head of an answer: %w", io.ErrUnexpectedEOF)
+		return errCutHead
 	case lostConnection(err):
 		return err
 	case strings.Contains(text, "response headers exceeded"):
 		return fmt.Errorf("%w: its head: %w", ErrResponseTooLarge, err)
 	case strings.Contains(text, "Location header"):
 		return fmt.Errorf("%w: %w", ErrRedirect, err)
-	case strings.Contains(text, "malformed"), strings.Contains(text, "HTTP/1.x transport connection broken"),
-		strings.Contains(text, "1xx informational"):
+	case isMalformed(err), strings.Contains(text, "1xx informational"):
 		return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
 	}
 	return err
+}
+
+// isMalformed reports whether package http could not make sense of the head of an answer.
+func isMalformed(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "malformed") || strings.Contains(text, "HTTP/1.x transport connection broken")
 }
 
 // invalidArgument refuses an argument of a call before anything is sent.

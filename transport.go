@@ -198,6 +198,9 @@ func (t *transports) RoundTrip(req *http.Request) (*http.Response, error) {
 	call.over.Store(false)
 	res, err := rt.RoundTrip(own)
 	call.over.Store(true)
+	if err != nil && c != nil && !lostConnection(err) && isMalformed(err) && c.cutHead() {
+		err = errCutHead
+	}
 	if call.held.Load() {
 		call.peer.wake()
 	}

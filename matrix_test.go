@@ -1,0 +1,366 @@
+package nomad_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nomad-go/nomad"
+)
+
+// kind is what the answer of a call is like, as far as faults are concerned.
+type kind int
+
+const (
+	object  kind = iota // JSON
+	nothing             // no content
+	frames              // a stream of them, which are JSON
+	bytesOf             // a stream of bytes, as they are
+)
+
+type matrixCall struct {
+	name  string
+	kind  kind
+	put   bool
+	valid string
+	make  func(context.Context, *nomad.Client) error
+}
+
+// matrixCalls are all calls, with an answer that each takes. Each panics if it returns neither a result nor an error, or
+// both where it must not.
+var matrixCalls = []matrixCall{
+	{"Members", object, false, `{"ServerName":"a","ServerRegion":"global","ServerDC":"dc1","Members":[{"Name":"a.global","Addr":"127.0.0.1","Port":4648,"Status":"alive"}]}`, answered["Members"]},
+	{"Servers", object, false, `["127.0.0.1:4647"]`, answered["Servers"]},
+	{"Self", object, false, `{"config":{"Region":"global"},"member":{"Name":"a.global"},"stats":{"nomad":{"server":"true"}}}`, answered["Self"]},
+	{"UpdateServers", nothing, true, ``, answered["UpdateServers"]},
+	{"Join", object, true, `{"num_joined":1,"error":""}`, answered["Join"]},
+	{"ForceLeave", nothing, true, `{}`, answered["ForceLeave"]},
+	{"Health", object, false, `{"server":{"ok":true,"message":"ok"}}`, answered["Health"]},
+	{"Host", object, false, `{"AgentID":"a","HostData":{"OS":"linux"}}`, answered["Host"]},
+	{"Monitor", frames, false, `{}` + frame(`{"@level":"info","@message":"a"}`+"\n"), answered["Monitor"]},
+	{"MonitorExport", frames, false, frame("a\n"), answered["MonitorExport"]},
+	{"Profile", bytesOf, false, "\x1f\x8bprofile", answered["Profile"]},
+	{"Schedulers", object, false, `{"server_id":"a","schedulers":[]}`, answered["Schedulers"]},
+	{"SchedulerConfig", object, false, `{"server_id":"a","num_schedulers":1,"enabled_schedulers":["_core"]}`, answered["SchedulerConfig"]},
+	{"UpdateSchedulerConfig", object, true, `{"server_id":"a","num_schedulers":1,"enabled_schedulers":["_core"]}`, func(ctx context.Context, c *nomad.Client) error {
+		config, err := c.Agent.UpdateSchedulerConfig(ctx, nomad.SchedulerConfig{NumSchedulers: 1, EnabledSchedulers: []string{"_core"}})
+		return some(config == nil, err)
+	}},
+	{"ListKeys", object, false, `{"Messages":{},"Keys":{"` + matrixKey + `":1},"NumNodes":1}`, answered["ListKeys"]},
+	{"InstallKey", object, true, `{"NumNodes":1}`, func(ctx context.Context, c *nomad.Client) error {
+		ring, err := c.Agent.InstallKey(ctx, matrixKey)
+		return some(ring == nil, err)
+	}},
+	{"UseKey", object, true, `{"NumNodes":1}`, func(ctx context.Context, c *nomad.Client) error {
+		ring, err := c.Agent.UseKey(ctx, matrixKey)
+		return some(ring == nil, err)
+	}},
+	{"RemoveKey", object, true, `{"NumNodes":1}`, func(ctx context.Context, c *nomad.Client) error {
+		ring, err := c.Agent.RemoveKey(ctx, matrixKey)
+		return some(ring == nil, err)
+	}},
+	{"Reload", nothing, true, `{}`, answered["Reload"]},
+	{"Call GET", object, false, `["a"]`, func(ctx context.Context, c *nomad.Client) error {
+		var out []string
+		return c.Call(ctx, http.MethodGet, "/v1/x", nil, nil, &out)
+	}},
+	{"Call PUT", object, true, `{"a":1}`, func(ctx context.Context, c *nomad.Client) error {
+		var out map[string]int
+		return c.Call(ctx, http.MethodPut, "/v1/x", nil, map[string]int{"a": 1}, &out)
+	}},
+}
+
+// What no error may show: the token, the password and the key of the keyring's calls.
+const (
+	matrixToken    = "hunter2-token"
+	matrixPassword = "hunter2-password"
+	matrixKey      = "aHVudGVyMi1rZXktaHVudGVyMi1rZXktaHVudGVyMi0="
+)
+
+// faulty is a connection on which something goes wrong.
+type faulty struct {
+	net.Conn
+	valid string // an answer that the call takes
+}
+
+// say writes texts in turn.
+func (c *faulty) say(texts ...string) {
+	for _, text := range texts {
+		if _, err := io.WriteString(c, text); err != nil {
+			return
+		}
+	}
+}
+
+// forever writes a text again and again, after a pause each time, until the client has gone.
+func (c *faulty) forever(text string, pause time.Duration) {
+	for {
+		if _, err := io.WriteString(c, text); err != nil {
+			return
+		}
+		time.Sleep(pause)
+	}
+}
+
+// hang waits until the client has gone.
+func (c *faulty) hang() { io.Copy(io.Discard, c) }
+
+// reset closes the connection so that the client is told that it is broken.
+func (c *faulty) reset() { c.Conn.(*net.TCPConn).SetLinger(0) }
+
+// matrixAgent serves one case: the fault until it is mended, then valid answers.
+type matrixAgent struct {
+	net.Listener
+	atConnect func(*faulty)
+	atRequest func(*faulty)
+	valid     string
+	kind      kind
+	mended    atomic.Bool
+	open      atomic.Int64
+	requests  atomic.Int64
+	group     sync.WaitGroup
+}
+
+func (a *matrixAgent) serve() {
+	for {
+		conn, err := a.Accept()
+		if err != nil {
+			return
+		}
+		a.open.Add(1)
+		a.group.Go(func() {
+			defer a.open.Add(-1)
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(30 * time.Second))
+			c := &faulty{conn, a.valid}
+			if !a.mended.Load() && a.atConnect != nil {
+				a.atConnect(c)
+				return
+			}
+			a.answer(c)
+		})
+	}
+}
+
+// answer reads requests without a parser that could be part of what is tested.
+func (a *matrixAgent) answer(c *faulty) {
+	if !readHead(c) {
+		return
+	}
+	a.requests.Add(1)
+	if !a.mended.Load() {
+		a.atRequest(c)
+		return
+	}
+	c.say(whole("200 OK", "application/json", a.valid))
+}
+
+// readHead reads up to the end of a request, whose body is short and comes with the head.
+func readHead(c net.Conn) bool {
+	var head []byte
+	for buffer := make([]byte, 4096); !bytes.Contains(head, []byte("\r\n\r\n")); {
+		n, err := c.Read(buffer)
+		if err != nil {
+			return false
+		}
+		head = append(head, buffer[:n]...)
+	}
+	return true
+}
+
+// whole is an answer on a connection that ends with it.
+func whole(status, contentType, body string, header ...string) string {
+	head := "HTTP/1.1 " + status + "\r\nConnection: close\r\nContent-Length: " + fmt.Sprint(len(body)) + "\r\n"
+	if contentType != "" {
+		head += "Content-Type: " + contentType + "\r\n"
+	}
+	for _, line := range header {
+		head += line + "\r\n"
+	}
+	return head + "\r\n" + body
+}
+
+// outcome names what an error is: "ok", "late", "lost" for one of a connection, "status" for an answer that reports a
+// failure without a meaning of its own, or what it can be matched with.
+func outcome(err error) string {
+	var op *net.OpError
+	switch {
+	case err == nil:
+		return "ok"
+	case meaning(err) != "":
+		return meaning(err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return "late"
+	case errors.As(err, new(*nomad.APIError)):
+		return "status"
+	case errors.As(err, &op), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "lost"
+	}
+	return "other"
+}
+
+// TestFaultMatrix makes every call with every fault. Each must end in time, with the error that is expected, without a
+// secret in it, and leave nothing behind; and the same client must get its answer when the fault is gone.
+func TestFaultMatrix(t *testing.T) {
+	t.Parallel()
+	var (
+		mu         sync.Mutex
+		violations []string
+		group      sync.WaitGroup
+		cases      atomic.Int64
+		places     = make(chan struct{}, 32)
+		outcomes   = map[string]map[string]int{}
+	)
+	faults := matrixFaults(t)
+	for _, fault := range faults {
+		for _, call := range matrixCalls {
+			places <- struct{}{}
+			group.Go(func() {
+				defer func() { <-places }()
+				cases.Add(1)
+				got, wrong := runCase(t, fault, &call)
+				mu.Lock()
+				defer mu.Unlock()
+				if outcomes[fault.name] == nil {
+					outcomes[fault.name] = map[string]int{}
+				}
+				outcomes[fault.name][got]++
+				for _, text := range wrong {
+					violations = append(violations, fmt.Sprintf("%s × %s: %s", call.name, fault.name, text))
+				}
+			})
+		}
+	}
+	group.Wait()
+	slices.Sort(violations)
+	for _, violation := range violations {
+		t.Error(violation)
+	}
+	if testing.Verbose() {
+		var table strings.Builder
+		w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+		for _, fault := range faults {
+			fmt.Fprintf(w, "%s\t%v\n", fault.name, outcomes[fault.name])
+		}
+		w.Flush()
+		t.Log("\n" + table.String())
+	}
+	assert.GreaterOrEqual(t, len(faults), 30)
+	t.Logf("%d calls × %d faults = %d cases, %d violations", len(matrixCalls), len(faults), cases.Load(), len(violations))
+}
+
+// runCase makes one call with one fault, and tells what came of it and what is wrong with that.
+func runCase(t *testing.T, fault *matrixFault, call *matrixCall) (got string, wrong []string) {
+	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	defer func() {
+		if p := recover(); p != nil {
+			complain("panic: %v", p)
+		}
+	}()
+
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	agent := &matrixAgent{Listener: listener, atConnect: fault.connect, atRequest: fault.request, valid: call.valid, kind: call.kind}
+	agent.group.Go(agent.serve)
+	defer agent.group.Wait()
+	defer listener.Close()
+
+	records := new(syncBuffer)
+	opts := append([]nomad.Option{
+		nomad.WithAddress(fault.scheme + listener.Addr().String()), nomad.WithToken(matrixToken), nomad.WithBasicAuth("ops", matrixPassword),
+		nomad.WithRetries(0), nomad.WithTimeout(20 * time.Second), nomad.WithMaxResponseSize(1 << 20),
+		nomad.WithLogger(slog.New(slog.NewTextHandler(records, &slog.HandlerOptions{Level: slog.LevelDebug}))),
+	}, fault.opts...)
+	client, err := nomad.NewClient(opts...)
+	require.NoError(t, err)
+	defer client.Close()
+
+	want, patience := fault.want(call), 15*time.Second
+	if want == "late" {
+		patience = 300 * time.Millisecond
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	started := time.Now()
+	err = call.make(ctx, client)
+	took := time.Since(started)
+	got = outcome(err)
+	if got != want {
+		complain("it is %q, want %q: %v", got, want, err)
+	}
+	if took > patience+5*time.Second {
+		complain("it took %v of %v", took, patience)
+	}
+	if n := agent.requests.Load(); n > 1 && !fault.redirects || n > 6 {
+		complain("%d requests without retries", n)
+	}
+	if err != nil {
+		text := err.Error()
+		if !strings.HasPrefix(text, "nomad: ") {
+			complain("the error does not say what failed: %q", text)
+		}
+		if len(text) > 4096 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			complain("the error is not one printable line of bounded length: %q", text)
+		}
+	}
+	said := fmt.Sprintf("%v %+v %#v %q %s", err, err, err, err, records)
+	secrets := []string{"hunter2", "b3BzOmh1bnRlcjIt"}
+	if strings.Contains(call.name, "Key") { // no other call has to do with it
+		secrets = append(secrets, strings.TrimRight(matrixKey, "="))
+	}
+	for _, secret := range secrets {
+		if strings.Contains(said, secret) {
+			complain("a secret shows: %s", said)
+			break
+		}
+	}
+
+	// The fault goes, and the same client has what it was asked for.
+	agent.mended.Store(true)
+	if !fault.lasts {
+		if err := call.make(t.Context(), client); err != nil {
+			complain("afterwards: %v", err)
+		}
+	}
+	client.Close()
+	for end := time.Now().Add(10 * time.Second); agent.open.Load() > 0; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			complain("%d connections are left", agent.open.Load())
+			break
+		}
+	}
+	return got, wrong
+}
+
+// TestFaultMatrixIsComplete holds the matrix's calls against the methods that there are.
+func TestFaultMatrixIsComplete(t *testing.T) {
+	names := map[string]bool{}
+	for _, call := range matrixCalls {
+		names[call.name] = true
+	}
+	for method := range reflect.TypeFor[*nomad.Agent]().Methods() {
+		if method.Name != "Format" {
+			assert.True(t, names[method.Name], method.Name)
+		}
+	}
+	assert.Len(t, names, 21)
+}
