@@ -258,8 +258,13 @@ func (l *LogStream) line() (string, error) {
 	}
 }
 
+// trimLine takes away what ends a line. The last one may not be ended, and then a carriage return is part of it.
 func trimLine(line []byte) string {
-	return strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
+	text, ended := strings.CutSuffix(string(line), "\n")
+	if ended {
+		text = strings.TrimSuffix(text, "\r")
+	}
+	return text
 }
 
 // LogEntry is an entry of a log in JSON.

@@ -94,7 +94,7 @@ func replying(answer func(*http.Request) (int, http.Header, string)) nomad.Optio
 func FuzzLog(f *testing.F) {
 	for _, seed := range []string{"", "{}", "{}{}", frame("a\nb"), frame("a") + "{}" + frame("\n"), `{"Data":"*"}`, "[1]", `{"Data":"YQ`,
 		frame(`{"@level":"warn","@message":"m","@timestamp":"2026-11-23T18:43:00Z","a":1}` + "\n"),
-		frame("2026-11-23T18:43:00.000Z [WARN]  nomad.rpc: a message: key=value other=\"two words\"\n"), frame("a\r\n\r\n\xff")} {
+		frame("2026-11-23T18:43:00.000Z [WARN]  nomad.rpc: a message: key=value other=\"two words\"\n"), frame("a\r\n\r\n\xff"), frame("a\r")} {
 		f.Add(seed, true)
 		f.Add(seed, false)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +21,7 @@ func beAgent(ctx context.Context, folder string) error {
 	defer cluster.Close()
 	agent := cluster.Agents()[0]
 	c := &chaos{cluster: cluster, agent: agent, token: filepath.Join(folder, "token"), did: map[string]int{}}
-	c.valid.Store(nomadtest.ManagementToken)
+	c.valid.Store([]string{nomadtest.ManagementToken})
 	if err := os.WriteFile(c.token, []byte(nomadtest.ManagementToken), 0o600); err != nil {
 		return err
 	}
@@ -49,14 +50,14 @@ func beAgent(ctx context.Context, folder string) error {
 type chaos struct {
 	cluster *nomadtest.Cluster
 	agent   *nomadtest.Agent
-	token   string // the file
-	valid   atomic.Value
+	token   string       // the file
+	valid   atomic.Value // of []string: the tokens that the agent takes
 	did     map[string]int
 }
 
 // checkToken refuses tokens that were replaced.
 func (c *chaos) checkToken(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
-	if token := r.Header.Get("X-Nomad-Token"); token != c.valid.Load() {
+	if token := r.Header.Get("X-Nomad-Token"); !slices.Contains(c.valid.Load().([]string), token) {
 		if len(token) < len(nomadtest.ManagementToken) { // as an agent says that it is no UUID
 			http.Error(w, "ACL token lookup failed: invalid UUID", http.StatusInternalServerError)
 			return
@@ -107,9 +108,10 @@ func (c *chaos) fault(f nomadtest.Fault) func() {
 	}
 }
 
-// rotateToken writes another token, by halves, and revokes the old one at once.
+// rotateToken makes another token, writes it by halves, and then revokes the old one at once.
 func (c *chaos) rotateToken() {
 	text := fmt.Sprintf("%08x-%04x-%04x-%04x-%012x", rand.Uint32(), rand.N(1<<16), rand.N(1<<16), rand.N(1<<16), rand.N(uint64(1)<<48))
+	c.valid.Store(append(c.valid.Load().([]string), text))
 	for _, part := range []string{"", text[:rand.IntN(len(text))], text} {
 		if err := os.WriteFile(c.token, []byte(part), 0o600); err != nil {
 			fmt.Fprintln(os.Stderr, "soak:", err)
@@ -118,5 +120,5 @@ func (c *chaos) rotateToken() {
 			time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
 		}
 	}
-	c.valid.Store(text)
+	c.valid.Store([]string{text})
 }
