@@ -74,13 +74,14 @@ func (a address) String() string {
 	if a.socket != "" {
 		return "unix://" + a.socket
 	}
-	return a.base()
+	u := a.base()
+	return u.String()
 }
 
 // base is the URL that the paths of requests are appended to.
-func (a address) base() string {
-	u := url.URL{Scheme: a.scheme, Host: a.host}
-	return u.String() + a.prefix
+func (a address) base() url.URL {
+	path, _ := url.PathUnescape(a.prefix) // it was parsed before
+	return url.URL{Scheme: a.scheme, Host: a.host, Path: path, RawPath: a.prefix}
 }
 
 // notInNames are printable characters that no host's name and no zone has. An underscore is common though not proper.

@@ -117,7 +117,7 @@ var membersEndpoint = endpoint{name: "Members", method: http.MethodGet, path: "/
 //
 // It needs an agent of any role and an ACL token with node:read. It makes the call GET /v1/agent/members.
 func (a *Agent) Members(ctx context.Context) (*Members, error) {
-	return read[Members](ctx, a.client, membersEndpoint.to(nil))
+	return readWith(ctx, a.client, membersEndpoint.to(nil), parseMembers)
 }
 
 var serversEndpoint = endpoint{name: "Servers", method: http.MethodGet, path: "/v1/agent/servers", role: RoleClient, acl: "agent:read"}
@@ -322,7 +322,7 @@ func (a *Agent) Health(ctx context.Context, roles ...Role) (*Health, error) {
 		default:
 			return c.failure(r, answer)
 		}
-		err := decode(ctx, answer.body.Bytes(), health)
+		err := decode(ctx, answer.body.Bytes(), health, parse)
 		if err == nil && (slices.Contains(roles, RoleServer) && health.Server == nil ||
 			slices.Contains(roles, RoleClient) && health.Client == nil) {
 			err = errors.New("it leaves out a role that was asked about")

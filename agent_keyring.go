@@ -49,7 +49,7 @@ var (
 // gossip encryption, and a server that does not answer, make it fail with status 500. It makes the call
 // GET /v1/agent/keyring/list.
 func (a *Agent) ListKeys(ctx context.Context) (*Keyring, error) {
-	return read[Keyring](ctx, a.client, listKeysEndpoint.to(nil))
+	return readWith(ctx, a.client, listKeysEndpoint.to(nil), parseKeyring)
 }
 
 // InstallKey gives a key to all servers of the pool, beside those that they have. Installing a key again is no error.
@@ -89,5 +89,14 @@ func (a *Agent) changeKey(ctx context.Context, ep *endpoint, key string) (*Keyri
 		return nil, err
 	}
 	r.secret = key
-	return read[Keyring](ctx, a.client, r)
+	return readWith(ctx, a.client, r, parseKeyring)
+}
+
+// parseKeyring is the parser of a Keyring. What a decoder would say about a text that is none has keys in it.
+func parseKeyring(ctx context.Context, body []byte, k *Keyring) error {
+	err := parse(ctx, body, k)
+	if err != nil && ctx.Err() == nil {
+		return errors.New("it is not the JSON of a keyring")
+	}
+	return err
 }

@@ -129,5 +129,5 @@ var selfEndpoint = endpoint{name: "Self", method: http.MethodGet, path: "/v1/age
 //
 // It needs an agent of any role and an ACL token with agent:read. It makes the call GET /v1/agent/self.
 func (a *Agent) Self(ctx context.Context) (*Self, error) {
-	return read[Self](ctx, a.client, selfEndpoint.to(nil))
+	return readWith(ctx, a.client, selfEndpoint.to(nil), parseLenient[Self])
 }

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -19,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	jsonv2 "github.com/go-json-experiment/json"
 )
 
@@ -29,7 +32,7 @@ type Client struct {
 	Agent *Agent
 
 	address  string // for errors and logs
-	base     string // the URL that paths are appended to
+	common   *common
 	settings *settings
 	pool     *pool
 	peer     *peer // what is known about the agent
@@ -61,6 +64,12 @@ func NewClient(opts ...Option) (*Client, error) {
 	return newClient(s, p), nil
 }
 
+// common is what all requests of a Client have in common.
+type common struct {
+	base   url.URL     // that paths are appended to
+	header http.Header // its values are shared
+}
+
 func newClient(s *settings, p *pool) *Client {
 	a := s.address
 	if a.scheme == "" {
@@ -69,7 +78,7 @@ func newClient(s *settings, p *pool) *Client {
 			a.scheme = "https"
 		}
 	}
-	c := &Client{address: a.String(), base: a.base(), settings: s, pool: p}
+	c := &Client{address: a.String(), common: &common{a.base(), s.requestHeader()}, settings: s, pool: p}
 	c.Agent = &Agent{c}
 	c.peer = p.peer(c.address)
 	return c
@@ -237,6 +246,7 @@ type answer struct {
 	body    *bytes.Buffer
 	live    io.ReadCloser // in place of body: the answer to a stream's request
 	partial bool          // the body is not all that was sent; only where the status reports a failure
+	limited io.LimitedReader
 }
 
 // buffers holds the bodies of answers while they are decoded.
@@ -287,7 +297,7 @@ func (c *Client) doAny(ctx context.Context, r *request, use func(context.Context
 			return nil
 		}
 	}
-	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
+	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)) || timedOut(err)) {
 		err = c.timeError(caller, c.settings.timeout, err)
 	}
 	return c.callError(r, err)
@@ -307,7 +317,7 @@ func (c *Client) ready(ctx context.Context, r *request) error {
 // send tries a request until there is an answer that is worth having, the retries are used up or the time is over.
 func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 	var (
-		waits   = newBackoff()
+		waits   *backoff.ExponentialBackOff
 		retries = 0
 		refusal error    // how the agent's limit kept the call out
 		denied  []string // the tokens that the agent does not take
@@ -346,6 +356,9 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 			return a, err
 		}
 		retries++
+		if waits == nil {
+			waits = newBackoff()
+		}
 		wait := waits.NextBackOff()
 		if err == nil {
 			wait = max(wait, retryAfter(a.header))
@@ -365,6 +378,12 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 		}
 		a.release()
 	}
+}
+
+// timedOut reports whether a time limit of the transport was reached.
+func timedOut(err error) bool {
+	var limit net.Error
+	return errors.As(err, &limit) && limit.Timeout()
 }
 
 // timeError says whose patience ended. What is known of an earlier try is kept.
@@ -392,7 +411,7 @@ func (e *waitError) Unwrap() []error { return []error{e.cause, e.last} }
 func (c *Client) try(ctx context.Context, r *request, n int) (a *answer, refused bool, err error) {
 	started := time.Now()
 	call := &attempt{peer: c.peer, stream: r.stream}
-	a, err = c.exchange(context.WithValue(ctx, attemptKey{}, call), r)
+	a, err = c.exchange(call.within(ctx, c.pool), r)
 	if logger := c.settings.logger; logger.Enabled(ctx, slog.LevelDebug) {
 		attrs := []slog.Attr{
 			slog.String("method", r.method),
@@ -430,7 +449,9 @@ func (c *Client) exchange(ctx context.Context, r *request) (*answer, error) {
 	case !r.large:
 		limit = min(limit, maxSmallBody)
 	}
-	err = readBody(a.body, res, limit, failed)
+	if r.method != http.MethodHead {
+		err = a.read(res, limit, failed)
+	}
 	switch {
 	case err == nil:
 		return a, nil
@@ -452,44 +473,27 @@ const (
 // roundTrip sends a request and returns when the head of the answer is here.
 func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, error) {
 	s := c.settings
-	target := c.base + r.path
-	query := r.query
-	if s.region != "" && !query.Has("region") {
-		query = cloneQuery(query)
-		query.Set("region", s.region)
-	}
-	if len(query) > 0 {
-		target += "?" + query.Encode()
-	}
 	var body io.Reader
 	if r.body != nil {
 		body = bytes.NewReader(r.body)
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
+	req, err := http.NewRequestWithContext(ctx, r.method, "", body)
 	if err != nil {
 		return nil, unwrapURL(err)
 	}
-	for name, values := range s.header {
-		req.Header[name] = values
+	if err := c.target(req.URL, r); err != nil {
+		return nil, err
 	}
-	req.Header.Set("User-Agent", s.userAgent)
-	req.Header.Set("Accept", "application/json, text/plain;q=0.5, */*;q=0.1")
+	req.Host = c.common.base.Host
+	req.Header = make(http.Header, len(c.common.header)+2)
+	maps.Copy(req.Header, c.common.header)
 	if r.body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header["Content-Type"] = jsonContent
 	}
-	switch {
-	case s.compression:
-		req.Header.Set("Accept-Encoding", "gzip")
-	case s.httpClient != nil:
-		req.Header.Set("Accept-Encoding", "identity") // or its transport would ask for gzip
+	if r.token != s.token {
+		req.Header["X-Nomad-Token"] = []string{r.token}
 	}
-	if r.token != "" {
-		req.Header.Set("X-Nomad-Token", r.token)
-	}
-	if s.user != "" {
-		req.SetBasicAuth(s.user, s.password)
-	}
-	res, err := c.pool.http.Do(req)
+	res, err := c.pool.do(req)
 	if err != nil {
 		return nil, transportError(unwrapURL(err))
 	}
@@ -500,16 +504,36 @@ func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, err
 	return res, nil
 }
 
-// readBody reads an answer's body, decompressed, up to limit. Of an answer that reports a failure it reads the beginning
-// of one that is longer.
-func readBody(to *bytes.Buffer, res *http.Response, limit int64, failed bool) error {
-	if res.Request.Method == http.MethodHead {
-		return nil
+var jsonContent = []string{"application/json"}
+
+// target sets the URL of a request.
+func (c *Client) target(u *url.URL, r *request) error {
+	*u = c.common.base
+	escaped := u.EscapedPath() + r.path
+	u.Path, u.RawPath = escaped, ""
+	if strings.Contains(escaped, "%") {
+		path, err := url.PathUnescape(escaped)
+		if err != nil {
+			return err
+		}
+		u.Path, u.RawPath = path, escaped
 	}
+	query := r.query
+	if region := c.settings.region; region != "" && !query.Has("region") {
+		query = cloneQuery(query)
+		query.Set("region", region)
+	}
+	u.RawQuery = query.Encode()
+	return nil
+}
+
+// read reads the body, decompressed, up to limit. Of an answer that reports a failure it reads the beginning of one that
+// is longer.
+func (a *answer) read(res *http.Response, limit int64, failed bool) error {
 	if n := res.ContentLength; n > limit && !failed {
 		return fmt.Errorf("%w: it has %d bytes, the limit is %d", ErrResponseTooLarge, n, limit)
 	} else if n > 0 {
-		to.Grow(int(min(n, maxPooledBuffer)) + bytes.MinRead)
+		a.body.Grow(int(min(n, maxPooledBuffer)) + bytes.MinRead)
 	}
 	body := io.Reader(res.Body)
 	encoding, err := contentEncoding(res.Header)
@@ -527,10 +551,11 @@ func readBody(to *bytes.Buffer, res *http.Response, limit int64, failed bool) er
 		}
 		body = unzipped
 	}
-	n, err := to.ReadFrom(io.LimitReader(body, limit+1))
+	a.limited = io.LimitedReader{R: body, N: limit + 1}
+	n, err := a.body.ReadFrom(&a.limited)
 	switch {
 	case n > limit:
-		to.Truncate(int(limit))
+		a.body.Truncate(int(limit))
 		return fmt.Errorf("%w: the limit is %d bytes", ErrResponseTooLarge, limit)
 	case err != nil:
 		return fmt.Errorf("%w: it ended after %d bytes: %w", ErrInvalidResponse, n, err)

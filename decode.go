@@ -17,17 +17,22 @@ import (
 // replaced, not refused.
 var decodeOptions = json.JoinOptions(jsontext.AllowInvalidUTF8(true))
 
-// lenient is a result that is read leniently: a struct that embeds object.
-type lenient interface{ own() *object }
-
 // checker is a result that can tell when an answer was JSON, but not the JSON that was asked for.
 type checker interface{ check() error }
 
+// parser reads exactly one JSON value.
+type parser[T any] func(ctx context.Context, body []byte, out *T) error
+
 // read sends a request and decodes the answer into a T.
 func read[T any](ctx context.Context, c *Client, r *request) (*T, error) {
+	return readWith(ctx, c, r, parse[T])
+}
+
+// readWith is read for a type that has a parser of its own.
+func readWith[T any](ctx context.Context, c *Client, r *request, parse parser[T]) (*T, error) {
 	out := new(T)
 	err := c.do(ctx, r, func(ctx context.Context, a *answer) error {
-		if err := decode(ctx, a.body.Bytes(), out); err != nil {
+		if err := decode(ctx, a.body.Bytes(), out, parse); err != nil {
 			return c.invalidResponse(r, a, err)
 		}
 		return nil
@@ -51,34 +56,58 @@ func done(ctx context.Context, c *Client, r *request) error {
 }
 
 // decode reads exactly one JSON value.
-func decode(ctx context.Context, body []byte, out any) error {
+func decode[T any](ctx context.Context, body []byte, out *T, parse parser[T]) error {
 	if err := isJSONValue(body); err != nil {
 		return err
 	}
 	if err := checkDensity(body); err != nil {
 		return err
 	}
-	source := io.Reader(bytes.NewBuffer(body))
-	if len(body) > maxPooledBuffer {
-		source = &contextReader{ctx, source} // this takes long enough for the time to end
-	}
-	var err error
-	if _, ok := out.(lenient); ok {
-		err = readLenient(jsontext.NewDecoder(source, decodeOptions), out)
-	} else {
-		err = json.UnmarshalRead(source, out, decodeOptions)
-	}
-	if _, ok := out.(*Keyring); ok && err != nil && ctx.Err() == nil {
-		return errors.New("it is not the JSON of a keyring") // what the decoder says has keys in it
-	}
-	if err != nil {
+	if err := parse(ctx, body, out); err != nil {
 		return err
 	}
-	if result, ok := out.(checker); ok {
+	if result, ok := any(out).(checker); ok {
 		return result.check()
 	}
 	return nil
 }
+
+// parse is the parser of types that change little between versions.
+func parse[T any](ctx context.Context, body []byte, out *T) error {
+	if len(body) > maxPooledBuffer {
+		return json.UnmarshalRead(&contextReader{ctx, bytes.NewReader(body)}, out, decodeOptions)
+	}
+	return json.Unmarshal(body, out, decodeOptions)
+}
+
+// tokens hands a text to a parser that reads it token by token, and wants it to end where the parser does. The parser
+// has to look for names that come twice.
+func tokens(ctx context.Context, body []byte, read func(*textReader) error) error {
+	r := textReaders.Get().(*textReader)
+	r.text = *bytes.NewBuffer(body)
+	if len(body) > maxPooledBuffer {
+		r.Reset(&contextReader{ctx, &r.text}, tokenOptions) // this takes long enough for the time to end
+	} else {
+		r.Reset(&r.text, tokenOptions)
+	}
+	err := read(r)
+	if err == nil {
+		if _, err = r.ReadToken(); err == io.EOF {
+			err = nil
+		} else {
+			err = errors.New("something follows its end")
+		}
+	}
+	if len(body) <= maxPooledText {
+		r.text = bytes.Buffer{}
+		r.Reset(&r.text)
+		textReaders.Put(r)
+	}
+	return noEOF(err)
+}
+
+// tokenOptions are decodeOptions where names that come twice are looked for elsewhere, at less cost.
+var tokenOptions = json.JoinOptions(decodeOptions, jsontext.AllowDuplicateNames(true))
 
 // What is decoded may take several times the memory of its text, not a hundred times: an answer may have so many objects
 // and values, and one more for so many bytes. Members, the only answer that can be large, has an object in more than

@@ -13,7 +13,7 @@ func TestDecodingEnds(t *testing.T) {
 	member := `{"Name":"` + strings.Repeat("a", 100) + `"}`
 	body := []byte(`{"Members":[` + strings.Repeat(member+",", maxPooledBuffer/len(member)) + member + `]}`)
 	ctx, cancel := context.WithCancel(t.Context())
-	assert.NoError(t, decode(ctx, body, new(Members)))
+	assert.NoError(t, decode(ctx, body, new(Members), parseMembers))
 	cancel()
-	assert.ErrorIs(t, decode(ctx, body, new(Members)), context.Canceled)
+	assert.ErrorIs(t, decode(ctx, body, new(Members), parseMembers), context.Canceled)
 }

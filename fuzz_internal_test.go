@@ -86,7 +86,8 @@ func FuzzAddressParts(f *testing.F) {
 		if err != nil || again != a {
 			t.Fatalf("%q is %+v, and %q is %+v, %v", text, a, a.String(), again, err)
 		}
-		if _, err := http.NewRequest(http.MethodGet, a.base()+"/v1/agent/members", nil); err != nil {
+		base := a.base()
+		if _, err := http.NewRequest(http.MethodGet, base.String()+"/v1/agent/members", nil); err != nil {
 			t.Fatalf("%q makes %v", text, err)
 		}
 	})

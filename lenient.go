@@ -1,13 +1,11 @@
 package nomad
 
 import (
-	"bytes"
 	"cmp"
+	"context"
 	"encoding"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"reflect"
 	"slices"
@@ -36,17 +34,6 @@ type kept struct {
 
 func (o *object) own() *object { return o }
 
-// keep stores a value under a path below the object. Without an object the value is lost.
-func (k *kept) keep(path string, value jsontext.Value) {
-	if k == nil {
-		return
-	}
-	if k.rest == nil {
-		k.rest = map[string]jsontext.Value{}
-	}
-	k.rest[path] = value.Clone()
-}
-
 // below lists the keys of what is kept, by the path that they are below.
 func (k *kept) below() map[string][]string {
 	index := map[string][]string{}
@@ -66,60 +53,137 @@ type fieldSet [2]uint64
 func (s *fieldSet) add(i int)     { s[i/64] |= 1 << (i % 64) }
 func (s fieldSet) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
 
+// shape is what is known about a type.
+type shape struct {
+	class   class
+	bits    int // of a number
+	elem    *shape
+	layout  *layout
+	strings bool // a list or map of them
+}
+
+// class is how values of a type are read.
+type class int
+
+const (
+	classNone class = iota // not at all
+	classString
+	classBool
+	classInt
+	classUint
+	classFloat
+	classDuration
+	classText // by UnmarshalText
+	classRaw
+	classPointer
+	classStruct
+	classList
+	classMap
+)
+
 // layout is what is known about a struct type.
 type layout struct {
 	fields  []fieldLayout
 	byName  map[string]int
 	singles map[string]int // keys that hold one element of a list's field
-	keeps   bool
+	object  int            // the index of the object that is embedded, or -1
 }
 
 type fieldLayout struct {
 	name   string
 	single string
 	index  int
+	shape  *shape
 }
 
-var layouts sync.Map // of *layout, by reflect.Type
+var shapes sync.Map // of *shape, by reflect.Type
 
-func layoutOf(t reflect.Type) *layout {
-	if known, ok := layouts.Load(t); ok {
-		return known.(*layout)
+// shapeOf finds or makes the shape of a type, which must not contain itself.
+func shapeOf(t reflect.Type) *shape {
+	if known, ok := shapes.Load(t); ok {
+		return known.(*shape)
 	}
-	l := &layout{byName: map[string]int{}, singles: map[string]int{}}
+	known, _ := shapes.LoadOrStore(t, newShape(t))
+	return known.(*shape)
+}
+
+func newShape(t reflect.Type) *shape {
+	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		return &shape{class: classDuration}
+	case t == rawType:
+		return &shape{class: classRaw}
+	case reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):
+		return &shape{class: classText}
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return &shape{class: classString}
+	case reflect.Bool:
+		return &shape{class: classBool}
+	case reflect.Int, reflect.Int64:
+		return &shape{class: classInt, bits: t.Bits()}
+	case reflect.Uint8, reflect.Uint16:
+		return &shape{class: classUint, bits: t.Bits()}
+	case reflect.Float64:
+		return &shape{class: classFloat}
+	case reflect.Pointer:
+		return &shape{class: classPointer, elem: shapeOf(t.Elem())}
+	case reflect.Slice:
+		return &shape{class: classList, elem: shapeOf(t.Elem()), strings: t == reflect.TypeFor[[]string]()}
+	case reflect.Map:
+		return &shape{class: classMap, elem: shapeOf(t.Elem()), strings: t == reflect.TypeFor[map[string]string]()}
+	case reflect.Struct:
+		return &shape{class: classStruct, layout: newLayout(t)}
+	}
+	return &shape{}
+}
+
+func newLayout(t reflect.Type) *layout {
+	l := &layout{byName: map[string]int{}, singles: map[string]int{}, object: -1}
 	for i := range t.NumField() {
 		f := t.Field(i)
 		if f.Type == reflect.TypeFor[object]() {
-			l.keeps = true
+			l.object = i
 		}
 		if !f.IsExported() {
 			continue
 		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		field := fieldLayout{name: cmp.Or(name, f.Name), single: f.Tag.Get("single"), index: i}
+		field := fieldLayout{name: cmp.Or(name, f.Name), single: f.Tag.Get("single"), index: i, shape: shapeOf(f.Type)}
 		l.byName[field.name] = len(l.fields)
 		if field.single != "" {
 			l.singles[field.single] = len(l.fields)
 		}
 		l.fields = append(l.fields, field)
 	}
-	known, _ := layouts.LoadOrStore(t, l)
-	return known.(*layout)
+	return l
 }
+
+// layoutOf is the layout of a struct type, and nil of one that is read as text.
+func layoutOf(t reflect.Type) *layout { return shapeOf(t).layout }
 
 // objectOf is the object that is embedded in a struct, or nil.
 func (l *layout) objectOf(v reflect.Value) *object {
-	if !l.keeps {
+	if l == nil || l.object < 0 {
 		return nil
 	}
 	return v.Addr().Interface().(interface{ own() *object }).own()
 }
 
-// reader reads values of one document.
-type reader struct {
-	dec  *jsontext.Decoder
+// lenientReader reads the values of one document.
+type lenientReader struct {
+	*textReader
+	path []step // from the document to where it is
+	base int    // how much of that leads to the object that keeps things
 	slab []kept // room for the objects to come
 	kept int64  // what is kept beside the fields, in bytes
+}
+
+// step leads to a field, or to an element of a list.
+type step struct {
+	key   string
+	index int
 }
 
 // What is kept takes more memory than its text. No configuration has nearly as much of it as this.
@@ -128,31 +192,76 @@ const (
 	keptMost = 1 << 20 // and twice the text
 )
 
+// form is how a value came.
+type form int
+
+const (
+	plain form = iota
+	other      // a duration as text
+	stray      // as something that has no place in the result
+)
+
+// keep stores a value that has no place in the result beside the fields of the object that it is in.
+func (r *lenientReader) keep(o *kept, value jsontext.Value) (form, error) {
+	if o == nil { // it is lost
+		return stray, nil
+	}
+	var path strings.Builder
+	for i, step := range r.path[r.base:] {
+		if i > 0 {
+			path.WriteByte('/')
+		}
+		if step.key != "" || step.index < 0 {
+			path.WriteString(pointer(step.key))
+		} else {
+			path.WriteString(strconv.Itoa(step.index))
+		}
+	}
+	if err := r.spend(path.Len() + len(value) + keptCost); err != nil {
+		return stray, err
+	}
+	if o.rest == nil {
+		o.rest = map[string]jsontext.Value{}
+	}
+	if _, ok := o.rest[path.String()]; ok {
+		return stray, errTwice
+	}
+	o.rest[path.String()] = value.Clone()
+	return stray, nil
+}
+
 // spend counts what is kept.
-func (r *reader) spend(n int) error {
-	if r.kept += int64(n); r.kept > keptMost+2*r.dec.InputOffset() {
+func (r *lenientReader) spend(n int) error {
+	if r.kept += int64(n); r.kept > keptMost+2*r.InputOffset() {
 		return errors.New("too much of it has no place in the result")
 	}
 	return nil
 }
 
-// keep stores a value under a path below an object.
-func (r *reader) keep(o *kept, path string, value jsontext.Value) error {
-	o.keep(path, value)
-	return r.spend(len(path) + len(value) + keptCost)
+// enter goes to an element of a list or map. What is below long names counts, as to write it takes a copy of them.
+func (r *lenientReader) enter(to step) error {
+	r.path[len(r.path)-1] = to
+	length := 0
+	for _, step := range r.path[r.base:] {
+		length += len(step.key) + 1
+	}
+	if length > 1024 {
+		return r.spend(length)
+	}
+	return nil
 }
 
-// below makes the path of what is in a list or map. Long ones count, as each value below them has a copy.
-func (r *reader) below(path, key string) (string, error) {
-	path += "/" + key
-	if len(path) > 1024 {
-		return path, r.spend(len(path))
+// skip keeps the next value as it is.
+func (r *lenientReader) skip(o *kept) (form, error) {
+	value, err := r.ReadValue()
+	if err != nil {
+		return stray, err
 	}
-	return path, nil
+	return r.keep(o, value)
 }
 
 // newKept makes room in large pieces: a configuration has about fifty objects.
-func (r *reader) newKept() *kept {
+func (r *lenientReader) newKept() *kept {
 	if len(r.slab) == 0 {
 		r.slab = make([]kept, 64)
 	}
@@ -161,281 +270,265 @@ func (r *reader) newKept() *kept {
 	return k
 }
 
-// readStruct reads an object. Its errors are of syntax only.
-func (r *reader) readStruct(v reflect.Value) error {
-	l := layoutOf(v.Type())
+// object reads an object into a struct. Its errors are of syntax only.
+func (r *lenientReader) object(v reflect.Value, l *layout) error {
+	if _, err := r.ReadToken(); err != nil {
+		return err
+	}
+	return r.fields(v, l)
+}
+
+// fields reads what is in an object, and its end.
+func (r *lenientReader) fields(v reflect.Value, l *layout) error {
 	var o *kept
+	outer := r.base
+	r.base = len(r.path)
 	if object := l.objectOf(v); object != nil {
 		object.kept = r.newKept()
 		o = object.kept
 	}
-	if _, err := r.dec.ReadToken(); err != nil {
-		return err
-	}
-	for r.dec.PeekKind() == '"' {
-		name, err := r.dec.ReadToken()
+	var seen, variant, single fieldSet
+	for r.PeekKind() == '"' {
+		name, err := r.name()
 		if err != nil {
 			return err
 		}
-		key := name.String()
-		if i, ok := l.byName[key]; ok {
-			if o != nil && o.seen.has(i) { // it came as one object before
-				err = r.skip(o, pointer(key))
-			} else {
-				err = r.readField(v, o, l, i, key)
+		i, known := l.byName[string(name)]
+		one := false
+		if !known {
+			i, one = l.singles[string(name)]
+			one = one && o != nil && r.PeekKind() == '{'
+		}
+		switch {
+		case known && seen.has(i) && !single.has(i), one && single.has(i):
+			return errTwice
+		case known && !seen.has(i):
+			r.path = append(r.path, step{key: l.fields[i].name, index: -1})
+			var f form
+			f, err = r.value(v.Field(l.fields[i].index), l.fields[i].shape, o)
+			seen.add(i)
+			if f == other {
+				variant.add(i)
 			}
-		} else if i, ok := l.singles[key]; ok && o != nil && r.dec.PeekKind() == '{' && !o.seen.has(i) {
+		case one && !seen.has(i):
 			list := v.Field(l.fields[i].index)
 			list.Set(reflect.MakeSlice(list.Type(), 1, 1))
-			o.seen.add(i)
-			o.variant.add(i)
-			err = r.readStruct(list.Index(0))
-		} else {
-			err = r.skip(o, pointer(key))
+			seen.add(i)
+			variant.add(i)
+			single.add(i)
+			r.path = append(r.path, step{key: l.fields[i].single, index: -1})
+			err = r.object(list.Index(0), l.fields[i].shape.elem.layout)
+		default:
+			r.path = append(r.path, step{key: r.string(name), index: -1})
+			_, err = r.skip(o)
 		}
 		if err != nil {
 			return err
 		}
+		r.path = r.path[:len(r.path)-1]
 	}
-	_, err := r.dec.ReadToken()
-	return err
-}
-
-func (r *reader) readField(v reflect.Value, o *kept, l *layout, i int, key string) error {
-	variant, err := r.read(v.Field(l.fields[i].index), o, key)
 	if o != nil {
-		o.seen.add(i)
-		if variant {
-			o.variant.add(i)
-		}
+		o.seen, o.variant = seen, variant
 	}
+	r.base = outer
+	_, err := r.ReadToken()
 	return err
-}
-
-// skip keeps a value as it is.
-func (r *reader) skip(o *kept, path string) error {
-	value, err := r.dec.ReadValue()
-	if err != nil {
-		return err
-	}
-	return r.keep(o, path, value)
 }
 
 var (
-	durationType        = reflect.TypeFor[time.Duration]()
-	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
-	secretType          = reflect.TypeFor[Secret]()
-	rawType             = reflect.TypeFor[json.RawMessage]()
+	durationType = reflect.TypeFor[time.Duration]()
+	secretType   = reflect.TypeFor[Secret]()
+	rawType      = reflect.TypeFor[json.RawMessage]()
 )
 
-// read reads a value into v if it fits, and keeps it under the path if not. It tells whether a duration came as text.
-func (r *reader) read(v reflect.Value, o *kept, path string) (variant bool, err error) {
-	kind := r.dec.PeekKind()
-	switch t := v.Type(); {
-	case t == durationType:
-		return r.readDuration(v, o, path, kind)
-	case t == rawType:
-		value, err := r.dec.ReadValue()
-		v.SetBytes(value.Clone())
-		return false, err
-	case reflect.PointerTo(t).Implements(textUnmarshalerType):
-		return false, r.readText(v, o, path, kind)
-	}
-	switch v.Kind() {
-	case reflect.String:
-		if kind != '"' && kind != 'n' {
-			return false, r.skip(o, path)
+// value reads a value into v if it fits, and keeps it beside the fields of o if not.
+func (r *lenientReader) value(v reflect.Value, s *shape, o *kept) (form, error) {
+	kind := r.PeekKind()
+	switch s.class {
+	case classStruct:
+		if kind == '{' {
+			return plain, r.object(v, s.layout)
 		}
-		token, err := r.dec.ReadToken()
-		if err == nil && kind == '"' {
-			v.SetString(token.String())
-		}
-		return false, err
-	case reflect.Bool:
-		if kind != 't' && kind != 'f' {
-			return false, r.skip(o, path)
-		}
-		token, err := r.dec.ReadToken()
-		if err == nil {
-			v.SetBool(token.Bool())
-		}
-		return false, err
-	case reflect.Int, reflect.Int64, reflect.Uint8, reflect.Uint16, reflect.Float64:
-		return false, r.readNumber(v, o, path)
-	case reflect.Pointer:
-		if kind == 'n' {
-			_, err := r.dec.ReadToken()
-			return false, err
-		}
-		if fits(v.Type().Elem(), kind) {
+		return r.skip(o)
+	case classList, classMap, classPointer:
+		switch {
+		case kind == 'n':
+			return plain, r.SkipValue()
+		case s.class == classList && kind == '[':
+			return plain, r.list(v, s, o)
+		case s.class == classMap && kind == '{':
+			return plain, r.table(v, s, o)
+		case s.class == classPointer && s.elem.mayTake(kind):
 			v.Set(reflect.New(v.Type().Elem()))
-			variant, err := r.read(v.Elem(), o, path)
-			if o != nil && o.rest[path] != nil {
+			f, err := r.value(v.Elem(), s.elem, o)
+			if f == stray {
 				v.SetZero() // it did not fit after all
 			}
-			return variant, err
+			return f, err
 		}
-	case reflect.Struct:
-		if kind == '{' {
-			return false, r.readStruct(v)
-		}
-	case reflect.Slice:
-		if kind == 'n' {
-			_, err := r.dec.ReadToken()
-			return false, err
-		}
-		if kind == '[' {
-			return false, r.readList(v, o, path)
-		}
-	case reflect.Map:
-		if kind == 'n' {
-			_, err := r.dec.ReadToken()
-			return false, err
-		}
-		if kind == '{' {
-			return false, r.readMap(v, o, path)
-		}
+		return r.skip(o)
 	}
-	return false, r.skip(o, path)
+	value, err := r.ReadValue()
+	if err != nil {
+		return plain, err
+	}
+	if f, ok := r.leaf(v, s, kind, value); ok {
+		return f, nil
+	}
+	return r.keep(o, value)
 }
 
-// fits tells whether a value of a kind has a chance to fit a type, so that a pointer to it is made.
-func fits(t reflect.Type, kind jsontext.Kind) bool {
-	switch {
-	case t == durationType:
-		return kind == '0' || kind == '"'
-	case reflect.PointerTo(t).Implements(textUnmarshalerType):
-		return kind == '"'
+// leaf reads a value that has no others in it, and reports whether it fits.
+func (r *lenientReader) leaf(v reflect.Value, s *shape, kind jsontext.Kind, value jsontext.Value) (f form, ok bool) {
+	switch s.class {
+	case classString:
+		if kind == '"' {
+			v.SetString(r.string(r.unquote(value)))
+		}
+		return plain, kind == '"' || kind == 'n'
+	case classBool:
+		v.SetBool(kind == 't')
+		return plain, kind == 't' || kind == 'f'
+	case classInt:
+		n, err := strconv.ParseInt(string(value), 10, s.bits)
+		if err == nil {
+			v.SetInt(n)
+		}
+		return plain, err == nil
+	case classUint:
+		n, err := strconv.ParseUint(string(value), 10, s.bits)
+		if err == nil {
+			v.SetUint(n)
+		}
+		return plain, err == nil
+	case classFloat:
+		n, err := strconv.ParseFloat(string(value), 64)
+		if err == nil && kind == '0' {
+			v.SetFloat(n)
+		}
+		return plain, err == nil && kind == '0'
+	case classDuration:
+		switch kind {
+		case '0':
+			n, err := strconv.ParseInt(string(value), 10, 64)
+			if err == nil {
+				v.SetInt(n)
+			}
+			return plain, err == nil
+		case '"':
+			text := r.unquote(value)
+			if len(text) == 0 {
+				return other, true
+			}
+			d, err := time.ParseDuration(string(text))
+			if err == nil {
+				v.SetInt(int64(d))
+			}
+			return other, err == nil
+		}
+	case classText:
+		if kind == 'n' {
+			return plain, true
+		}
+		if kind == '"' && v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText(r.unquote(value)) == nil {
+			return plain, true
+		}
+		v.SetZero()
+	case classRaw:
+		v.SetBytes(value.Clone())
+		return plain, true
 	}
-	switch t.Kind() {
-	case reflect.String:
+	return stray, false
+}
+
+// mayTake tells whether a value of a kind has a chance to fit, so that a pointer to it is made.
+func (s *shape) mayTake(kind jsontext.Kind) bool {
+	switch s.class {
+	case classDuration:
+		return kind == '0' || kind == '"'
+	case classString, classText:
 		return kind == '"'
-	case reflect.Bool:
+	case classBool:
 		return kind == 't' || kind == 'f'
-	case reflect.Struct, reflect.Map:
+	case classStruct, classMap:
 		return kind == '{'
-	case reflect.Slice:
+	case classList:
 		return kind == '['
 	}
 	return kind == '0'
 }
 
-func (r *reader) readDuration(v reflect.Value, o *kept, path string, kind jsontext.Kind) (text bool, err error) {
-	value, err := r.dec.ReadValue()
-	if err != nil {
-		return false, err
-	}
-	switch kind {
-	case '0':
-		if n, err := strconv.ParseInt(string(value), 10, 64); err == nil {
-			v.SetInt(n)
-			return false, nil
-		}
-	case '"':
-		unquoted, _ := jsontext.AppendUnquote(nil, value)
-		if len(unquoted) == 0 {
-			return true, nil
-		}
-		if d, err := time.ParseDuration(string(unquoted)); err == nil {
-			v.SetInt(int64(d))
-			return true, nil
-		}
-	}
-	return false, r.keep(o, path, value)
-}
-
-func (r *reader) readText(v reflect.Value, o *kept, path string, kind jsontext.Kind) error {
-	value, err := r.dec.ReadValue()
-	if err != nil || kind == 'n' {
-		return err
-	}
-	if kind == '"' {
-		unquoted, _ := jsontext.AppendUnquote(nil, value)
-		if v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText(unquoted) == nil {
-			return nil
-		}
-	}
-	v.SetZero()
-	return r.keep(o, path, value)
-}
-
-func (r *reader) readNumber(v reflect.Value, o *kept, path string) error {
-	value, err := r.dec.ReadValue()
-	if err != nil {
-		return err
-	}
-	switch v.Kind() {
-	case reflect.Float64:
-		if f, err := strconv.ParseFloat(string(value), 64); err == nil {
-			v.SetFloat(f)
-			return nil
-		}
-	case reflect.Uint8, reflect.Uint16:
-		if n, err := strconv.ParseUint(string(value), 10, v.Type().Bits()); err == nil {
-			v.SetUint(n)
-			return nil
-		}
-	default:
-		if n, err := strconv.ParseInt(string(value), 10, v.Type().Bits()); err == nil {
-			v.SetInt(n)
-			return nil
-		}
-	}
-	return r.keep(o, path, value)
-}
-
-// readList reads a list. An element that does not fit stays zero, so that the others keep their places.
-func (r *reader) readList(v reflect.Value, o *kept, path string) error {
-	if _, err := r.dec.ReadToken(); err != nil {
+// list reads a list. An element that does not fit stays zero, so that the others keep their places.
+func (r *lenientReader) list(v reflect.Value, s *shape, o *kept) error {
+	if _, err := r.ReadToken(); err != nil {
 		return err
 	}
 	list := reflect.MakeSlice(v.Type(), 0, 4)
 	zero := reflect.Zero(v.Type().Elem())
-	for i := 0; r.dec.PeekKind() != ']'; i++ {
-		if r.dec.PeekKind() == jsontext.KindInvalid {
+	r.path = append(r.path, step{})
+	at := len(r.path) - 1
+	for i := 0; r.PeekKind() != ']'; i++ {
+		if r.PeekKind() == jsontext.KindInvalid {
 			break
 		}
-		list = reflect.Append(list, zero)
-		below, err := r.below(path, strconv.Itoa(i))
-		if err != nil {
+		if err := r.enter(step{index: i}); err != nil {
 			return err
 		}
-		if _, err := r.read(list.Index(i), o, below); err != nil {
+		list = reflect.Append(list, zero)
+		if _, err := r.value(list.Index(i), s.elem, o); err != nil {
 			return err
 		}
 	}
+	r.path = r.path[:at]
 	v.Set(list)
-	_, err := r.dec.ReadToken()
+	_, err := r.ReadToken()
 	return err
 }
 
-// readMap reads a map with names for keys.
-func (r *reader) readMap(v reflect.Value, o *kept, path string) error {
-	if _, err := r.dec.ReadToken(); err != nil {
+// table reads an object into a map with names for keys.
+func (r *lenientReader) table(v reflect.Value, s *shape, o *kept) error {
+	if _, err := r.ReadToken(); err != nil {
 		return err
 	}
 	m := reflect.MakeMap(v.Type())
+	var texts map[string]string
+	if s.strings {
+		texts = m.Interface().(map[string]string)
+	}
 	element := reflect.New(v.Type().Elem()).Elem()
-	for r.dec.PeekKind() == '"' {
-		name, err := r.dec.ReadToken()
+	r.path = append(r.path, step{index: -1})
+	at := len(r.path) - 1
+	for n := 0; r.PeekKind() == '"'; {
+		name, err := r.name()
 		if err != nil {
 			return err
 		}
-		key := name.String()
-		below, err := r.below(path, pointer(key))
-		if err != nil {
+		key := r.string(name)
+		if err := r.enter(step{key: key, index: -1}); err != nil {
 			return err
 		}
 		element.SetZero()
-		if _, err := r.read(element, o, below); err != nil {
+		f, err := r.value(element, s.elem, o)
+		switch {
+		case err != nil:
 			return err
-		}
-		if o == nil || o.rest[below] == nil {
+		case f == stray:
+			if m.MapIndex(reflect.ValueOf(key)).IsValid() {
+				return errTwice
+			}
+			continue
+		case texts != nil:
+			texts[key] = element.String()
+		default:
 			m.SetMapIndex(reflect.ValueOf(key), element)
 		}
+		if n++; m.Len() != n {
+			return errTwice
+		}
 	}
+	r.path = r.path[:at]
 	v.Set(m)
-	_, err := r.dec.ReadToken()
+	_, err := r.ReadToken()
 	return err
 }
 
@@ -535,7 +628,7 @@ func (w *writer) write(v reflect.Value, o *kept, path string, variant bool) erro
 			w.b, _ = jsontext.AppendQuote(w.b, v.Interface().(Secret).Reveal())
 			return nil
 		}
-		if layoutOf(v.Type()).keeps {
+		if l := layoutOf(v.Type()); l != nil && l.object >= 0 {
 			return w.writeStruct(v)
 		}
 	case reflect.Slice:
@@ -605,34 +698,24 @@ func (w *writer) writeMap(v reflect.Value, o *kept, path string) error {
 	return nil
 }
 
-// unmarshalLenient reads one JSON object into a struct.
-func unmarshalLenient(data []byte, out any) error {
+// parseLenient is the parser of structs that keep what they cannot hold.
+func parseLenient[T any](ctx context.Context, body []byte, out *T) error {
+	return tokens(ctx, body, func(text *textReader) error {
+		if err := text.begin('{', "it"); err != nil {
+			return err
+		}
+		v := reflect.ValueOf(out).Elem()
+		v.SetZero()
+		return (&lenientReader{textReader: text}).fields(v, layoutOf(v.Type()))
+	})
+}
+
+// unmarshalLenient is an UnmarshalJSON of such structs.
+func unmarshalLenient[T any](data []byte, out *T) error {
 	if string(data) == "null" {
 		return nil // by convention
 	}
-	dec := jsontext.NewDecoder(bytes.NewBuffer(data), decodeOptions)
-	return readLenient(dec, out)
-}
-
-// readLenient reads one JSON object and then the end.
-func readLenient(dec *jsontext.Decoder, out any) error {
-	if kind := dec.PeekKind(); kind != '{' {
-		if kind == jsontext.KindInvalid {
-			_, err := dec.ReadToken()
-			return noEOF(err)
-		}
-		return fmt.Errorf("it begins with %q, want an object", kind)
-	}
-	v := reflect.ValueOf(out).Elem()
-	v.SetZero()
-	r := &reader{dec: dec}
-	if err := r.readStruct(v); err != nil {
-		return noEOF(err)
-	}
-	if _, err := dec.ReadToken(); err != io.EOF {
-		return errors.New("something follows its end")
-	}
-	return nil
+	return parseLenient(context.Background(), data, out)
 }
 
 // marshalLenient writes a struct that was read so, with all that was kept.

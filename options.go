@@ -2,9 +2,11 @@ package nomad
 
 import (
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"os"
@@ -75,6 +77,26 @@ func (s *settings) clone() *settings {
 	clone.wrappers = slices.Clone(s.wrappers)
 	clone.reconnects = nil
 	return &clone
+}
+
+// requestHeader is the header that all requests have.
+func (s *settings) requestHeader() http.Header {
+	h := maps.Clone(s.header)
+	h["User-Agent"] = []string{s.userAgent}
+	h["Accept"] = []string{"application/json, text/plain;q=0.5, */*;q=0.1"}
+	switch {
+	case s.compression:
+		h["Accept-Encoding"] = []string{"gzip"}
+	case s.httpClient != nil:
+		h["Accept-Encoding"] = []string{"identity"} // or its transport would ask for gzip
+	}
+	if s.token != "" {
+		h["X-Nomad-Token"] = []string{s.token}
+	}
+	if s.user != "" {
+		h["Authorization"] = []string{"Basic " + base64.StdEncoding.EncodeToString([]byte(s.user+":"+s.password))}
+	}
+	return h
 }
 
 // apply applies options and reports every one that failed.

@@ -58,7 +58,7 @@ func newPool(s *settings) (*pool, error) {
 		streams.MaxConnsPerHost = 0
 		streams.DisableKeepAlives = true
 		p.own = []*http.Transport{calls, streams}
-		rt = &transports{calls: calls, streams: streams}
+		rt = &transports{calls: calls, streams: streams, wrapped: len(s.wrappers) > 0}
 	}
 	for _, wrap := range s.wrappers {
 		if rt = wrap(rt); rt == nil {
@@ -122,6 +122,12 @@ func newTransport(s *settings) (*http.Transport, error) {
 	return t, nil
 }
 
+// wrapped reports whether something of the program's own stands before the transports.
+func (p *pool) wrapped() bool {
+	own, ok := p.http.Transport.(*transports)
+	return !ok || own.wrapped
+}
+
 // close drops the idle connections; those in use follow when they are done.
 func (p *pool) close() {
 	p.closed.Store(true)
@@ -153,7 +159,10 @@ func (p *pool) forget(address string) {
 }
 
 // transports sends streams and calls on connections of different pools.
-type transports struct{ calls, streams *http.Transport }
+type transports struct {
+	calls, streams *http.Transport
+	wrapped        bool // by round trippers of the program's own
+}
 
 // attempt is one try of a call, as its request's context carries it to where connections are made.
 type attempt struct {
@@ -162,6 +171,15 @@ type attempt struct {
 	refused atomic.Bool // the agent's limit is why it failed
 	held    atomic.Bool // a connection for it waits for its turn
 	over    atomic.Bool // and is of no use any more
+
+	trip // where no round tripper of the program's own can make several of it, even at once
+}
+
+// trip is the way of a request through the transport.
+type trip struct {
+	trace httptrace.ClientTrace
+	req   *http.Request
+	conn  *conn // that it was sent on
 }
 
 type attemptKey struct{}
@@ -169,6 +187,29 @@ type attemptKey struct{}
 func attemptOf(ctx context.Context) *attempt {
 	call, _ := ctx.Value(attemptKey{}).(*attempt)
 	return call
+}
+
+// within gives the context of the attempt's request.
+func (call *attempt) within(ctx context.Context, p *pool) context.Context {
+	ctx = context.WithValue(ctx, attemptKey{}, call)
+	if p.wrapped() {
+		return ctx
+	}
+	return call.watch(ctx)
+}
+
+// watch has the trip learn which connection it gets.
+func (t *trip) watch(ctx context.Context) context.Context {
+	t.trace.GotConn = t.gotConn
+	return httptrace.WithClientTrace(ctx, &t.trace)
+}
+
+// gotConn notes the connection that the request is sent on. On one that is old it is the last.
+func (t *trip) gotConn(info httptrace.GotConnInfo) {
+	if t.conn = connOf(info.Conn); t.conn != nil && info.Reused && time.Now().After(t.conn.expires) {
+		lastOn(t.req)
+		t.conn.peer.yield()
+	}
 }
 
 func (t *transports) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -180,24 +221,21 @@ func (t *transports) RoundTrip(req *http.Request) (*http.Response, error) {
 	if call.stream {
 		rt = t.streams
 	}
-	var (
-		c   *conn
-		own *http.Request
-	)
-	own = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) {
-			if c = connOf(info.Conn); c != nil && info.Reused && time.Now().After(c.expires) {
-				lastOn(own)
-				c.peer.yield()
-			}
-		},
-	}))
-	if own.Body != nil {
-		own.Header = own.Header.Clone() // as lastOn may change it
+	way := &call.trip
+	if t.wrapped {
+		way = new(trip)
+		own := req.WithContext(way.watch(req.Context()))
+		if own.Body != nil {
+			own.Header = own.Header.Clone() // as lastOn may change it
+		}
+		way.req = own
+	} else {
+		way.req, way.conn = req, nil
 	}
 	call.over.Store(false)
-	res, err := rt.RoundTrip(own)
+	res, err := rt.RoundTrip(way.req)
 	call.over.Store(true)
+	c := way.conn
 	if err != nil && c != nil && !lostConnection(err) && isMalformed(err) && c.cutHead() {
 		err = errCutHead
 	}
@@ -252,6 +290,41 @@ func connOf(c net.Conn) *conn {
 	}
 	own, _ := c.(*conn)
 	return own
+}
+
+// do is the Do of the http.Client, without what that does to every request for the sake of redirects.
+func (p *pool) do(req *http.Request) (*http.Response, error) {
+	if p.http.Jar != nil {
+		return p.http.Do(req)
+	}
+	res, err := p.http.Transport.RoundTrip(req)
+	switch {
+	case err != nil:
+		return nil, err
+	case res == nil:
+		return nil, errors.New("the transport gave neither an answer nor an error")
+	case res.Body == nil:
+		res.Body = http.NoBody
+	}
+	if res.StatusCode < 300 || res.StatusCode > 399 {
+		return res, nil
+	}
+	follow := &http.Client{Transport: &resumed{res, p.http.Transport}, CheckRedirect: p.http.CheckRedirect}
+	return follow.Do(req)
+}
+
+// resumed gives an answer that is here already, and then what its transport gives.
+type resumed struct {
+	first *http.Response
+	http.RoundTripper
+}
+
+func (r *resumed) RoundTrip(req *http.Request) (*http.Response, error) {
+	if res := r.first; res != nil {
+		r.first = nil
+		return res, nil
+	}
+	return r.RoundTripper.RoundTrip(req)
 }
 
 // checkRedirect decides whether to follow a redirect. The http package would carry X-Nomad-Token to any host, and

@@ -34,16 +34,16 @@ func beAgent(ctx context.Context, folder string) error {
 		io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	for ctx.Err() == nil {
+	for {
 		agent.Log("info", "soak", "still here")
-		c.do()
 		select {
 		case <-time.After(time.Duration(rand.IntN(2000)) * time.Millisecond):
 		case <-ctx.Done():
+			fmt.Println(c.did)
+			return nil
 		}
+		c.do()
 	}
-	fmt.Println(c.did)
-	return nil
 }
 
 // chaos is what happens to the agent.

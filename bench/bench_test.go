@@ -1,0 +1,194 @@
+// Package bench measures this library beside Nomad's official client and beside bare net/http.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"testing"
+
+	official "github.com/hashicorp/nomad/api"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/bench/internal/agent"
+	"github.com/nomad-go/nomad/internal/wire"
+)
+
+const recordings = "../testdata"
+
+func TestMain(m *testing.M) {
+	agent.Main(recordings)
+	os.Exit(m.Run())
+}
+
+// start starts an agent for one benchmark, or takes the real one at NOMAD_ADDR.
+func start(b *testing.B) *agent.Process {
+	if url := os.Getenv("NOMAD_ADDR"); url != "" {
+		return &agent.Process{URL: url}
+	}
+	process, err := agent.Start()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(process.Stop)
+	return process
+}
+
+// measure makes a call again and again. Beside time and memory it reports the processor's time that this process took.
+func measure(b *testing.B, call func(context.Context) error) {
+	if err := call(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	before := processorTime()
+	n := 0
+	for b.Loop() {
+		if err := call(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+	b.ReportMetric(float64(processorTime()-before)/float64(n), "cpu-ns/op")
+}
+
+// BenchmarkCall makes the core calls, one at a time.
+func BenchmarkCall(b *testing.B) {
+	names := []string{"Members", "Servers", "Self", "UpdateServers", "Join", "ForceLeave", "Health"}
+	if os.Getenv("NOMAD_ADDR") != "" {
+		names = []string{"Members", "Self", "Health"} // what changes nothing, and any agent answers
+	}
+	process := start(b)
+	for _, name := range names {
+		for _, s := range subjects(b, process.URL, nil) {
+			b.Run(name+"/client="+s.name, func(b *testing.B) { measure(b, s.calls[name]) })
+			s.close()
+		}
+	}
+}
+
+// BenchmarkMembers lists pools of different sizes.
+func BenchmarkMembers(b *testing.B) {
+	process := start(b)
+	for _, n := range agent.Sizes {
+		url := process.Pools[n]
+		if url == "" {
+			b.Skip("a real agent has one pool")
+		}
+		for _, s := range subjects(b, url, nil) {
+			b.Run(fmt.Sprintf("members=%d/client=%s", n, s.name), func(b *testing.B) {
+				measure(b, s.calls["Members"])
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/member")
+			})
+			s.close()
+		}
+	}
+}
+
+// BenchmarkDecode makes calls without a network: what is left is the client's own work, above all decoding.
+func BenchmarkDecode(b *testing.B) {
+	all, err := wire.Load(recordings)
+	if err != nil {
+		b.Fatal(err)
+	}
+	body := func(name string) []byte {
+		for _, x := range all[len(all)-1].Exchanges {
+			if x.Name == name {
+				return x.Content()
+			}
+		}
+		b.Fatalf("no recording has %q", name)
+		return nil
+	}
+	for _, c := range []struct {
+		name, call string
+		body       []byte
+	}{
+		{"members=1", "Members", body("members on srv1")},
+		{"members=1000", "Members", agent.MembersOf(body("members on srv1"), 1000)},
+		{"Self", "Self", body("self on srv1")},
+	} {
+		for _, s := range subjects(b, "http://127.0.0.1:4646", canned(c.body)) {
+			b.Run(c.name+"/client="+s.name, func(b *testing.B) { measure(b, s.calls[c.call]) })
+		}
+	}
+}
+
+// BenchmarkParallel shares one client among many goroutines. A new agent each time: failures leave traces in one.
+func BenchmarkParallel(b *testing.B) {
+	for _, goroutines := range []int{16, 64, 1000, 10_000} {
+		for _, client := range []int{0, 1, 2} {
+			process := start(b)
+			s := subjects(b, process.URL, nil)[client]
+			b.Run(fmt.Sprintf("goroutines=%d/client=%s", goroutines, s.name), func(b *testing.B) {
+				var failed atomic.Int64
+				b.ReportAllocs()
+				b.SetParallelism(goroutines / runtime.GOMAXPROCS(0))
+				before := processorTime()
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						if s.calls["Members"](b.Context()) != nil {
+							failed.Add(1)
+						}
+					}
+				})
+				b.ReportMetric(float64(processorTime()-before)/float64(b.N), "cpu-ns/op")
+				b.ReportMetric(float64(int64(b.N)-failed.Load())/b.Elapsed().Seconds(), "calls/s")
+				b.ReportMetric(100*float64(failed.Load())/float64(b.N), "%failed")
+			})
+			s.close()
+		}
+	}
+}
+
+// BenchmarkLog reads a log that comes as fast as it is read.
+func BenchmarkLog(b *testing.B) {
+	if os.Getenv("NOMAD_ADDR") != "" {
+		b.Skip("a real agent's log is slow")
+	}
+	process := start(b)
+	const piece = 4 << 20
+	for _, s := range subjects(b, process.URL, nil) {
+		if s.logs != nil {
+			b.Run("client="+s.name, func(b *testing.B) {
+				b.SetBytes(piece)
+				measure(b, func(ctx context.Context) error { return s.logs(ctx, piece) })
+			})
+		}
+		s.close()
+	}
+}
+
+// BenchmarkNew makes clients.
+func BenchmarkNew(b *testing.B) {
+	b.Run("NewClient/client=nomad-go", func(b *testing.B) {
+		measure(b, func(context.Context) error {
+			client, err := nomad.NewClient()
+			if err == nil {
+				client.Close()
+			}
+			return err
+		})
+	})
+	b.Run("NewClient/client=official", func(b *testing.B) {
+		measure(b, func(context.Context) error {
+			client, err := official.NewClient(official.DefaultConfig())
+			if err == nil {
+				client.Close()
+			}
+			return err
+		})
+	})
+	client, err := nomad.NewClient(nomad.WithHTTPClient(&http.Client{}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("With/client=nomad-go", func(b *testing.B) {
+		measure(b, func(context.Context) error {
+			_, err := client.With(nomad.WithRegion("eu"), nomad.WithToken("secret"))
+			return err
+		})
+	})
+}

@@ -1,0 +1,228 @@
+// Package agent serves recorded answers of a real agent from an HTTP stack that is put together as Nomad's is, for benchmarks:
+// gorilla/handlers compress what may be compressed, go-connlimit lets 100 connections in from one address, and 429 is said
+// to those beyond. It runs as a process of its own, so that what is measured is the client.
+package agent
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/handlers"
+	"github.com/hashicorp/go-connlimit"
+
+	"github.com/nomad-go/nomad/internal/wire"
+)
+
+const (
+	maxConns  = 100 // from one address, as agents have it by default
+	frameSize = 1024
+)
+
+// asked is the variable that makes a process the agent.
+const asked = "NOMAD_GO_BENCH_AGENT"
+
+// Process is an agent in a process of its own.
+type Process struct {
+	URL   string         // of the agent
+	Pools map[int]string // of agents whose pool has so many members
+	stop  io.Closer
+	cmd   *exec.Cmd
+}
+
+// Start runs this program once more, as the agent. Main must be called first thing in it.
+func Start() (*Process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), asked+"=1")
+	cmd.Stderr = os.Stderr
+	stop, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	facts, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &Process{stop: stop, cmd: cmd}
+	if err := json.NewDecoder(facts).Decode(&p); err != nil {
+		p.Stop()
+		return nil, fmt.Errorf("the agent did not start: %w", err)
+	}
+	return p, nil
+}
+
+// Stop ends the agent.
+func (p *Process) Stop() {
+	p.stop.Close()
+	p.cmd.Wait()
+}
+
+// Main is the agent until its standard input ends, if this process was started to be one.
+func Main(recordings string) {
+	if os.Getenv(asked) == "" {
+		return
+	}
+	if err := serve(recordings); err != nil {
+		fmt.Fprintln(os.Stderr, "agent:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func serve(recordings string) error {
+	answers, err := recorded(recordings)
+	if err != nil {
+		return err
+	}
+	facts := Process{Pools: map[int]string{}}
+	if facts.URL, err = listen(answers); err != nil {
+		return err
+	}
+	for _, n := range Sizes {
+		body := MembersOf(answers[members].(wire.Exchange).Content(), n)
+		pool := map[string]http.Handler{members: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Write(body)
+		})}
+		if facts.Pools[n], err = listen(pool); err != nil {
+			return err
+		}
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(facts); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// listen serves some calls as an agent does.
+func listen(answers map[string]http.Handler) (url string, err error) {
+	mux := http.NewServeMux()
+	for pattern, handler := range answers {
+		mux.Handle(pattern, handler)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	server := &http.Server{Handler: handlers.CompressHandler(mux), ConnState: limit()}
+	go server.Serve(listener)
+	return "http://" + listener.Addr().String(), nil
+}
+
+// limit refuses connections as agents do: a word to the first hundred, and to ten a second from then on.
+func limit() func(net.Conn, http.ConnState) {
+	var said atomic.Int64
+	started := time.Now()
+	return connlimit.NewLimiter(connlimit.Config{MaxConnsPerClientIP: maxConns}).HTTPConnStateFuncWithErrorHandler(
+		func(err error, conn net.Conn) {
+			if errors.Is(err, connlimit.ErrPerClientIPLimitReached) && said.Add(1) <= 100+int64(10*time.Since(started).Seconds()) {
+				const text = "Your IP is issuing too many concurrent connections, please rate limit your calls\n"
+				conn.SetDeadline(time.Now().Add(10 * time.Millisecond))
+				fmt.Fprintf(conn, "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(text), text)
+			}
+			conn.Close()
+		})
+}
+
+const members = "GET /v1/agent/members"
+
+// recorded gives the recorded answers, and a log without end.
+func recorded(folder string) (map[string]http.Handler, error) {
+	recordings, err := wire.Load(folder)
+	if err != nil {
+		return nil, err
+	}
+	answers := map[string]http.Handler{"GET /v1/agent/monitor": http.HandlerFunc(monitor)}
+	for pattern, name := range map[string]string{
+		members:                     "members on srv1",
+		"GET /v1/agent/servers":     "servers on cli1",
+		"GET /v1/agent/self":        "self on srv1",
+		"PUT /v1/agent/servers":     "update servers with two",
+		"PUT /v1/agent/join":        "join one good and one bad",
+		"PUT /v1/agent/force-leave": "force-leave the failed member",
+		"GET /v1/agent/health":      "health on srv1",
+	} {
+		for _, recording := range recordings {
+			for _, x := range recording.Exchanges {
+				if recording.Nomad == "2.0.5" && x.Name == name {
+					answers[pattern] = x
+				}
+			}
+		}
+		if answers[pattern] == nil {
+			return nil, fmt.Errorf("no recording has %q", name)
+		}
+	}
+	return answers, nil
+}
+
+// Sizes are the pools that there are agents for.
+var Sizes = []int{3, 100, 1000, 10_000}
+
+// MembersOf makes the answer of a pool of n servers from a recorded one of one server.
+func MembersOf(one []byte, n int) []byte {
+	var answer struct {
+		Members                            []json.RawMessage
+		ServerDC, ServerName, ServerRegion string
+	}
+	var facts []struct {
+		Name string
+		Port int
+		Tags struct{ ID, Port string }
+	}
+	if err := json.Unmarshal(one, &answer); err != nil {
+		panic(err)
+	}
+	member := string(answer.Members[0])
+	if err := json.Unmarshal([]byte("["+member+"]"), &facts); err != nil {
+		panic(err)
+	}
+	answer.Members = nil
+	for i := range n {
+		answer.Members = append(answer.Members, json.RawMessage(strings.NewReplacer(
+			facts[0].Name, fmt.Sprintf("server-%d.global", i),
+			facts[0].Tags.ID, fmt.Sprintf("%08x-0000-4000-8000-%012x", i, i),
+			`"Addr":"127.0.0.1"`, fmt.Sprintf(`"Addr":"10.%d.%d.%d"`, i>>16&255, i>>8&255, i&255),
+			strconv.Itoa(facts[0].Port), "4648",
+			facts[0].Tags.Port, "4647",
+		).Replace(member)))
+	}
+	body, err := json.Marshal(answer)
+	if err != nil {
+		panic(err)
+	}
+	return body
+}
+
+// monitor sends a log as fast as it is read.
+func monitor(w http.ResponseWriter, r *http.Request) {
+	const line = "2026-11-01T12:00:00.000Z [DEBUG] http: request complete: method=GET path=/v1/agent/members duration=\"214.123µs\"\n"
+	data := []byte(strings.Repeat(line, frameSize/len(line)))
+	frame := `{"Data":"` + base64.StdEncoding.EncodeToString(data) + `","FileEvent":"log","Offset":` + strconv.Itoa(len(data)) + "}"
+	w.Header().Set("Content-Type", "application/json")
+	flusher := http.NewResponseController(w)
+	for r.Context().Err() == nil {
+		if _, err := io.WriteString(w, frame); err != nil {
+			return
+		}
+		flusher.Flush()
+	}
+}
