@@ -2,12 +2,10 @@ package nomad
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 )
 
 // Keyring is what the servers of a gossip pool said about the keys that they encrypt gossip with. It prints, logs and
@@ -79,9 +77,7 @@ func (a *Agent) RemoveKey(ctx context.Context, key string) (*Keyring, error) {
 }
 
 func (a *Agent) changeKey(ctx context.Context, ep *endpoint, key string) (*Keyring, error) {
-	bytes, err := base64.StdEncoding.DecodeString(key)
-	// The decoder passes over line breaks; the agent would not.
-	if n := len(bytes); err != nil || n != 16 && n != 24 && n != 32 || strings.ContainsAny(key, "\r\n") {
+	if !isKey(key) {
 		return nil, invalidArgument(ep.name, "the key is not the base64 of 16, 24 or 32 bytes")
 	}
 	r, err := ep.with(struct{ Key string }{key})

@@ -1,9 +1,12 @@
 package nomad
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -14,7 +17,9 @@ import (
 // memberReader reads members.
 type memberReader struct {
 	*textReader
-	tagged int // how many tags the last member had
+	likely int // how many members there are
+	tagged int // how many tags the last one had
+	chunk  strings.Builder
 }
 
 // maxTagsAtOnce is how many tags room is made for at once. Servers have about twelve.
@@ -22,7 +27,10 @@ const maxTagsAtOnce = 14
 
 // parseMembers is the parser of Members.
 func parseMembers(ctx context.Context, body []byte, m *Members) error {
-	return tokens(ctx, body, func(text *textReader) error { return (&memberReader{textReader: text}).pool(m) })
+	return tokens(ctx, body, func(text *textReader) error {
+		r := &memberReader{textReader: text, likely: min(bytes.Count(body, []byte("{"))/2, len(body)/bytesPerObject)}
+		return r.pool(m)
+	})
 }
 
 // pool reads the answer as a whole.
@@ -73,7 +81,7 @@ func (r *memberReader) list() ([]Member, error) {
 	if err := r.begin('[', "a list of members"); err != nil {
 		return nil, err
 	}
-	members := []Member{}
+	members := make([]Member, 0, r.likely)
 	for r.PeekKind() != ']' {
 		members = append(members, Member{})
 		if err := r.member(&members[len(members)-1]); err != nil {
@@ -98,7 +106,7 @@ func (r *memberReader) member(m *Member) error {
 		switch string(name) {
 		case "Name":
 			field = 1 << 0
-			m.Name, err = r.textOf("Name")
+			m.Name, err = r.ownText("Name")
 		case "Status":
 			field = 1 << 1
 			var status string
@@ -106,7 +114,7 @@ func (r *memberReader) member(m *Member) error {
 			m.Status = MemberStatus(status)
 		case "Addr":
 			field = 1 << 2
-			err = r.addr(m)
+			m.Addr, err = r.addr()
 		case "Port":
 			field = 1 << 3
 			var port uint64
@@ -159,12 +167,21 @@ func (r *memberReader) tags() (map[string]string, error) {
 	}
 	tags := make(map[string]string, min(r.tagged, maxTagsAtOnce))
 	for n := 1; r.PeekKind() == '"'; n++ {
-		name, err := r.name()
+		name, err := r.ReadValue()
 		if err != nil {
 			return nil, err
 		}
-		key := r.string(name)
-		if tags[key], err = r.textOf("a tag"); err != nil {
+		key := tagName(name)
+		switch key {
+		case "":
+			key = r.string(name)
+			tags[key], err = r.textOf("a tag")
+		case "id":
+			tags[key], err = r.ownText("the tag id")
+		default:
+			tags[key], err = r.textOf("a tag")
+		}
+		if err != nil {
 			return nil, err
 		}
 		if len(tags) != n {
@@ -176,13 +193,44 @@ func (r *memberReader) tags() (map[string]string, error) {
 	return tags, err
 }
 
-// addr reads the address of a member, which those that are none have not.
-func (r *memberReader) addr(m *Member) error {
-	value, err := r.value("Addr", '"')
-	if err != nil || value == nil {
-		return err
+// tagName is the name of a tag that servers have, or nothing.
+func tagName(quoted []byte) string {
+	switch string(quoted[1 : len(quoted)-1]) {
+	case "id":
+		return "id"
+	case "dc":
+		return "dc"
+	case "vsn":
+		return "vsn"
+	case "port":
+		return "port"
+	case "role":
+		return "role"
+	case "build":
+		return "build"
+	case "expect":
+		return "expect"
+	case "region":
+		return "region"
+	case "raft_vsn":
+		return "raft_vsn"
+	case "revision":
+		return "revision"
+	case "rpc_addr":
+		return "rpc_addr"
+	case "bootstrap":
+		return "bootstrap"
 	}
-	return m.Addr.UnmarshalText(value)
+	return ""
+}
+
+// addr reads the address of a member, which those that are none have not.
+func (r *memberReader) addr() (netip.Addr, error) {
+	text, err := r.textOf("Addr") // which is often that of the tag rpc_addr too
+	if err != nil || text == "" {
+		return netip.Addr{}, err
+	}
+	return netip.ParseAddr(text)
 }
 
 // version reads the version of a protocol.
@@ -198,6 +246,9 @@ func (r *memberReader) number(name string, bits int) (uint64, error) {
 	if err != nil || value == nil {
 		return 0, err
 	}
+	if len(value) == 1 {
+		return uint64(value[0] - '0'), nil
+	}
 	n, err := strconv.ParseUint(string(value), 10, bits)
 	if err != nil {
 		return 0, fmt.Errorf("%s is not a number of %d bits", name, bits)
@@ -208,26 +259,45 @@ func (r *memberReader) number(name string, bits int) (uint64, error) {
 // textOf reads a string.
 func (r *memberReader) textOf(name string) (string, error) {
 	value, err := r.value(name, '"')
-	if err != nil {
+	if err != nil || value == nil {
 		return "", err
 	}
 	return r.string(value), nil
 }
 
-// value reads a value of a kind, as it is or, if it is a string, what it says. Of null it gives nil. It is valid until
-// something else is read.
-func (r *memberReader) value(name string, want jsontext.Kind) ([]byte, error) {
+// ownText reads a string that no other member has. Such strings share their memory with their neighbours.
+func (r *memberReader) ownText(name string) (string, error) {
+	value, err := r.value(name, '"')
+	if err != nil || value == nil {
+		return "", err
+	}
+	text := r.unquote(value)
+	if len(text) > maxShared {
+		return string(text), nil
+	}
+	if r.chunk.Cap()-r.chunk.Len() < len(text) {
+		r.chunk = strings.Builder{}
+		r.chunk.Grow(min(chunkSize, maxShared*(r.likely+1)))
+	}
+	at := r.chunk.Len()
+	r.chunk.Write(text)
+	return r.chunk.String()[at:], nil
+}
+
+// chunkSize is how many bytes of strings share their memory, and so the most that one which is kept can hold back.
+const chunkSize = 4 << 10
+
+// value reads a value of a kind, as it is, and gives nil for null. It is valid until something else is read.
+func (r *memberReader) value(name string, want jsontext.Kind) (jsontext.Value, error) {
 	value, err := r.ReadValue()
 	if err != nil {
 		return nil, err
 	}
-	switch kind := value.Kind(); {
-	case kind == 'n':
-		return nil, nil
-	case kind != want:
+	if kind := value.Kind(); kind != want {
+		if kind == 'n' {
+			return nil, nil
+		}
 		return nil, wrongKind(kind, name, want)
-	case kind == '"':
-		return r.unquote(value), nil
 	}
 	return value, nil
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -248,7 +247,7 @@ func (c *Client) clean(r *request, text string, limit int) string {
 		text = strings.ReplaceAll(text, secret, "<redacted>")
 	}
 	if r.keys {
-		text = gossipKey.ReplaceAllString(text, "<redacted>")
+		text = withoutKeys(text)
 	}
 	if len(text) > limit {
 		text = strings.ToValidUTF8(text[:limit], "") + " …"
@@ -256,8 +255,29 @@ func (c *Client) clean(r *request, text string, limit int) string {
 	return text
 }
 
-// gossipKey is what looks like the base64 of 16, 24 or 32 bytes.
-var gossipKey = regexp.MustCompile(`[A-Za-z0-9+/]{43}=|[A-Za-z0-9+/]{22}==|[A-Za-z0-9+/]{32}`)
+// withoutKeys takes out what looks like a gossip key.
+func withoutKeys(text string) string {
+	words := strings.FieldsFunc(text, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("+/=", r))
+	})
+	for _, word := range words {
+		// A word can have a sign before the key, as in Key=….
+		for i := max(0, len(word)-44); i <= len(word)-24; i++ {
+			if isKey(word[i:]) {
+				text = strings.ReplaceAll(text, word[i:], "<redacted>")
+				break
+			}
+		}
+	}
+	return text
+}
+
+// isKey reports whether a text is the base64 of 16, 24 or 32 bytes, as gossip keys are.
+func isKey(text string) bool {
+	key, err := base64.StdEncoding.DecodeString(text)
+	// The decoder passes over line breaks; agents do not.
+	return err == nil && (len(key) == 16 || len(key) == 24 || len(key) == 32) && !strings.ContainsAny(text, "\r\n")
+}
 
 // dropCut takes the beginning of a secret from the end of a text that was cut.
 func (c *Client) dropCut(r *request, text string) string {

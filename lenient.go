@@ -319,7 +319,7 @@ func (r *lenientReader) fields(v reflect.Value, l *layout) error {
 			r.path = append(r.path, step{key: l.fields[i].single, index: -1})
 			err = r.object(list.Index(0), l.fields[i].shape.elem.layout)
 		default:
-			r.path = append(r.path, step{key: r.string(name), index: -1})
+			r.path = append(r.path, step{key: string(name), index: -1})
 			_, err = r.skip(o)
 		}
 		if err != nil {
@@ -383,7 +383,7 @@ func (r *lenientReader) leaf(v reflect.Value, s *shape, kind jsontext.Kind, valu
 	switch s.class {
 	case classString:
 		if kind == '"' {
-			v.SetString(r.string(r.unquote(value)))
+			v.SetString(r.string(value))
 		}
 		return plain, kind == '"' || kind == 'n'
 	case classBool:
@@ -499,11 +499,10 @@ func (r *lenientReader) table(v reflect.Value, s *shape, o *kept) error {
 	r.path = append(r.path, step{index: -1})
 	at := len(r.path) - 1
 	for n := 0; r.PeekKind() == '"'; {
-		name, err := r.name()
+		key, err := r.key()
 		if err != nil {
 			return err
 		}
-		key := r.string(name)
 		if err := r.enter(step{key: key, index: -1}); err != nil {
 			return err
 		}

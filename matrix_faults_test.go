@@ -32,16 +32,6 @@ func byKind(wants ...string) func(*matrixCall) string {
 	return func(c *matrixCall) string { return wants[c.kind] }
 }
 
-// byMethod expects something of a GET and of a PUT.
-func byMethod(get, put string) func(*matrixCall) string {
-	return func(c *matrixCall) string {
-		if c.put {
-			return put
-		}
-		return get
-	}
-}
-
 func zipped(text string) string {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
