@@ -4,6 +4,8 @@ package bench
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"os"
 	"runtime"
@@ -21,6 +23,7 @@ const recordings = "../testdata"
 
 func TestMain(m *testing.M) {
 	agent.Main(recordings)
+	log.SetOutput(io.Discard) // where package http tells of the refusals that the official client did not wait for
 	os.Exit(m.Run())
 }
 

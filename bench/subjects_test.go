@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,9 +29,13 @@ type subject struct {
 	close func()
 }
 
-// subjects makes the clients as their documentation says, or for each one a transport of its own when transport is given.
+// subjects makes the clients as their documentation says, or with a transport when one is given. The variable
+// NOMAD_GO_BENCH_ROUND rotates their order, so that none is always the first.
 func subjects(b *testing.B, url string, transport http.RoundTripper) []subject {
-	return []subject{nomadGo(b, url, transport), theOfficial(b, url, transport), netHTTP(url, transport)}
+	all := []subject{nomadGo(b, url, transport), theOfficial(b, url, transport), netHTTP(url, transport)}
+	round, _ := strconv.Atoi(os.Getenv("NOMAD_GO_BENCH_ROUND"))
+	first := round % len(all)
+	return append(all[first:], all[:first]...)
 }
 
 const (

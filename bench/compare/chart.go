@@ -57,7 +57,11 @@ func drawChart(r *results, file string) error {
 	for i, panel := range panels {
 		p := plot.New()
 		p.Title.Text = panel.title
-		p.Title.Padding = vg.Points(8)
+		p.Title.Padding = vg.Points(6)
+		for _, style := range []*font.Font{&p.Title.TextStyle.Font, &p.X.Tick.Label.Font, &p.Y.Tick.Label.Font, &p.Legend.TextStyle.Font} {
+			style.Variant = "Sans"
+		}
+		p.Title.TextStyle.Font.Size = vg.Points(11)
 		p.Y.Min = 0
 		for _, style := range []*font.Length{&p.X.LineStyle.Width, &p.X.Tick.LineStyle.Width, &p.Y.Tick.LineStyle.Width, &p.Y.LineStyle.Width} {
 			*style = 0
@@ -91,19 +95,24 @@ func drawChart(r *results, file string) error {
 			}
 		}
 		p.Legend.Top, p.Legend.Left = true, true
+		p.Legend.Padding = vg.Points(3)
+		p.Y.Max *= 1.35 // room for the legend
 		p.NominalX(labels...)
 		plots = append(plots, p)
 	}
 	canvas := vgsvg.New(vg.Points(720), vg.Points(250))
 	area := draw.New(canvas)
-	left := vg.Length(0)
-	total := 0
+	// Each panel has room for its scale and its bars.
+	share := func(p panel) vg.Length { return vg.Length(len(p.bars)) + .8 }
+	total := vg.Length(0)
 	for _, panel := range panels {
-		total += len(panel.bars)
+		total += share(panel)
 	}
+	whole := area.Rectangle.Size().X
+	left := vg.Length(0)
 	for i, p := range plots {
-		width := area.Rectangle.Size().X * vg.Length(len(panels[i].bars)) / vg.Length(total)
-		p.Draw(draw.Crop(area, left, left+width-area.Rectangle.Size().X-vg.Points(6), 0, 0))
+		width := whole * share(panels[i]) / total
+		p.Draw(draw.Crop(area, left, left+width-whole-vg.Points(12), 0, -vg.Points(4)))
 		left += width
 	}
 	output, err := os.Create(file)
