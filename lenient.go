@@ -59,7 +59,7 @@ type shape struct {
 	bits    int // of a number
 	elem    *shape
 	layout  *layout
-	strings bool // a list or map of them
+	strings bool // a map of them
 }
 
 // class is how values of a type are read.
@@ -130,7 +130,7 @@ func newShape(t reflect.Type) *shape {
 	case reflect.Pointer:
 		return &shape{class: classPointer, elem: shapeOf(t.Elem())}
 	case reflect.Slice:
-		return &shape{class: classList, elem: shapeOf(t.Elem()), strings: t == reflect.TypeFor[[]string]()}
+		return &shape{class: classList, elem: shapeOf(t.Elem())}
 	case reflect.Map:
 		return &shape{class: classMap, elem: shapeOf(t.Elem()), strings: t == reflect.TypeFor[map[string]string]()}
 	case reflect.Struct:
@@ -294,16 +294,20 @@ func (r *lenientReader) fields(v reflect.Value, l *layout) error {
 			return err
 		}
 		i, known := l.byName[string(name)]
-		one := false
-		if !known {
-			i, one = l.singles[string(name)]
-			one = one && o != nil && r.PeekKind() == '{'
+		key, one := "", false
+		if known {
+			key = l.fields[i].name
+		} else if i, one = l.singles[string(name)]; one {
+			key = l.fields[i].single // the name is gone when the next value is looked at
+			one = o != nil && r.PeekKind() == '{'
+		} else {
+			key = string(name)
 		}
 		switch {
 		case known && seen.has(i) && !single.has(i), one && single.has(i):
 			return errTwice
 		case known && !seen.has(i):
-			r.path = append(r.path, step{key: l.fields[i].name, index: -1})
+			r.path = append(r.path, step{key: key, index: -1})
 			var f form
 			f, err = r.value(v.Field(l.fields[i].index), l.fields[i].shape, o)
 			seen.add(i)
@@ -316,10 +320,10 @@ func (r *lenientReader) fields(v reflect.Value, l *layout) error {
 			seen.add(i)
 			variant.add(i)
 			single.add(i)
-			r.path = append(r.path, step{key: l.fields[i].single, index: -1})
+			r.path = append(r.path, step{key: key, index: -1})
 			err = r.object(list.Index(0), l.fields[i].shape.elem.layout)
 		default:
-			r.path = append(r.path, step{key: string(name), index: -1})
+			r.path = append(r.path, step{key: key, index: -1})
 			_, err = r.skip(o)
 		}
 		if err != nil {
