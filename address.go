@@ -25,6 +25,8 @@ const socketHost = "localhost"
 
 const addressForms = "want http://host:port, https://host:port, unix:///path/to/socket or host:port"
 
+var errUserInAddress = errors.New("the address has a user or password in it: use WithBasicAuth or NOMAD_HTTP_AUTH")
+
 // parseAddress reads an address as people write it. Its errors do not repeat an address that has a password in it.
 func parseAddress(s string) (address, error) {
 	if s == "" {
@@ -36,35 +38,34 @@ func parseAddress(s string) (address, error) {
 		}
 		return address{scheme: "http", host: socketHost, socket: path}, nil
 	}
+	shown := strconv.Quote(s)
+	if strings.Contains(s, "@") {
+		shown = "an address with an @ in it" // what is in front of the @ may be a password, however odd the rest
+	}
 	if !strings.Contains(s, "://") {
-		if strings.Contains(s, "@") {
-			return address{}, errors.New("the address has a user or password in it: use WithBasicAuth or NOMAD_HTTP_AUTH")
-		}
 		host, port, err := net.SplitHostPort(s)
-		if err != nil || !isHost(host) || !isPort(port) {
-			return address{}, fmt.Errorf("%q: %s", s, addressForms)
+		switch {
+		case strings.Contains(s, "@"):
+			return address{}, errUserInAddress
+		case err != nil || !isHost(host) || !isPort(port):
+			return address{}, fmt.Errorf("%s: %s", shown, addressForms)
 		}
 		return address{host: net.JoinHostPort(host, port)}, nil
 	}
 	u, err := url.Parse(s)
 	switch {
-	case err != nil && strings.Contains(s, "@"):
-		return address{}, errors.New("the address is not a URL: " + addressForms) // it may hold a password
 	case err != nil:
-		return address{}, fmt.Errorf("%q: %s", s, addressForms)
+		return address{}, fmt.Errorf("%s: %s", shown, addressForms)
 	case u.User != nil:
-		return address{}, fmt.Errorf("%q: the address has a user or password in it: use WithBasicAuth or NOMAD_HTTP_AUTH",
-			u.Redacted())
-	case u.Scheme != "http" && u.Scheme != "https":
-		return address{}, fmt.Errorf("%q: scheme %s: %s", s, u.Scheme, addressForms)
+		return address{}, errUserInAddress
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return address{}, fmt.Errorf("%q: an address has no query or fragment: %s", s, addressForms)
-	case !isHost(u.Hostname()) || strings.HasSuffix(u.Host, ":") || u.Port() != "" && !isPort(u.Port()):
-		return address{}, fmt.Errorf("%q: %s", s, addressForms)
+		return address{}, fmt.Errorf("%s: an address has no query or fragment: %s", shown, addressForms)
+	case u.Scheme != "http" && u.Scheme != "https", !isHost(u.Hostname()), strings.HasSuffix(u.Host, ":"), u.Port() != "" && !isPort(u.Port()):
+		return address{}, fmt.Errorf("%s: %s", shown, addressForms)
 	}
 	prefix := strings.TrimRight(u.EscapedPath(), "/")
 	if strings.HasSuffix(prefix, "/v1") || strings.Contains(prefix, "/v1/") {
-		return address{}, fmt.Errorf("%q: leave out /v1, calls add it", s)
+		return address{}, fmt.Errorf("%s: leave out /v1, calls add it", shown)
 	}
 	return address{scheme: u.Scheme, host: u.Host, prefix: prefix}, nil
 }
