@@ -51,7 +51,7 @@ type settings struct {
 	maxResponseSize int64
 	compression     bool
 	retries         int
-	logger          *slog.Logger
+	logger          logger
 
 	// reconnects names the options given that take effect when connections are made, and so only in NewClient.
 	reconnects []string
@@ -67,7 +67,7 @@ func defaultSettings() *settings {
 		connLifetime:    connLifetime,
 		maxResponseSize: DefaultMaxResponseSize,
 		retries:         DefaultRetries,
-		logger:          slog.New(slog.DiscardHandler),
+		logger:          noLogger{},
 	}
 }
 

@@ -73,7 +73,7 @@ func (t *TLS) source(field string) string {
 // is being written, leaves in place what was there before.
 type liveTLS struct {
 	settings *TLS
-	logger   *slog.Logger
+	logger   logger
 
 	mu       sync.Mutex
 	caPEM    []pemText
@@ -97,7 +97,7 @@ const (
 )
 
 // newLiveTLS reads the files for the first time. It reports the first thing that is wrong by its source.
-func newLiveTLS(settings *TLS, logger *slog.Logger) (*liveTLS, error) {
+func newLiveTLS(settings *TLS, logger logger) (*liveTLS, error) {
 	l := &liveTLS{settings: settings, logger: logger}
 	var err error
 	if l.caPEM, err = settings.readAuthorities(); err == nil {

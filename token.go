@@ -2,7 +2,6 @@ package nomad
 
 import (
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -66,7 +65,7 @@ func (f *tokenFile) read() (string, error) {
 }
 
 // refresh reads the file again.
-func (f *tokenFile) refresh(logger *slog.Logger) {
+func (f *tokenFile) refresh(logger logger) {
 	f.checked = time.Now()
 	token, err := f.read()
 	switch {
@@ -86,7 +85,7 @@ func (f *tokenFile) refresh(logger *slog.Logger) {
 }
 
 // token is what to send now.
-func (f *tokenFile) token(logger *slog.Logger) string {
+func (f *tokenFile) token(logger logger) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if time.Since(f.checked) > tokenFileAge {
@@ -100,7 +99,7 @@ func (f *tokenFile) token(logger *slog.Logger) string {
 
 // instead finds a token to send in place of those that the agent has refused: what the file holds by now or, if the agent
 // could not make sense of the last one, what it held before. It reports whether there is one.
-func (f *tokenFile) instead(refused []string, senseless bool, logger *slog.Logger) (string, bool) {
+func (f *tokenFile) instead(refused []string, senseless bool, logger logger) (string, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.refresh(logger)
@@ -114,7 +113,7 @@ func (f *tokenFile) instead(refused []string, senseless bool, logger *slog.Logge
 }
 
 // accepted notes that the agent took a token after it had refused others.
-func (f *tokenFile) accepted(token string, refused []string, logger *slog.Logger) {
+func (f *tokenFile) accepted(token string, refused []string, logger logger) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if token == f.former && slices.Contains(refused, f.current) && f.invalid != f.current {
