@@ -3,7 +3,7 @@
 //
 //	go run ./compare                                 # ten rounds, about five minutes
 //	go run ./compare -chart ../docs/benchmark.svg    # the README's chart too
-//	go run ./compare -size                           # binary size and build time too, seven minutes more
+//	go run ./compare -size                           # binary size and build time too, two minutes more
 //
 // With NOMAD_ADDR set the calls go to the real agent there. Each ratio is the median of the ratios of the rounds, in each of
 // which all clients were measured one after the other; the spread is its confidence interval of 95 %.
@@ -263,42 +263,58 @@ func number(value any) string {
 	return "0"
 }
 
-// measureSizes builds the two small programs, with nothing built before but the standard library, three times in turn.
+// builds is how often each of the two small programs is built.
+const builds = 3
+
+// measureSizes builds the two small programs in turn, each time with nothing built before but the standard library: as this
+// Go does it, and with encoding/json/v2 in the standard library, where Go 1.27 has it and go-json-experiment is but a name for it.
 func measureSizes() ([]row, error) {
 	folder, err := os.MkdirTemp("", "compare-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(folder)
-	sizes, times := map[string][]float64{}, map[string][]float64{}
-	for n := range 3 {
-		for _, client := range []string{ours, official} {
-			fmt.Fprintf(os.Stderr, "build %d of 3 with %s …\n", n+1, client)
-			cache := filepath.Join(folder, fmt.Sprint(client, n))
-			build := func(args ...string) error {
-				cmd := exec.Command("go", append([]string{"build"}, args...)...)
-				cmd.Env = append(os.Environ(), "GOCACHE="+cache, "CGO_ENABLED=0")
-				cmd.Stderr = os.Stderr
-				return cmd.Run()
-			}
-			if err := build("std"); err != nil {
-				return nil, err
-			}
-			binary, started := filepath.Join(folder, client), time.Now()
-			if err := build("-trimpath", "-ldflags=-s -w", "-o", binary, "./size/"+client); err != nil {
-				return nil, err
-			}
-			times[client] = append(times[client], time.Since(started).Seconds())
-			info, err := os.Stat(binary)
-			if err != nil {
-				return nil, err
-			}
-			sizes[client] = append(sizes[client], float64(info.Size()))
-			os.RemoveAll(cache)
+	var rows []row
+	for _, experiment := range []string{"", "jsonv2"} {
+		build := func(cache string, args ...string) error {
+			cmd := exec.Command("go", append([]string{"build", "-trimpath"}, args...)...)
+			cmd.Env = append(os.Environ(), "GOCACHE="+cache, "CGO_ENABLED=0", "GOEXPERIMENT="+experiment)
+			cmd.Stderr = os.Stderr
+			return cmd.Run()
 		}
+		standard := filepath.Join(folder, "std"+experiment)
+		fmt.Fprintln(os.Stderr, "building the standard library …")
+		if err := build(standard, "std"); err != nil {
+			return nil, err
+		}
+		sizes, times := map[string][]float64{}, map[string][]float64{}
+		for n := range builds {
+			for _, client := range []string{ours, official} {
+				fmt.Fprintf(os.Stderr, "build %d of %d with %s …\n", n+1, builds, client)
+				cache := filepath.Join(folder, fmt.Sprint(client, n))
+				if err := os.CopyFS(cache, os.DirFS(standard)); err != nil {
+					return nil, err
+				}
+				binary, started := filepath.Join(folder, client), time.Now()
+				if err := build(cache, "-ldflags=-s -w", "-o", binary, "./size/"+client); err != nil {
+					return nil, err
+				}
+				times[client] = append(times[client], time.Since(started).Seconds())
+				info, err := os.Stat(binary)
+				if err != nil {
+					return nil, err
+				}
+				sizes[client] = append(sizes[client], float64(info.Size()))
+				os.RemoveAll(cache)
+			}
+		}
+		name := "a program that lists members"
+		if experiment != "" {
+			name += ", " + experiment
+		}
+		rows = append(rows,
+			row{Benchmark: name, Unit: "bytes", Ours: summary(sizes[ours]).Center, Official: center(sizes[official]), OfficialToOurs: ratioOf(sizes[official], sizes[ours])},
+			row{Benchmark: name, Unit: "build time", Ours: summary(times[ours]).Center, Official: center(times[official]), OfficialToOurs: ratioOf(times[official], times[ours])})
 	}
-	return []row{
-		{Benchmark: "a program that lists members", Unit: "bytes", Ours: summary(sizes[ours]).Center, Official: center(sizes[official]), OfficialToOurs: ratioOf(sizes[official], sizes[ours])},
-		{Benchmark: "a program that lists members", Unit: "build time", Ours: summary(times[ours]).Center, Official: center(times[official]), OfficialToOurs: ratioOf(times[official], times[ours])},
-	}, nil
+	return rows, nil
 }
