@@ -167,7 +167,9 @@ func (a *Agent) WatchMembers(ctx context.Context, opts WatchOptions) iter.Seq2[M
 // memberEvents makes events of what has changed, in order.
 func memberEvents(changes []change[Member]) []MemberEvent {
 	var events []MemberEvent
-	slices.SortFunc(changes, func(a, b change[Member]) int { return CompareMembers(*cmp.Or(a.after, a.before), *cmp.Or(b.after, b.before)) })
+	slices.SortFunc(changes, func(a, b change[Member]) int {
+		return CompareMembers(*cmp.Or(a.after, a.before), *cmp.Or(b.after, b.before))
+	})
 	for _, c := range changes {
 		switch {
 		case c.after == nil:

@@ -1,0 +1,695 @@
+package nomad_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/nomadtest"
+)
+
+// direct calls agents in memory without a network, so that time can be made to pass at once.
+type direct struct {
+	do     func(func()) // runs what must not see that time is not real
+	mu     sync.Mutex
+	agents []*nomadtest.Agent                // asked one after the other
+	down   bool                              // no agent can be reached
+	asked  []time.Time                       // when
+	late   func(now time.Time) (body []byte) // an answer as it was a moment ago, or nil
+}
+
+func (d *direct) RoundTrip(req *http.Request) (res *http.Response, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	agent := d.agents[len(d.asked)%len(d.agents)]
+	d.asked = append(d.asked, time.Now())
+	if d.down {
+		return nil, errors.New("no route to host")
+	}
+	recorder := httptest.NewRecorder()
+	if d.late != nil && strings.HasSuffix(req.URL.Path, "/members") {
+		if body := d.late(time.Now()); body != nil {
+			recorder.Header().Set("Content-Type", "application/json")
+			recorder.Write(body)
+			return recorder.Result(), nil
+		}
+	}
+	d.do(func() {
+		defer func() {
+			if recover() != nil {
+				err = errors.New("connection reset by peer")
+			}
+		}()
+		agent.ServeHTTP(recorder, req.WithContext(context.Background()))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return recorder.Result(), nil
+}
+
+// looks is when an agent was asked.
+func (d *direct) looks() []time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.asked)
+}
+
+func (d *direct) setDown(down bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.down = down
+}
+
+// outside runs functions where time is real: agents cannot be started where it is not.
+func outside(t *testing.T) func(func()) {
+	work, done := make(chan func()), make(chan struct{})
+	go func() {
+		for f := range work {
+			f()
+			done <- struct{}{}
+		}
+		close(done)
+	}()
+	t.Cleanup(func() {
+		close(work)
+		<-done
+	})
+	var mu sync.Mutex
+	return func(f func()) {
+		mu.Lock()
+		defer mu.Unlock()
+		work <- f
+		<-done
+	}
+}
+
+// watched is a watch of a cluster's members, in time that passes at once.
+type watched struct {
+	cluster *nomadtest.Cluster
+	way     *direct
+	do      func(func()) // does something to the cluster
+
+	mu     sync.Mutex
+	told   []string // events and errors
+	events []nomad.MemberEvent
+	at     []time.Time // when each was told
+	errs   []error
+}
+
+func watchCluster(t *testing.T, cluster *nomadtest.Cluster, agents []*nomadtest.Agent, opts nomad.WatchOptions, test func(w *watched)) {
+	do := outside(t)
+	w := &watched{cluster: cluster, way: &direct{do: do, agents: agents}, do: do}
+	synctest.Test(t, func(t *testing.T) {
+		client, err := nomad.NewClient(nomad.WithHTTPClient(&http.Client{Transport: w.way}), nomad.WithRetries(0))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		var group sync.WaitGroup
+		group.Go(func() {
+			for event, err := range client.Agent.WatchMembers(ctx, opts) {
+				w.mu.Lock()
+				if err != nil {
+					w.told = append(w.told, "error")
+					w.errs = append(w.errs, err)
+				} else {
+					w.told = append(w.told, strings.ReplaceAll(event.String(), ".global", ""))
+					w.events = append(w.events, event)
+					w.at = append(w.at, time.Now())
+				}
+				w.mu.Unlock()
+			}
+		})
+		synctest.Wait()
+		test(w)
+		cancel()
+		synctest.Wait() // at once
+		group.Wait()
+	})
+}
+
+// news is what was told since it was asked last, or since the beginning.
+func (w *watched) news() []string {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	told := w.told
+	w.told = nil
+	return told
+}
+
+// TestWatchMembers takes a pool through every transition.
+func TestWatchMembers(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(5))
+	t.Cleanup(cluster.Close)
+	agent := cluster.Agent
+	agent("server-4").Stop()
+	agent("server-5").Leave()
+	admin := cluster.Client("server-1")
+	forceLeave := func(name string, opts ...nomad.ForceLeaveOption) {
+		require.NoError(t, admin.Agent.ForceLeave(t.Context(), name+".global", opts...))
+	}
+	watchCluster(t, cluster, cluster.Agents()[:1], nomad.WatchOptions{}, func(w *watched) {
+		assert.Equal(t, []string{
+			"server-1 joined", "server-2 joined", "server-3 joined",
+			"server-4 joined", "server-4 failed",
+			"server-5 joined", "server-5 left",
+			"synced",
+		}, w.news(), "the first answer")
+		for _, e := range w.events[:3] {
+			assert.Zero(t, e.Before)
+			assert.Equal(t, e.After.Name, e.Name())
+			assert.Equal(t, "2.0.5", e.After.Build())
+			assert.Equal(t, time.Now(), e.Time)
+		}
+		for _, step := range []struct {
+			name    string
+			do      func()
+			want    []string
+			changed []string // of the last event
+		}{
+			{name: "nothing", do: func() {}},
+			{name: "it fails", do: agent("server-2").Stop, want: []string{"server-2 failed"}, changed: []string{"Status"}},
+			{name: "it recovers", do: agent("server-2").Start, want: []string{"server-2 recovered"}, changed: []string{"Status"}},
+			{name: "it fails again, and recovers with another build", do: agent("server-2").Stop, want: []string{"server-2 failed"}, changed: []string{"Status"}},
+			{do: func() { agent("server-2").SetTag("build", "2.0.6"); agent("server-2").Start() }, want: []string{"server-2 recovered"}, changed: []string{"Status", "Tags.build"}},
+			{name: "what has failed before it joined recovers", do: agent("server-4").Start, want: []string{"server-4 recovered"}, changed: []string{"Status"}},
+			{name: "what has left joins again", do: agent("server-5").Start, want: []string{"server-5 joined"}, changed: []string{"Status"}},
+			{name: "it leaves", do: agent("server-5").Leave, want: []string{"server-5 left"}, changed: []string{"Status"}},
+			{name: "it is forgotten", do: func() { forceLeave("server-5", nomad.Prune()) }, want: []string{"server-5 removed"}},
+			{name: "it comes back", do: agent("server-5").Start, want: []string{"server-5 joined"}},
+			{name: "it fails and is made to leave", do: agent("server-5").Stop, want: []string{"server-5 failed"}, changed: []string{"Status"}},
+			{do: func() { forceLeave("server-5") }, want: []string{"server-5 left"}, changed: []string{"Status"}},
+			{name: "one that is alive is made to leave", do: func() { forceLeave("server-3") }, want: []string{"server-3 updated: Status"}, changed: []string{"Status"}},
+			{name: "and joins again", do: func() { agent("server-3").Stop(); agent("server-3").Start() }, want: []string{"server-3 updated: Status"}, changed: []string{"Status"}},
+			{name: "a tag is added", do: func() { agent("server-2").SetTag("zone", "a") }, want: []string{"server-2 updated: Tags.zone"}, changed: []string{"Tags.zone"}},
+			{name: "two are changed", do: func() { agent("server-2").SetTag("zone", "b"); agent("server-2").SetTag("build", "2.0.7") }, want: []string{"server-2 updated: Tags.build, Tags.zone"}, changed: []string{"Tags.build", "Tags.zone"}},
+			{name: "a tag is removed", do: func() { agent("server-2").SetTag("zone", "") }, want: []string{"server-2 updated: Tags.zone"}, changed: []string{"Tags.zone"}},
+			{name: "a server is added", do: func() { cluster.AddServer("server-0") }, want: []string{"server-0 joined"}},
+			{name: "several at once, in order", do: func() {
+				agent("server-4").Stop()
+				agent("server-2").Stop()
+				forceLeave("server-5", nomad.Prune())
+				cluster.AddServer("server-9")
+			}, want: []string{"server-2 failed", "server-4 failed", "server-5 removed", "server-9 joined"}},
+			{name: "it comes and goes between two looks", do: func() { agent("server-0").Stop(); agent("server-0").Start() }},
+		} {
+			w.do(step.do)
+			time.Sleep(10 * time.Second) // an interval, and the time to settle
+			assert.Equal(t, step.want, w.news(), step.name)
+			if len(step.want) > 0 {
+				last := w.events[len(w.events)-1]
+				assert.Equal(t, step.changed, last.Changed, step.name)
+				assert.WithinDuration(t, time.Now(), last.Time, 10*time.Second, step.name)
+			}
+		}
+		assert.Empty(t, w.errs)
+	})
+}
+
+// TestWatchOutage watches an agent that cannot be reached for some time.
+func TestWatchOutage(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	t.Cleanup(cluster.Close)
+	watchCluster(t, cluster, cluster.Agents()[:1], nomad.WatchOptions{Interval: 10 * time.Second}, func(w *watched) {
+		began := time.Now()
+		w.news()
+		time.Sleep(35 * time.Second)
+		asked := w.way.looks()
+		lastAnswer := asked[len(asked)-1]
+		w.way.setDown(true)
+		time.Sleep(10 * time.Minute)
+		require.Equal(t, []string{"error"}, w.news(), "one error for the outage")
+		var outage *nomad.WatchError
+		require.ErrorAs(t, w.errs[0], &outage)
+		assert.Equal(t, lastAnswer, outage.Since)
+		assert.ErrorContains(t, outage, "no route to host (no news since "+lastAnswer.Format(time.RFC3339)+")")
+		assert.InDelta(t, 12, len(w.way.looks())-len(asked), 2, "10, 20, 40 and 60 s apart")
+
+		w.do(cluster.Agent("server-3").Stop)
+		w.way.setDown(false)
+		time.Sleep(70 * time.Second)
+		assert.Equal(t, []string{"server-3 failed", "synced"}, w.news(), "what was missed")
+
+		w.way.setDown(true)
+		time.Sleep(15 * time.Second)
+		w.way.setDown(false)
+		time.Sleep(25 * time.Second)
+		assert.Equal(t, []string{"error", "synced"}, w.news(), "another outage, in which nothing happened")
+		assert.Greater(t, time.Since(began), 10*time.Minute)
+	})
+
+	t.Run("from the start", func(t *testing.T) {
+		cluster := nomadtest.NewCluster()
+		t.Cleanup(cluster.Close)
+		cluster.Agent("server-1").Stop()
+		watchCluster(t, cluster, cluster.Agents(), nomad.WatchOptions{}, func(w *watched) {
+			began := time.Now()
+			assert.Equal(t, []string{"error"}, w.news())
+			var outage *nomad.WatchError
+			require.ErrorAs(t, w.errs[0], &outage)
+			assert.Equal(t, began, outage.Since)
+			w.do(cluster.Agent("server-1").Start)
+			time.Sleep(2 * time.Minute)
+			assert.Equal(t, []string{"server-1 joined", "synced"}, w.news())
+		})
+	})
+}
+
+// TestWatchSettles watches through agents that see the pool differently.
+func TestWatchSettles(t *testing.T) {
+	start := func(t *testing.T) (*nomadtest.Cluster, []*nomadtest.Agent) {
+		cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+		t.Cleanup(cluster.Close)
+		return cluster, []*nomadtest.Agent{cluster.Agent("server-1"), cluster.Agent("server-3")}
+	}
+	t.Run("two views in turn", func(t *testing.T) {
+		cluster, agents := start(t)
+		watchCluster(t, cluster, agents, nomad.WatchOptions{}, func(w *watched) {
+			w.news()
+			w.do(func() { cluster.Partition("server-3") })
+			time.Sleep(time.Hour)
+			assert.Empty(t, w.news(), "as long as they differ")
+			w.do(cluster.Heal)
+			time.Sleep(time.Minute)
+			assert.Empty(t, w.news())
+			w.do(cluster.Agent("server-2").Stop)
+			time.Sleep(10 * time.Second)
+			assert.Equal(t, []string{"server-2 failed"}, w.news())
+		})
+	})
+	t.Run("it comes and goes in less than the time to settle", func(t *testing.T) {
+		cluster, agents := start(t)
+		watchCluster(t, cluster, agents[:1], nomad.WatchOptions{Interval: time.Second, Settle: 4 * time.Second}, func(w *watched) {
+			w.news()
+			for range 50 {
+				w.do(cluster.Agent("server-2").Stop)
+				time.Sleep(3 * time.Second)
+				w.do(cluster.Agent("server-2").Start)
+				time.Sleep(3 * time.Second)
+			}
+			time.Sleep(10 * time.Second)
+			assert.Empty(t, w.news())
+			w.do(cluster.Agent("server-2").Stop)
+			time.Sleep(3500 * time.Millisecond)
+			assert.Empty(t, w.news())
+			time.Sleep(3 * time.Second)
+			assert.Equal(t, []string{"server-2 failed"}, w.news())
+		})
+	})
+	t.Run("at once", func(t *testing.T) {
+		cluster, agents := start(t)
+		watchCluster(t, cluster, agents[:1], nomad.WatchOptions{Interval: time.Second, Settle: -1}, func(w *watched) {
+			w.news()
+			w.do(cluster.Agent("server-2").Stop)
+			time.Sleep(1200 * time.Millisecond)
+			assert.Equal(t, []string{"server-2 failed"}, w.news())
+		})
+	})
+	t.Run("looks", func(t *testing.T) {
+		cluster, agents := start(t)
+		watchCluster(t, cluster, agents[:1], nomad.WatchOptions{}, func(w *watched) {
+			time.Sleep(1000 * time.Second)
+			asked := w.way.looks()
+			assert.InDelta(t, 200, len(asked), 10)
+			different := map[time.Duration]bool{}
+			for i := range asked[1:] {
+				wait := asked[i+1].Sub(asked[i])
+				assert.InDelta(t, 5, wait.Seconds(), 0.501)
+				different[wait] = true
+			}
+			assert.Greater(t, len(different), 100, "they vary")
+		})
+	})
+}
+
+// TestWatchChurn lets a pool change at random, looks at it through agents that are late and out of reach now and then, and
+// compares what was told with what happened.
+func TestWatchChurn(t *testing.T) {
+	const (
+		maxLate = 1500 * time.Millisecond // less than the time to settle
+		mustSee = 20 * time.Second        // what lasts so long, and no outage hides, has to be told
+	)
+	cluster := nomadtest.NewCluster(nomadtest.Servers(5))
+	t.Cleanup(cluster.Close)
+	admin := cluster.Client("server-1")
+	body := func() []byte {
+		members, err := admin.Agent.Members(t.Context())
+		require.NoError(t, err)
+		slices.SortFunc(members.Members, nomad.CompareMembers)
+		encoded, err := json.Marshal(members)
+		require.NoError(t, err)
+		return encoded
+	}
+	decoded := func(body []byte) map[string]nomad.Member {
+		var members nomad.Members
+		require.NoError(t, json.Unmarshal(body, &members))
+		byName := map[string]nomad.Member{}
+		for _, m := range members.Members {
+			byName[m.Name] = m
+		}
+		return byName
+	}
+	events, outages, seeds := 0, 0, 200
+	if testing.Short() {
+		seeds = 40
+	}
+	for seed := range uint64(seeds) {
+		random := rand.New(rand.NewPCG(seed, 7))
+		stopped := map[string]bool{}
+		change := func() {
+			name := fmt.Sprintf("server-%d", 2+random.IntN(4))
+			agent := cluster.Agent(name)
+			switch what := random.IntN(7); {
+			case stopped[name] && what < 3:
+				agent.Start()
+				stopped[name] = false
+			case stopped[name] && what < 5:
+				require.NoError(t, admin.Agent.ForceLeave(t.Context(), name+".global"))
+			case stopped[name]:
+				require.NoError(t, admin.Agent.ForceLeave(t.Context(), name+".global", nomad.Prune()))
+			case what < 3:
+				agent.Stop()
+				stopped[name] = true
+			case what < 5:
+				agent.Leave()
+				stopped[name] = true
+			default:
+				agent.SetTag("zone", fmt.Sprint(random.IntN(3)))
+			}
+		}
+		type snapshot struct {
+			from time.Time
+			body []byte
+		}
+		var (
+			history []snapshot
+			hidden  [][2]time.Time // outages
+			end     time.Time
+		)
+		var w *watched
+		opts := nomad.WatchOptions{Interval: time.Duration(1+seed%2*4) * time.Second} // a second is less than agents are late
+		watchCluster(t, cluster, cluster.Agents()[:1], opts, func(started *watched) {
+			w = started
+			note := func() {
+				var now []byte
+				w.do(func() { now = body() })
+				w.way.mu.Lock()
+				history = append(history, snapshot{time.Now(), now})
+				w.way.mu.Unlock()
+			}
+			note()
+			w.way.mu.Lock()
+			w.way.late = func(now time.Time) []byte {
+				if random := rand.N(2); random == 0 {
+					return nil
+				}
+				then := now.Add(-rand.N(maxLate))
+				for _, s := range slices.Backward(history) {
+					if !s.from.After(then) {
+						return s.body
+					}
+				}
+				return nil
+			}
+			w.way.mu.Unlock()
+			for range 40 {
+				// Some changes come one upon the other, some are left alone for long.
+				time.Sleep(time.Duration(random.Float64() * random.Float64() * 60 * float64(time.Second)))
+				if random.IntN(10) == 0 {
+					began := time.Now()
+					w.way.setDown(true)
+					time.Sleep(time.Duration(random.Float64() * 90 * float64(time.Second)))
+					w.way.setDown(false)
+					hidden = append(hidden, [2]time.Time{began, time.Now().Add(70 * time.Second)})
+				}
+				w.do(change)
+				note()
+			}
+			time.Sleep(2 * time.Minute)
+			synctest.Wait()
+			end = time.Now()
+		})
+
+		// What was told, one after the other, is what happened, with what was short left out.
+		known, synced := map[string]nomad.Member{}, 0
+		told := map[string][]nomad.Member{}
+		for _, e := range w.events {
+			if e.Kind == nomad.MembersSynced {
+				synced++
+				continue
+			}
+			if first := reflect.DeepEqual(e.Before, e.After); first {
+				require.Contains(t, []nomad.MemberEventKind{nomad.MemberFailed, nomad.MemberLeft}, e.Kind, "seed %d: %v tells nothing", seed, e)
+				before := told[e.Name()]
+				require.True(t, len(before) > 0 && reflect.DeepEqual(before[len(before)-1], e.After), "seed %d: %v", seed, e)
+				continue
+			}
+			require.Equal(t, known[e.Name()], e.Before, "seed %d: %v", seed, e)
+			told[e.Name()] = append(told[e.Name()], e.After)
+			if known[e.Name()] = e.After; e.Kind == nomad.MemberRemoved {
+				delete(known, e.Name())
+			}
+		}
+		require.Equal(t, decoded(history[len(history)-1].body), known, "seed %d: in the end", seed)
+		require.LessOrEqual(t, synced, 1+len(w.errs), "seed %d", seed) // less when an outage begins before the last is told in full
+		require.Greater(t, lastIndex(w.told, "synced"), lastIndex(w.told, "error"), "seed %d", seed)
+		require.LessOrEqual(t, len(w.errs), len(hidden), "seed %d", seed)
+		names := map[string]bool{}
+		states := make([]map[string]nomad.Member, len(history))
+		for i, s := range history {
+			states[i] = decoded(s.body)
+			for name := range states[i] {
+				names[name] = true
+			}
+		}
+		for name := range names {
+			left := told[name]
+			for i, next := 0, 0; i < len(states); i = next {
+				for next = i + 1; next < len(states) && reflect.DeepEqual(states[next][name], states[i][name]); next++ {
+				}
+				from, to := history[i].from, end
+				if next < len(states) {
+					to = history[next].from
+				}
+				long := to.Sub(from) > mustSee && !slices.ContainsFunc(hidden, func(h [2]time.Time) bool { return from.Before(h[1]) && to.After(h[0]) })
+				if len(left) > 0 && reflect.DeepEqual(left[0], states[i][name]) {
+					left = left[1:]
+				}
+				if long {
+					var last nomad.Member
+					for k, e := range w.events {
+						if e.Name() == name && w.at[k].Before(to) {
+							last = e.After
+						}
+					}
+					require.Equal(t, states[i][name], last, "seed %d: %s was so for %v, which was not told", seed, name, to.Sub(from))
+				}
+			}
+			require.Empty(t, left, "seed %d: told of %s, and has not happened, or not in this order", seed, name)
+		}
+		events += len(w.events)
+		outages += len(w.errs)
+		for name, is := range stopped {
+			if is {
+				cluster.Agent(name).Start()
+			}
+		}
+	}
+	t.Logf("%d seeds: %d events, %d outages", seeds, events, outages)
+	assert.Greater(t, events, 10*seeds)
+	assert.Greater(t, outages, seeds/2)
+}
+
+func lastIndex(all []string, one string) int {
+	for i, s := range slices.Backward(all) {
+		if s == one {
+			return i
+		}
+	}
+	return -1
+}
+
+// TestWatchHealth watches a server that loses its leader.
+func TestWatchHealth(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	t.Cleanup(cluster.Close)
+	do := outside(t)
+	way := &direct{do: do, agents: cluster.Agents()[:1]}
+	synctest.Test(t, func(t *testing.T) {
+		client, err := nomad.NewClient(nomad.WithHTTPClient(&http.Client{Transport: way}), nomad.WithRetries(0))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		var (
+			group  sync.WaitGroup
+			mu     sync.Mutex
+			told   []string
+			events []nomad.HealthEvent
+		)
+		group.Go(func() {
+			for event, err := range client.Agent.WatchHealth(ctx, nomad.WatchOptions{}) {
+				mu.Lock()
+				if err != nil {
+					told = append(told, "error")
+				} else {
+					told, events = append(told, event.String()), append(events, event)
+				}
+				mu.Unlock()
+			}
+		})
+		news := func() []string {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			was := told
+			told = nil
+			return was
+		}
+		assert.Equal(t, []string{"healthy"}, news())
+		assert.Zero(t, events[0].Before)
+		time.Sleep(time.Minute)
+		assert.Empty(t, news())
+
+		do(func() { cluster.Agent("server-2").Stop(); cluster.Agent("server-3").Stop() })
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, []string{"unhealthy: server: No cluster leader"}, news())
+		last := events[len(events)-1]
+		assert.ErrorIs(t, last.Err, nomad.ErrUnhealthy)
+		assert.ErrorIs(t, last.Err, nomad.ErrNoLeader)
+		assert.True(t, last.Before.OK())
+
+		way.setDown(true)
+		time.Sleep(time.Minute)
+		assert.Equal(t, []string{"error"}, news())
+		way.setDown(false)
+		time.Sleep(time.Minute)
+		assert.Equal(t, []string{"unhealthy: server: No cluster leader"}, news(), "as before the outage")
+
+		do(cluster.Agent("server-2").Start)
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, []string{"healthy"}, news())
+		assert.NoError(t, events[len(events)-1].Err)
+
+		do(func() { cluster.Agent("server-2").Stop() })
+		time.Sleep(time.Second)
+		do(func() { cluster.Agent("server-2").Start() })
+		time.Sleep(10 * time.Second)
+		assert.Empty(t, news(), "it did not last")
+		cancel()
+		group.Wait()
+	})
+}
+
+// TestWatchEnds breaks out of watches, and ends their contexts, on a network.
+func TestWatchEnds(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(2))
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer cluster.Close()
+	client := cluster.Client("server-1")
+
+	t.Run("break", func(t *testing.T) {
+		for event, err := range client.Agent.WatchMembers(t.Context(), nomad.WatchOptions{}) {
+			require.NoError(t, err)
+			assert.Equal(t, nomad.MemberJoined, event.Kind)
+			break
+		}
+	})
+	t.Run("twice", func(t *testing.T) {
+		watch := client.Agent.WatchMembers(t.Context(), nomad.WatchOptions{})
+		for range 2 {
+			n := 0
+			for event := range watch {
+				if n++; event.Kind == nomad.MembersSynced {
+					break
+				}
+			}
+			assert.Equal(t, 3, n)
+		}
+	})
+	t.Run("while it waits", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for event, err := range client.Agent.WatchMembers(ctx, nomad.WatchOptions{Interval: time.Hour}) {
+			require.NoError(t, err)
+			if event.Kind == nomad.MembersSynced {
+				time.AfterFunc(20*time.Millisecond, cancel)
+			}
+		}
+	})
+	t.Run("while it asks", func(t *testing.T) {
+		stall := cluster.Agent("server-1").Inject(nomadtest.Stall())
+		defer stall.Remove()
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		for event, err := range client.Agent.WatchHealth(ctx, nomad.WatchOptions{}) {
+			t.Errorf("%v, %v", event, err)
+		}
+	})
+	t.Run("before it begins", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for event, err := range client.Agent.WatchMembers(ctx, nomad.WatchOptions{}) {
+			t.Errorf("%v, %v", event, err)
+		}
+	})
+	t.Run("what cannot be", func(t *testing.T) {
+		closed := cluster.Agent("server-1").Client()
+		closed.Close()
+		for _, test := range []struct {
+			client *nomad.Client
+			ctx    context.Context
+			opts   nomad.WatchOptions
+			roles  []nomad.Role
+			want   error
+			text   string
+		}{
+			{client, t.Context(), nomad.WatchOptions{Interval: -1}, nil, nomad.ErrInvalidArgument, "Interval -1ns: want more than 0, or 0 for 5s"},
+			{client, nil, nomad.WatchOptions{}, nil, nomad.ErrInvalidArgument, "the context is nil"},
+			{closed, t.Context(), nomad.WatchOptions{}, nil, nomad.ErrClosed, "closed"},
+			{client, t.Context(), nomad.WatchOptions{}, []nomad.Role{"chief"}, nomad.ErrInvalidArgument, `role "chief"`},
+		} {
+			var errs []error
+			for _, err := range test.client.Agent.WatchHealth(test.ctx, test.opts, test.roles...) {
+				errs = append(errs, err)
+			}
+			if test.roles == nil {
+				for _, err := range test.client.Agent.WatchMembers(test.ctx, test.opts) {
+					errs = append(errs, err)
+				}
+				require.Len(t, errs, 2)
+			}
+			for _, err := range errs {
+				assert.ErrorIs(t, err, test.want)
+				assert.ErrorContains(t, err, test.text)
+			}
+		}
+	})
+	t.Run("a refused token is an outage", func(t *testing.T) {
+		guarded := nomadtest.NewCluster(nomadtest.ACLs())
+		defer guarded.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for _, err := range guarded.Client("server-1", nomad.WithToken(nomadtest.UnknownToken)).Agent.WatchMembers(ctx, nomad.WatchOptions{Interval: time.Millisecond}) {
+			var outage *nomad.WatchError
+			require.ErrorAs(t, err, &outage)
+			assert.ErrorIs(t, err, nomad.ErrPermissionDenied)
+			assert.NotContains(t, err.Error(), nomadtest.UnknownToken)
+			break
+		}
+	})
+}
