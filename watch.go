@@ -149,7 +149,7 @@ func (a *Agent) WatchMembers(ctx context.Context, opts WatchOptions) iter.Seq2[M
 				}
 				return seen, nil
 			},
-			same: func(a, b Member) bool { return len(changedIn(a, b)) == 0 },
+			same: sameMember,
 			tell: func(changes []change[Member], synced bool) bool {
 				for _, event := range memberEvents(changes) {
 					if !yield(event, nil) {
@@ -205,6 +205,9 @@ func kindOf(before, after MemberStatus) MemberEventKind {
 	}
 	return MemberUpdated
 }
+
+// sameMember reports whether two members of one name differ in nothing.
+func sameMember(a, b Member) bool { return len(changedIn(a, b)) == 0 }
 
 // changedIn names what differs between two members of one name.
 func changedIn(a, b Member) []string {

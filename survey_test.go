@@ -1,0 +1,209 @@
+package nomad_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/nomadtest"
+)
+
+// urls tells where the agents of a cluster answer.
+func urls(cluster *nomadtest.Cluster) func(nomad.Member) string {
+	byName := map[string]string{}
+	for _, agent := range cluster.Agents() {
+		byName[agent.MemberName()] = agent.URL()
+	}
+	return func(m nomad.Member) string { return byName[m.Name] }
+}
+
+func TestSurvey(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	cluster := nomadtest.NewCluster(nomadtest.Servers(5), nomadtest.ACLs())
+	defer cluster.Close()
+	client := cluster.Client("server-1", nomad.WithRetries(0))
+	opts := nomad.SurveyOptions{Address: urls(cluster), Timeout: 2 * time.Second}
+
+	survey, err := client.Agent.Survey(t.Context(), opts)
+	require.NoError(t, err)
+	assert.True(t, survey.OK())
+	assert.Len(t, survey.Members, 5)
+	assert.Empty(t, survey.Disagreements)
+	assert.Empty(t, survey.Unreachable())
+	for i, r := range survey.Servers {
+		assert.Equal(t, fmt.Sprintf("server-%d.global", i+1), r.Member.Name)
+		assert.Equal(t, 5, r.Members)
+		assert.True(t, r.Health.OK() && r.Reachable())
+		assert.Equal(t, cluster.Agents()[i].URL(), r.Address)
+		assert.Positive(t, r.Took)
+	}
+
+	// One is down, one stalls, one has left, one is cut off, and one refuses.
+	cluster.Agent("server-2").Stop()
+	cluster.Agent("server-3").Inject(nomadtest.Stall())
+	cluster.Agent("server-4").Leave()
+	cluster.Partition("server-5")
+	cluster.Agent("server-1").Inject(nomadtest.Status(http.StatusForbidden, "Permission denied"), nomadtest.On("members"))
+	var progress []string
+	opts.Progress = func(done, total int, r nomad.ServerReport) {
+		progress = append(progress, fmt.Sprintf("%d of %d", done, total))
+		assert.NotEmpty(t, r.Address)
+	}
+	viaFive, err := client.With(nomad.WithAddress(cluster.URL("server-5")))
+	require.NoError(t, err)
+	survey, err = viaFive.Agent.Survey(t.Context(), opts)
+	require.NoError(t, err)
+	assert.False(t, survey.OK())
+	assert.Equal(t, []string{"1 of 4", "2 of 4", "3 of 4", "4 of 4"}, progress, "server-4 has left")
+	require.Len(t, survey.Unreachable(), 2)
+	assert.Equal(t, "server-2.global", survey.Unreachable()[0].Member.Name)
+	assert.Equal(t, "server-3.global", survey.Unreachable()[1].Member.Name)
+	assert.ErrorIs(t, survey.Unreachable()[1].Err, context.DeadlineExceeded)
+	denied, alone := survey.Servers[0], survey.Servers[3]
+	assert.ErrorIs(t, denied.Err, nomad.ErrPermissionDenied)
+	assert.True(t, denied.Reachable() && !denied.Health.OK())
+	assert.NoError(t, alone.Err)
+	assert.False(t, alone.Health.OK(), "it has no leader")
+	assert.Empty(t, survey.Disagreements, "only one has a view to tell")
+	assert.NotContains(t, fmt.Sprint(survey), nomadtest.ManagementToken)
+}
+
+func TestSurveyOfViewsThatDiffer(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(5))
+	defer cluster.Close()
+	client := cluster.Client("server-1")
+	opts := nomad.SurveyOptions{Address: urls(cluster)}
+	cluster.Partition("server-4", "server-5")
+	cluster.AddServer("server-6") // joins the greater part
+	opts.Address = urls(cluster)
+	survey, err := client.Agent.Survey(t.Context(), opts)
+	require.NoError(t, err)
+	assert.False(t, survey.OK())
+	assert.Empty(t, survey.Unreachable())
+	type short struct {
+		status  nomad.MemberStatus
+		servers []string
+	}
+	got := map[string][]short{}
+	for _, d := range survey.Disagreements {
+		for _, v := range d.Views {
+			got[d.Name] = append(got[d.Name], short{v.Member.Status, v.Servers})
+		}
+	}
+	most, few := []string{"server-1.global", "server-2.global", "server-3.global", "server-6.global"}, []string{"server-4.global", "server-5.global"}
+	assert.Equal(t, map[string][]short{
+		"server-1.global": {{nomad.StatusAlive, most}, {nomad.StatusFailed, few}},
+		"server-2.global": {{nomad.StatusAlive, most}, {nomad.StatusFailed, few}},
+		"server-3.global": {{nomad.StatusAlive, most}, {nomad.StatusFailed, few}},
+		"server-4.global": {{nomad.StatusFailed, most}, {nomad.StatusAlive, few}},
+		"server-5.global": {{nomad.StatusFailed, most}, {nomad.StatusAlive, few}},
+		"server-6.global": {{nomad.StatusAlive, most}, {"", few}},
+	}, got)
+	assert.Equal(t, "server-1.global", survey.Disagreements[0].Name)
+
+	cluster.Heal()
+	survey, err = client.Agent.Survey(t.Context(), opts)
+	require.NoError(t, err)
+	assert.True(t, survey.OK())
+}
+
+func TestSurveyEnds(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	cluster := nomadtest.NewCluster(nomadtest.Servers(40))
+	defer cluster.Close()
+	client := cluster.Client("server-1")
+	for _, agent := range cluster.Agents() {
+		if agent.MemberName() > "server-13.global" { // those before it are asked first
+			agent.Inject(nomadtest.Stall())
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	survey, err := client.Agent.Survey(ctx, nomad.SurveyOptions{Address: urls(cluster), Concurrency: 8, Timeout: time.Hour, Progress: func(done, _ int, _ nomad.ServerReport) {
+		if done == 5 {
+			time.AfterFunc(10*time.Millisecond, cancel)
+		}
+	}})
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.ErrorContains(t, err, "nomad: Survey: ")
+	require.NotNil(t, survey)
+	answered := 0
+	for _, r := range survey.Servers {
+		if r.Err == nil {
+			answered++
+		} else {
+			assert.ErrorIs(t, r.Err, context.Canceled)
+		}
+	}
+	assert.Equal(t, 5, answered)
+	assert.Len(t, survey.Unreachable(), 35)
+}
+
+func TestSurveyMistakes(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Both(1, nomadtest.Socket()))
+	defer cluster.Close()
+	client := cluster.Client("both-1")
+	for text, opts := range map[string]nomad.SurveyOptions{
+		"Concurrency -1: want 1 or more, or 0 for 32":  {Concurrency: -1},
+		"Timeout -1ns: want more than 0, or 0 for 10s": {Timeout: -1},
+	} {
+		_, err := client.Agent.Survey(t.Context(), opts)
+		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
+		assert.EqualError(t, err, "nomad: Survey: "+text)
+	}
+	survey, err := client.Agent.Survey(t.Context(), nomad.SurveyOptions{Address: func(nomad.Member) string { return "nowhere" }})
+	require.NoError(t, err)
+	assert.ErrorIs(t, survey.Servers[0].Err, nomad.ErrInvalidArgument)
+	assert.False(t, survey.Servers[0].Reachable())
+
+	// By default servers are asked at the address that they gossip at, and the port of the agent that is called.
+	survey, err = client.Agent.Survey(t.Context(), nomad.SurveyOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, cluster.URL("both-1"), survey.Servers[0].Address)
+	assert.True(t, survey.OK())
+
+	socket, err := nomad.NewClient(nomad.WithAddress("unix://"+cluster.Agent("both-1").SocketPath()), nomad.WithToken(nomadtest.ManagementToken))
+	require.NoError(t, err)
+	defer socket.Close()
+	survey, err = socket.Agent.Survey(t.Context(), nomad.SurveyOptions{})
+	require.NoError(t, err)
+	assert.ErrorContains(t, survey.Servers[0].Err, "unix socket")
+
+	_, err = client.Agent.Survey(nil, nomad.SurveyOptions{}) //nolint:staticcheck // what is refused
+	assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
+}
+
+// TestSurveyOfMany surveys a pool of a thousand servers, each of which sees a thousand.
+func TestSurveyOfMany(t *testing.T) {
+	n := 1000
+	if testing.Short() {
+		n = 100
+	}
+	cluster := nomadtest.NewCluster(nomadtest.Servers(n))
+	defer cluster.Close()
+	client := cluster.Client("server-1")
+	cluster.Agent("server-2").Stop()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	began := time.Now()
+	survey, err := client.Agent.Survey(t.Context(), nomad.SurveyOptions{Address: urls(cluster), Timeout: 5 * time.Minute})
+	require.NoError(t, err)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	assert.Len(t, survey.Servers, n)
+	assert.Len(t, survey.Unreachable(), 1)
+	assert.Empty(t, survey.Disagreements)
+	kept := float64(after.HeapAlloc) - float64(before.HeapAlloc)
+	t.Logf("%d servers in %v, %.1f MB kept", n, time.Since(began).Round(time.Millisecond), kept/1e6)
+	assert.Less(t, kept, 100e6)
+	runtime.KeepAlive(survey)
+}
