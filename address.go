@@ -63,7 +63,11 @@ func parseAddress(s string) (address, error) {
 	case u.Scheme != "http" && u.Scheme != "https", !isHost(u.Hostname()), strings.HasSuffix(u.Host, ":"), u.Port() != "" && !isPort(u.Port()):
 		return address{}, fmt.Errorf("%s: %s", shown, addressForms)
 	}
-	prefix := strings.TrimRight(u.EscapedPath(), "/")
+	prefix := u.EscapedPath()
+	if u.RawPath != "" {
+		prefix = escapeRest(u.RawPath)
+	}
+	prefix = strings.TrimRight(prefix, "/")
 	if strings.HasSuffix(prefix, "/v1") || strings.Contains(prefix, "/v1/") {
 		return address{}, fmt.Errorf("%s: leave out /v1, calls add it", shown)
 	}
@@ -87,6 +91,25 @@ func (a address) base() url.URL {
 
 // notInNames are printable characters that no host's name and no zone has. An underscore is common though not proper.
 const notInNames = "/\\@?#[]%<>\"'`{}|^,;!$&()*+=~"
+
+// escapeRest escapes what still has to be in an escaped path. Package url would take the whole of such a path for one that is
+// not escaped, and make a slash of each %2F.
+func escapeRest(path string) string {
+	const plain = "-_.~%/!$&'()*+,;=:@[]"
+	var b strings.Builder
+	for i := range len(path) {
+		if c := path[i]; c >= utf8.RuneSelf || !isAlphanumeric(c) && !strings.ContainsRune(plain, rune(c)) {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func isAlphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
 
 // isHost reports whether s can be a host's name or IP address, without brackets. Names are left to the resolver; this
 // only refuses what cannot be one.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"reflect"
 	"strings"
@@ -313,4 +314,21 @@ func TestStats(t *testing.T) {
 	_, known = odd.LastContact()
 	assert.False(t, known)
 	assert.Empty(t, nomad.Stats(nil).KnownServers())
+}
+
+// TestSelfIndexes reads the only numbers of a configuration that are counted without a sign.
+func TestSelfIndexes(t *testing.T) {
+	var config nomad.Config
+	require.NoError(t, json.Unmarshal([]byte(`{"Server":{"DefaultSchedulerConfig":{"CreateIndex":7,"ModifyIndex":18446744073709551615}}}`), &config))
+	assert.EqualValues(t, 7, config.Server.DefaultSchedulerConfig.CreateIndex)
+	assert.EqualValues(t, uint64(math.MaxUint64), config.Server.DefaultSchedulerConfig.ModifyIndex)
+	assert.Empty(t, config.Unknown())
+}
+
+// TestSelfKeysTwice gives a table a key twice, where one value or both are of another type.
+func TestSelfKeysTwice(t *testing.T) {
+	for _, meta := range []string{`"a":"x","a":"y"`, `"a":"x","a":1`, `"a":1,"a":"x"`, `"a":1,"a":2`} {
+		var config nomad.Config
+		assert.ErrorContains(t, json.Unmarshal([]byte(`{"Client":{"Meta":{`+meta+`}}}`), &config), "twice", meta)
+	}
 }

@@ -319,6 +319,7 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 	var (
 		waits   *backoff.ExponentialBackOff
 		retries = 0
+		silent  = 0      // refusals without a word
 		refusal error    // how the agent's limit kept the call out
 		denied  []string // the tokens that the agent does not take
 	)
@@ -346,10 +347,12 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 				c.peer.budget.earn()
 			}
 			return a, err
-		case refused: // the next try waits for a connection that lives, or until the agent may have room for a new one
+		case refused && silent < maxSilent: // the next try waits for a connection that lives, or until the agent may have room for a new one
 			if refusal = err; err == nil {
 				refusal = c.failure(r, a)
 				a.release()
+			} else if !errors.Is(err, errRefused) {
+				silent++
 			}
 			continue
 		case retries == c.settings.retries, !c.peer.budget.take():
@@ -379,6 +382,10 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 		a.release()
 	}
 }
+
+// maxSilent is how many connections of a call can end without a word and be taken to be refused for the agent's limit. One
+// that is asked what makes it break the connection does the same.
+const maxSilent = 8
 
 // timedOut reports whether a time limit of the transport was reached.
 func timedOut(err error) bool {
@@ -516,7 +523,7 @@ func (c *Client) target(u *url.URL, r *request) error {
 		if err != nil {
 			return err
 		}
-		u.Path, u.RawPath = path, escaped
+		u.Path, u.RawPath = path, escapeRest(escaped)
 	}
 	query := r.query
 	if region := c.settings.region; region != "" && !query.Has("region") {

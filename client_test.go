@@ -580,3 +580,45 @@ func TestInformational(t *testing.T) {
 		group.Wait()
 	}
 }
+
+// TestEscapedPaths calls paths that are escaped in part. What is escaped has to stay so, or the call reaches something else.
+func TestEscapedPaths(t *testing.T) {
+	var got string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.RequestURI
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, "[]")
+	}))
+	defer server.Close()
+	for _, test := range []struct{ base, path, want string }{
+		{"", "/v1/job/web%2Ffront", "/v1/job/web%2Ffront"},
+		{"", "/v1/job/web%2Ffront b", "/v1/job/web%2Ffront%20b"},
+		{"", "/v1/job/web%2Fé", "/v1/job/web%2F%C3%A9"},
+		{"", `/v1/job/web%2F"x"|^`, "/v1/job/web%2F%22x%22%7C%5E"},
+		{"", "/v1/job/a%252Fb%3F c", "/v1/job/a%252Fb%3F%20c"},
+		{"", "/v1/job/é", "/v1/job/%C3%A9"},
+		{"/eu%2F1", "/v1/job/ü", "/eu%2F1/v1/job/%C3%BC"},
+		{"/eu%2F1 x", "/v1/jobs", "/eu%2F1%20x/v1/jobs"},
+	} {
+		client := clientOf(t, nomad.WithAddress(server.URL+test.base))
+		require.NoError(t, client.Call(t.Context(), http.MethodGet, test.path, nil, nil, nil), test.path)
+		assert.Equal(t, test.want, got, "%s %s", test.base, test.path)
+	}
+}
+
+// TestHTTP2IsNotOffered gives a TLS configuration that package http has used, and so offers what is not spoken here.
+func TestHTTP2IsNotOffered(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, "%q", r.Proto)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	config := server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	config.NextProtos = []string{"h2", "http/1.1"}
+	var proto string
+	client := clientOf(t, nomad.WithAddress(server.URL), nomad.WithTLSConfig(config))
+	require.NoError(t, client.Call(t.Context(), http.MethodGet, "/v1/x", nil, nil, &proto))
+	assert.Equal(t, "HTTP/1.1", proto)
+}

@@ -60,20 +60,34 @@ type conn struct {
 	// begins with the first request.
 	asked     chan struct{}
 	askedOnce sync.Once
+	made      time.Time
+	ahead     []byte // what was read before it was asked for
 }
 
+// unusedFor is how long a connection is taken to be as it was made, although nothing is read from it.
+const unusedFor = 20 * time.Millisecond
+
 func (d *dialer) newConn(c net.Conn, p *peer) *conn {
+	now := time.Now()
 	return &conn{
 		Conn:    c,
 		peer:    p,
-		expires: time.Now().Add(vary(d.lifetime, 1./3)),
+		expires: now.Add(vary(d.lifetime, 1./3)),
 		asked:   make(chan struct{}),
+		made:    now,
 	}
 }
 
 func (c *conn) Read(p []byte) (int, error) {
 	<-c.asked
-	n, err := c.Conn.Read(p)
+	var n int
+	var err error
+	if len(c.ahead) > 0 {
+		n = copy(p, c.ahead)
+		c.ahead = c.ahead[n:]
+	} else {
+		n, err = c.Conn.Read(p)
+	}
 	if n > 0 && !c.begun {
 		c.begun = true
 		c.foreign.Store(string(p[:min(n, len(httpBegins))]) != httpBegins[:min(n, len(httpBegins))])
@@ -92,8 +106,32 @@ const httpBegins = "HTTP/1."
 func (c *conn) cutHead() bool { return c.ended.Load() && !c.foreign.Load() }
 
 func (c *conn) Write(p []byte) (int, error) {
-	c.askedOnce.Do(func() { close(c.asked) })
+	var err error
+	c.askedOnce.Do(func() {
+		if time.Since(c.made) > unusedFor {
+			err = c.probe()
+		}
+		close(c.asked)
+	})
+	if err != nil {
+		return 0, err // so that package http takes another connection
+	}
 	return c.Conn.Write(p)
+}
+
+// probe finds out whether the agent has closed a connection that was left unused. A call may have had another one before
+// this one was ready.
+func (c *conn) probe() error {
+	if err := c.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		return err
+	}
+	defer c.SetReadDeadline(time.Time{})
+	first := make([]byte, 1)
+	n, err := c.Conn.Read(first)
+	if c.ahead = first[:n]; n > 0 || timedOut(err) {
+		return nil
+	}
+	return err
 }
 
 func (c *conn) Close() error {
@@ -190,7 +228,7 @@ func (d *dialer) turn(ctx context.Context) (*peer, error) {
 			return call.peer, nil
 		}
 		call.held.Store(true)
-		if call.over.Load() {
+		if call.running.Load() == 0 {
 			return nil, errAbandoned
 		}
 		timer := time.NewTimer(wait)
@@ -203,7 +241,7 @@ func (d *dialer) turn(ctx context.Context) (*peer, error) {
 		switch {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
-		case call.over.Load():
+		case call.running.Load() == 0:
 			return nil, errAbandoned
 		}
 	}

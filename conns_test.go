@@ -1,7 +1,14 @@
 package nomad
 
 import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -147,3 +154,114 @@ func TestForgottenPeers(t *testing.T) {
 	runtime.KeepAlive(kept)
 	runtime.KeepAlive(same)
 }
+
+// TestBrokenForTheAsking asks an agent for what makes it break the connection, which looks like its limit: that ends too.
+func TestBrokenForTheAsking(t *testing.T) {
+	var hits atomic.Int32
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		hits.Add(1)
+		panic(http.ErrAbortHandler)
+	}))
+	defer server.Close()
+	client, err := NewClient(WithAddress(server.URL), WithRetries(1), WithTLSConfig(server.Client().Transport.(*http.Transport).TLSClientConfig))
+	require.NoError(t, err)
+	defer client.Close()
+	err = client.Call(t.Context(), http.MethodGet, "/v1/x", nil, nil, nil)
+	assert.ErrorIs(t, err, io.EOF)
+	assert.NotErrorIs(t, err, context.DeadlineExceeded)
+	assert.EqualValues(t, maxSilent+2, hits.Load())
+}
+
+// TestUnusedConnection leaves a connection unused, and has the agent close it: a call that cannot be sent twice has to take
+// another one.
+func TestUnusedConnection(t *testing.T) {
+	hold, dialed := make(chan struct{}), make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/hold" {
+			<-hold
+		}
+	}))
+	var accepted atomic.Int32
+	server.Listener = dropping{server.Listener, func() bool { return accepted.Add(1) == 2 }}
+	server.Start()
+	defer server.Close()
+	client, err := NewClient(WithAddress(server.URL))
+	require.NoError(t, err)
+	defer client.Close()
+	transport := client.pool.own[0]
+	dial, dials := transport.DialContext, atomic.Int32{}
+	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if dials.Add(1) == 2 {
+			close(hold) // the call gets the first connection while its own is made
+			time.Sleep(100 * time.Millisecond)
+			defer close(dialed)
+		}
+		return dial(ctx, network, addr)
+	}
+	var group sync.WaitGroup
+	group.Go(func() { assert.NoError(t, client.Call(t.Context(), http.MethodGet, "/v1/hold", nil, nil, nil)) })
+	for dials.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond)
+	group.Go(func() { assert.NoError(t, client.Call(t.Context(), http.MethodGet, "/v1/x", nil, nil, nil)) })
+	group.Wait()
+	<-dialed
+	time.Sleep(50 * time.Millisecond)
+	for range 3 {
+		assert.NoError(t, client.Call(t.Context(), http.MethodPost, "/v1/x", nil, map[string]int{}, nil))
+	}
+	assert.EqualValues(t, 2, dials.Load())
+}
+
+// dropping is a listener that closes some of what it accepts.
+type dropping struct {
+	net.Listener
+	drop func() bool
+}
+
+func (d dropping) Accept() (net.Conn, error) {
+	for {
+		c, err := d.Listener.Accept()
+		if err != nil || !d.drop() {
+			return c, err
+		}
+		c.Close()
+	}
+}
+
+// TestHedgedRoundTrips has a round tripper of the program's own send a request several times at once. That one ends must not
+// end the others.
+func TestHedgedRoundTrips(t *testing.T) {
+	var hits atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if hits.Add(1) == 1 { // as an agent at its limit
+			w.Header().Set("Connection", "close")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+	}))
+	defer server.Close()
+	client, err := NewClient(WithAddress(server.URL), WithRetries(0), WithTransport(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if res, err := next.RoundTrip(r.Clone(r.Context())); err == nil {
+				res.Body.Close()
+			}
+			go func() {
+				time.Sleep(5 * time.Millisecond)
+				ctx, cancel := context.WithTimeout(r.Context(), 5*time.Millisecond)
+				defer cancel()
+				if res, err := next.RoundTrip(r.Clone(ctx)); err == nil {
+					res.Body.Close()
+				}
+			}()
+			return next.RoundTrip(r.Clone(r.Context())) // waits for its turn meanwhile
+		})
+	}))
+	require.NoError(t, err)
+	defer client.Close()
+	assert.NoError(t, client.Call(t.Context(), http.MethodGet, "/v1/x", nil, nil, nil))
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

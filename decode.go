@@ -92,9 +92,10 @@ func tokens(ctx context.Context, body []byte, read func(*textReader) error) erro
 	}
 	err := read(r)
 	if err == nil {
-		if _, err = r.ReadToken(); err == io.EOF {
+		switch _, err = r.ReadToken(); {
+		case err == io.EOF:
 			err = nil
-		} else {
+		case err == nil, ctx.Err() == nil:
 			err = errors.New("something follows its end")
 		}
 	}
@@ -140,8 +141,8 @@ type contextReader struct {
 }
 
 func (r *contextReader) Read(p []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
 	}
 	return r.Reader.Read(p[:min(len(p), 64<<10)])
 }

@@ -123,7 +123,7 @@ func newShape(t reflect.Type) *shape {
 		return &shape{class: classBool}
 	case reflect.Int, reflect.Int64:
 		return &shape{class: classInt, bits: t.Bits()}
-	case reflect.Uint8, reflect.Uint16:
+	case reflect.Uint8, reflect.Uint16, reflect.Uint64:
 		return &shape{class: classUint, bits: t.Bits()}
 	case reflect.Float64:
 		return &shape{class: classFloat}
@@ -502,6 +502,7 @@ func (r *lenientReader) table(v reflect.Value, s *shape, o *kept) error {
 	element := reflect.New(v.Type().Elem()).Elem()
 	r.path = append(r.path, step{index: -1})
 	at := len(r.path) - 1
+	var strays map[string]bool
 	for n := 0; r.PeekKind() == '"'; {
 		key, err := r.key()
 		if err != nil {
@@ -515,10 +516,13 @@ func (r *lenientReader) table(v reflect.Value, s *shape, o *kept) error {
 		switch {
 		case err != nil:
 			return err
+		case strays[key], f == stray && m.MapIndex(reflect.ValueOf(key)).IsValid():
+			return errTwice
 		case f == stray:
-			if m.MapIndex(reflect.ValueOf(key)).IsValid() {
-				return errTwice
+			if strays == nil {
+				strays = map[string]bool{}
 			}
+			strays[key] = true
 			continue
 		case texts != nil:
 			texts[key] = element.String()

@@ -103,6 +103,7 @@ func newTransport(s *settings) (*http.Transport, error) {
 	case s.tlsConfig != nil:
 		config := s.tlsConfig.Clone()
 		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
+		config.NextProtos = nil // a configuration that package http has used offers HTTP/2, which is not spoken here
 		d.tls = config.Clone
 	case s.tls != nil:
 		live, err := newLiveTLS(s.tls, s.logger)
@@ -167,10 +168,10 @@ type transports struct {
 // attempt is one try of a call, as its request's context carries it to where connections are made.
 type attempt struct {
 	peer    *peer
-	stream  bool        // it gets a connection of its own
-	refused atomic.Bool // the agent's limit is why it failed
-	held    atomic.Bool // a connection for it waits for its turn
-	over    atomic.Bool // and is of no use any more
+	stream  bool         // it gets a connection of its own
+	refused atomic.Bool  // the agent's limit is why it failed
+	held    atomic.Bool  // a connection for it waits for its turn
+	running atomic.Int32 // round trips of it; none has a use for a connection any more
 
 	trip // where no round tripper of the program's own can make several of it, even at once
 }
@@ -232,9 +233,9 @@ func (t *transports) RoundTrip(req *http.Request) (*http.Response, error) {
 	} else {
 		way.req, way.conn = req, nil
 	}
-	call.over.Store(false)
+	call.running.Add(1)
 	res, err := rt.RoundTrip(way.req)
-	call.over.Store(true)
+	call.running.Add(-1)
 	c := way.conn
 	if err != nil && c != nil && !lostConnection(err) && isMalformed(err) && c.cutHead() {
 		err = errCutHead

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -86,6 +88,20 @@ var checks = []struct {
 	name  string
 	check func(*testing.T, *environment)
 }{
+	{"leader", func(t *testing.T, e *environment) {
+		for _, who := range []node{e.server, e.client} {
+			var leader string
+			require.NoError(t, who.Client().Call(t.Context(), "GET", "/v1/status/leader", nil, nil, &leader))
+			assert.Equal(t, e.server.RPCAddr(), leader)
+			err := who.Client().Call(t.Context(), "GET", "/v1/status/leader", url.Values{"region": {"nowhere"}}, nil, nil)
+			assert.ErrorContains(t, err, "No path to region")
+		}
+		err := e.lost.Client().Call(t.Context(), "GET", "/v1/status/leader", nil, nil, nil)
+		assert.ErrorIs(t, err, nomad.ErrNoLeader)
+		var refused *nomad.APIError
+		require.ErrorAs(t, e.server.Client().Call(t.Context(), "DELETE", "/v1/status/leader", nil, nil, nil), &refused)
+		assert.Equal(t, http.StatusMethodNotAllowed, refused.StatusCode)
+	}},
 	{"members", func(t *testing.T, e *environment) {
 		for _, who := range []node{e.server, e.client} {
 			members, err := who.Client().Agent.Members(t.Context())

@@ -231,6 +231,46 @@ func (a *Agent) streamHealth(w http.ResponseWriter, r *http.Request) error {
 
 const noLeader = "No cluster leader"
 
+// streamLeader answers where the leader of a region is. It is called without the lock.
+func (a *Agent) streamLeader(w http.ResponseWriter, r *http.Request) error {
+	leader, err := a.leader(r)
+	if a.realDelays {
+		until := time.Now().Add(leaderWait)
+		for err != nil && strings.HasSuffix(err.Error(), noLeader) && time.Now().Before(until) {
+			pause(r, leaderWait/100)
+			leader, err = a.leader(r)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	writeJSON(w, r, leader)
+	return nil
+}
+
+func (a *Agent) leader(r *http.Request) (string, error) {
+	mu.Lock()
+	defer mu.Unlock()
+	if r.Method != http.MethodGet {
+		return "", invalidMethod(405)
+	}
+	server, prefix := a, ""
+	if !a.server {
+		if server, prefix = a.upstream(), "rpc error: "; server == nil {
+			return "", a.noUpstream()
+		}
+	}
+	region := cmp.Or(r.URL.Query().Get("region"), server.region)
+	if !slices.Contains(server.pool.regions(), region) {
+		return "", refusef(500, "%s%s", prefix, noRegion)
+	}
+	leader := server.pool.leader(region)
+	if leader == nil {
+		return "", refusef(500, "%s%s", prefix, noLeader)
+	}
+	return leader.RPCAddr(), nil
+}
+
 // health is what the agent thinks of itself at the moment.
 func (a *Agent) health(r *http.Request) (healthJSON, error) {
 	mu.Lock()

@@ -26,8 +26,8 @@ type Injection struct {
 // FaultOption limits a fault to some requests.
 type FaultOption func(*Injection)
 
-// On limits a fault to endpoints, named by their path below /v1/agent/: "members", "keyring/list". One that ends in a
-// slash stands for all below it: "pprof/".
+// On limits a fault to endpoints, named by their path below /v1/agent/, such as "members" or "keyring/list", or else by
+// their whole path. One that ends in a slash stands for all below it: "pprof/".
 func On(endpoints ...string) FaultOption {
 	return func(i *Injection) { i.endpoints = append(i.endpoints, endpoints...) }
 }

@@ -56,12 +56,15 @@ const (
 	endpointPrefix = "/v1/agent/"
 	keyringPrefix  = "keyring/"
 	profilePrefix  = "pprof/"
+	leaderPath     = "/v1/status/leader"
 )
 
 // route finds what answers a path: one of the two, or none.
 func route(path string) (handler, streamer) {
 	endpoint, ok := strings.CutPrefix(path, endpointPrefix)
 	switch {
+	case path == leaderPath:
+		return nil, (*Agent).streamLeader
 	case !ok:
 		return nil, nil
 	case strings.HasPrefix(endpoint, keyringPrefix):
