@@ -9,7 +9,7 @@ import (
 )
 
 // Target is the agent that a call is about, where it can be about another than the one that is called. The zero Target
-// is the agent that is called.
+// is the agent that is called, where the option does not say otherwise.
 type Target struct {
 	key, id string
 	named   bool

@@ -13,7 +13,7 @@ import (
 type Keyring struct {
 	Keys     map[Secret]int    // on how many servers each key is installed; ListKeys only
 	Messages map[string]string // what servers had to say, by their names
-	NumNodes int               // how many servers were asked
+	NumNodes int               // how many servers were asked; those that failed are not among them, see Agent.Members
 }
 
 func (k *Keyring) check() error {

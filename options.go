@@ -296,7 +296,8 @@ func WithHTTPClient(client *http.Client) Option {
 }
 
 // WithTransport puts a round tripper of your own around the transport, for tracing, metrics or signing. It sees each
-// attempt of each call, and is called once, by NewClient. The last one given is the outermost.
+// attempt of each call, and is called once, by NewClient. The last one given is the outermost. What package http sends
+// again by itself, as a GET on a connection that broke while it was idle, is one attempt.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return func(s *settings) error {
 		if wrap == nil {

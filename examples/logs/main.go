@@ -1,0 +1,172 @@
+// Logs shows the log of an agent as it is written, and takes it up again when the connection was lost.
+//
+//	usage: logs [-level level] [-n count] [-target server | -node id] [-color when] [-json]
+//
+// It asks the agent at NOMAD_ADDR or, when that is not set, one in memory that logs all the time.
+//
+// It exits with 0 after -n entries or when it is interrupted, and with 2 when its usage is wrong, when the log could not be
+// had to begin with, or when the agent refuses it later. There is no 1.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/examples/internal/demo"
+	"github.com/nomad-go/nomad/nomadtest"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("logs", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	level := flags.String("level", "info", "the lowest `level` to show: trace, debug, info, warn or error")
+	n := flags.Uint("n", 0, "stop after so many entries; 0 is never")
+	server := flags.String("target", "", "show the log of the `server` of this name, through the agent; the name leader is whichever leads")
+	node := flags.String("node", "", "show the log of the client agent whose node has this full `id`, through the agent")
+	color := flags.String("color", "auto", "color entries by level: `when` is auto, always or never;\nauto is on a terminal unless NO_COLOR is set")
+	asJSON := flags.Bool("json", false, "print a JSON object for each entry, one a line")
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "Shows the log of the agent at NOMAD_ADDR as it is written.\n\nusage: logs [flags]\n\n")
+		flags.PrintDefaults()
+		fmt.Fprintf(stderr, "\nexit codes: 0 after -n entries or an interrupt, 2 wrong usage or the log could not be had\n")
+	}
+	fail := func(err error) int {
+		fmt.Fprintln(stderr, "logs:", err)
+		return 2
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
+	case flags.NArg() > 0:
+		return fail(fmt.Errorf("unexpected argument %q", flags.Arg(0)))
+	case *server != "" && *node != "":
+		return fail(errors.New("-target and -node do not go together"))
+	case !slices.Contains([]string{"auto", "always", "never"}, *color):
+		return fail(fmt.Errorf("unknown color %q", *color))
+	}
+	options := nomad.MonitorOptions{Level: nomad.LogLevel(*level), JSON: true}
+	if *server != "" {
+		options.Target = nomad.OnServer(*server)
+	} else if *node != "" {
+		options.Target = nomad.OnNode(*node)
+	}
+	colored := *color == "always" || *color == "auto" && demo.Terminal(stdout) && os.Getenv("NO_COLOR") == ""
+
+	client, cluster, done, err := demo.Connect(nil, nomadtest.Servers(3))
+	if err != nil {
+		return fail(err)
+	}
+	defer done()
+	if cluster != nil {
+		go chatter(ctx, cluster)
+	}
+
+	shown := uint(0)
+	for entry, err := range follow(ctx, client, options, stderr) {
+		if err == nil {
+			err = show(stdout, entry, *asJSON, colored)
+		}
+		if err != nil {
+			return fail(err)
+		}
+		if shown++; shown == *n {
+			break
+		}
+	}
+	return 0
+}
+
+// follow gives the entries of a log, and opens it again when it has broken, until the context ends. An error comes last.
+func follow(ctx context.Context, client *nomad.Client, options nomad.MonitorOptions, stderr io.Writer) iter.Seq2[nomad.LogEntry, error] {
+	return func(yield func(nomad.LogEntry, error) bool) {
+		told := "" // what is wrong, so that it is not told every second
+		for begun := false; ; {
+			logs, err := client.Agent.Monitor(ctx, options)
+			if err == nil {
+				if begun {
+					fmt.Fprintln(stderr, "logs: the log goes on; what was written in between is missing")
+				}
+				begun, told = true, ""
+				err = errors.New("the agent has ended the log")
+				for entry, broken := range logs.Entries() {
+					if broken != nil {
+						err = broken
+					} else if !yield(entry, nil) {
+						return
+					}
+				}
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			if !begun || errors.Is(err, nomad.ErrPermissionDenied) || errors.Is(err, nomad.ErrNotFound) ||
+				errors.Is(err, nomad.ErrInvalidArgument) {
+				yield(nomad.LogEntry{}, err)
+				return
+			}
+			if told != err.Error() {
+				told = err.Error()
+				fmt.Fprintf(stderr, "logs: %s; trying again every second\n", told)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}
+
+var colors = map[nomad.LogLevel]string{
+	nomad.LevelTrace: "\x1b[90m", nomad.LevelDebug: "\x1b[90m", nomad.LevelWarn: "\x1b[33m", nomad.LevelError: "\x1b[31m",
+}
+
+// show prints an entry as text or as JSON.
+func show(w io.Writer, e nomad.LogEntry, asJSON, colored bool) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(struct {
+			Time    time.Time      `json:"time,omitzero"`
+			Level   nomad.LogLevel `json:"level"`
+			Module  string         `json:"module"`
+			Message string         `json:"message"`
+			Fields  map[string]any `json:"fields,omitempty"`
+		}(e))
+	}
+	line := e.String()
+	if color := colors[e.Level]; colored && color != "" {
+		line = color + line + "\x1b[0m"
+	}
+	_, err := fmt.Fprintln(w, line)
+	return err
+}
+
+// chatter has the agents of a cluster log something all the time.
+func chatter(ctx context.Context, cluster *nomadtest.Cluster) {
+	levels := []string{"info", "debug", "info", "warn", "trace", "info", "error"}
+	for i := 0; ctx.Err() == nil; i++ {
+		for _, agent := range cluster.Agents() {
+			agent.Log(levels[i%len(levels)], "demo", "something has happened", "agent", agent.Name(), "count", i)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/nomadtest"
+)
+
+// start runs a reaper on a cluster, and gives what ends it and its log.
+func start(t *testing.T, cluster *nomadtest.Cluster, change func(*reaper)) (stop func() string) {
+	var log bytes.Buffer
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &reaper{
+		agent: cluster.Client("server-1", nomad.WithRetries(0)).Agent, after: 150 * time.Millisecond, retry: 50 * time.Millisecond,
+		watch: nomad.WatchOptions{Interval: 10 * time.Millisecond, Settle: 10 * time.Millisecond},
+		log:   slog.New(slog.NewTextHandler(&log, nil)),
+	}
+	if change != nil {
+		change(r)
+	}
+	var group sync.WaitGroup
+	group.Go(func() { r.run(ctx) })
+	return sync.OnceValue(func() string {
+		cancel()
+		group.Wait()
+		return log.String()
+	})
+}
+
+// status is what the pool believes about a server; empty when it does not know it.
+func status(t *testing.T, cluster *nomadtest.Cluster, name string) nomad.MemberStatus {
+	pool, err := cluster.Client("server-2").Agent.Members(t.Context())
+	require.NoError(t, err)
+	member, _, _ := find(pool.Members, name+".global")
+	return member.Status
+}
+
+func becomes(t *testing.T, cluster *nomadtest.Cluster, name string, want nomad.MemberStatus) {
+	t.Helper()
+	assert.Eventually(t, func() bool { return status(t, cluster, name) == want }, 20*time.Second, 10*time.Millisecond, "%s does not become %q", name, want)
+}
+
+func newCluster(t *testing.T, opts ...nomadtest.Option) *nomadtest.Cluster {
+	cluster := nomadtest.NewCluster(append([]nomadtest.Option{nomadtest.Servers(5)}, opts...)...)
+	t.Cleanup(cluster.Close)
+	return cluster
+}
+
+func TestWhatStaysFailedLeaves(t *testing.T) {
+	cluster := newCluster(t)
+	cluster.Agent("server-4").Stop() // before it watches
+	stop := start(t, cluster, nil)
+	becomes(t, cluster, "server-4", nomad.StatusLeft)
+	cluster.Agent("server-5").Stop()
+	becomes(t, cluster, "server-5", nomad.StatusLeft)
+	log := stop()
+	assert.Contains(t, log, `msg="was made to leave" server=server-4.global`)
+	assert.Contains(t, log, `msg="was made to leave" server=server-5.global`)
+	assert.True(t, strings.HasSuffix(log, "msg=stopped\n"))
+}
+
+func TestPrune(t *testing.T) {
+	cluster := newCluster(t)
+	start(t, cluster, func(r *reaper) { r.prune = true })
+	cluster.Agent("server-5").Stop()
+	becomes(t, cluster, "server-5", "")
+}
+
+func TestWhatRecoversStays(t *testing.T) {
+	cluster := newCluster(t)
+	stop := start(t, cluster, func(r *reaper) { r.after = 600 * time.Millisecond })
+	cluster.Agent("server-4").Stop()
+	time.Sleep(200 * time.Millisecond)
+	cluster.Agent("server-4").Start()
+	time.Sleep(time.Second)
+	assert.Equal(t, nomad.StatusAlive, status(t, cluster, "server-4"))
+	assert.NotContains(t, stop(), "was made to leave")
+}
+
+func TestHalfAreLeftAlone(t *testing.T) {
+	cluster := newCluster(t)
+	stop := start(t, cluster, nil)
+	cluster.Partition("server-3", "server-4", "server-5")
+	time.Sleep(time.Second)
+	for _, name := range []string{"server-3", "server-4", "server-5"} {
+		assert.Equal(t, nomad.StatusFailed, status(t, cluster, name))
+	}
+	cluster.Heal()
+	time.Sleep(200 * time.Millisecond)
+	log := stop()
+	assert.Contains(t, log, "of region global 3 servers have failed and 2 are alive")
+	assert.NotContains(t, log, "was made to leave")
+}
+
+func TestNothingIsDoneInAnOutage(t *testing.T) {
+	cluster := newCluster(t)
+	stop := start(t, cluster, nil)
+	time.Sleep(100 * time.Millisecond)
+	outage := cluster.Agent("server-1").Inject(nomadtest.Status(500, "broken"), nomadtest.On("members"))
+	cluster.Agent("server-5").Stop()
+	time.Sleep(500 * time.Millisecond)
+	assert.Equal(t, nomad.StatusFailed, status(t, cluster, "server-5"))
+	outage.Remove()
+	becomes(t, cluster, "server-5", nomad.StatusLeft)
+	assert.Contains(t, stop(), "the agent does not answer")
+}
+
+func TestDryRun(t *testing.T) {
+	cluster := newCluster(t)
+	stop := start(t, cluster, func(r *reaper) { r.dryRun = true })
+	cluster.Agent("server-5").Stop()
+	time.Sleep(time.Second)
+	assert.Equal(t, nomad.StatusFailed, status(t, cluster, "server-5"))
+	assert.Contains(t, stop(), "would be made to leave")
+	for _, request := range cluster.Agent("server-1").Requests() {
+		assert.Equal(t, "/v1/agent/members", request.Path)
+	}
+}
+
+func TestWithoutTheRightToken(t *testing.T) {
+	cluster := newCluster(t, nomadtest.ACLs())
+	stop := start(t, cluster, func(r *reaper) {
+		r.agent = cluster.Client("server-1", nomad.WithToken(nomadtest.NodeReadToken)).Agent
+	})
+	cluster.Agent("server-5").Stop()
+	time.Sleep(time.Second)
+	log := stop()
+	assert.Contains(t, log, "the token needs agent:write")
+	assert.NotContains(t, log, nomadtest.NodeReadToken)
+}
+
+// TestRun runs the program in memory, ends it, and gives it what it does not take.
+func TestRun(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	t.Setenv("NOMAD_ADDR", "")
+	t.Setenv("NOMAD_UNIX_ADDR", "")
+	var out, errs bytes.Buffer
+	assert.Equal(t, 0, run(t.Context(), []string{"-json"}, &out, &errs))
+	assert.Contains(t, out.String(), `"msg":"was made to leave","server":"server-4.global"`)
+	assert.Contains(t, out.String(), `"msg":"recovered","server":"server-5.global"`)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	assert.Equal(t, 0, run(ctx, nil, &out, &errs), "it is ended")
+	assert.Equal(t, 0, run(ctx, []string{"-h"}, &out, &errs))
+	for _, args := range [][]string{{"-wrong"}, {"argument"}, {"-after", "0s"}} {
+		assert.Equal(t, 2, run(t.Context(), args, &out, &errs), args)
+	}
+}
