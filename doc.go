@@ -15,11 +15,32 @@
 //		fmt.Println(m.Name, m.Status, m.Region())
 //	}
 //
+// # Making a client
+//
 // A [Client] calls one agent. It is safe for use by any number of goroutines, never changes once it is made, and keeps to
 // a few connections, so that a program needs one and can keep it for as long as it runs. [Client.With] makes another
 // that differs in its token or region and shares the connections. Options say everything else; the environment is
 // read only where [FromEnvironment] is given. As in package net/http, HTTP_PROXY, HTTPS_PROXY and NO_PROXY name a
 // proxy, except for an agent at localhost, a loopback address or a unix socket.
+//
+//	client, err := nomad.NewClient(
+//		nomad.FromEnvironment(),                 // NOMAD_ADDR and its like
+//		nomad.WithTokenFile("/secrets/token"),   // read again when it changes
+//		nomad.WithTimeout(10*time.Second),       // for a call with all its retries
+//	)
+//	eu, err := client.With(nomad.WithRegion("eu"))
+//
+// # Calling
+//
+// The calls are methods of [Agent], the field Agent of a Client, and each is one endpoint of /v1/agent. Those that ask:
+// [Agent.Members], [Agent.Servers], [Agent.Self], [Agent.Health], [Agent.Host], [Agent.Schedulers],
+// [Agent.SchedulerConfig] and [Agent.ListKeys]. Those that change something: [Agent.Join], [Agent.ForceLeave],
+// [Agent.UpdateServers], [Agent.UpdateSchedulerConfig], [Agent.InstallKey], [Agent.UseKey], [Agent.RemoveKey] and
+// [Agent.Reload]. Those that stream: [Agent.Monitor], [Agent.MonitorExport] and [Agent.Profile]. [Client.Call] makes
+// any other call of Nomad's API.
+//
+// A call ends with its context or in 30 s, whichever is sooner. What is safe to send again is, within a budget for all calls.
+// Which agent and which ACL token a call needs, and how it fails, is in its comment.
 //
 // # Errors
 //
@@ -35,6 +56,23 @@
 //
 // [APIError] has the details. An agent that cannot be reached gives a net.Error, a call that was out of time
 // context.DeadlineExceeded, whether the limit was the context's or that of [WithTimeout].
+//
+// # Watching
+//
+// [Agent.WatchMembers] tells what happens in the gossip pool, and [Agent.WatchHealth] how an agent is, for as long as the
+// loop goes on. An outage is an error that comes once, and what was missed is told after it:
+//
+//	for event, err := range client.Agent.WatchMembers(ctx, nomad.WatchOptions{}) {
+//		if err != nil {
+//			log.Print(err)
+//			continue
+//		}
+//		if event.Kind == nomad.MemberFailed {
+//			page(event.Name(), event.Time)
+//		}
+//	}
+//
+// [Agent.Survey] asks every server of the pool for its own view, and reports who cannot be reached and where views differ.
 //
 // # Streams
 //
@@ -57,5 +95,10 @@
 // # Testing
 //
 // Package [github.com/nomad-go/nomad/nomadtest] has a cluster of agents in memory, for the tests of programs that use
-// this package.
+// this package. Its agents answer as real ones do, and crash, leave and misbehave when they are told to:
+//
+//	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+//	defer cluster.Close()
+//	client := cluster.Client("server-1")
+//	cluster.Agent("server-3").Stop()
 package nomad
