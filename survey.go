@@ -73,12 +73,12 @@ func (r ServerReport) Reachable() bool { return r.Err == nil || r.Health != nil 
 
 // Disagreement is a member that servers see differently.
 type Disagreement struct {
-	Name  string // of the member
-	Views []View // the one that most servers share first
+	Name  string       // of the member
+	Views []MemberView // the one that most servers share first
 }
 
-// View is what some servers see of a member.
-type View struct {
+// MemberView is what some servers see of a member.
+type MemberView struct {
 	Member  Member   // as they see it; the zero Member when they do not know it
 	Servers []string // their names, sorted
 }
@@ -196,12 +196,12 @@ func (a *Agent) ask(ctx context.Context, opts SurveyOptions, report *ServerRepor
 // tally sorts what servers see of members by what it is, and keeps one of each.
 type tally struct {
 	servers []string
-	members map[string][]View
+	members map[string][]MemberView
 }
 
 func (t *tally) add(server string, view []Member) {
 	if t.members == nil {
-		t.members = map[string][]View{}
+		t.members = map[string][]MemberView{}
 	}
 	t.servers = append(t.servers, server)
 	told := make(map[string]bool, len(view))
@@ -211,10 +211,10 @@ func (t *tally) add(server string, view []Member) {
 		}
 		told[m.Name] = true
 		seen := t.members[m.Name]
-		i := slices.IndexFunc(seen, func(v View) bool { return sameMember(v.Member, m) })
+		i := slices.IndexFunc(seen, func(v MemberView) bool { return sameMember(v.Member, m) })
 		if i < 0 {
 			i = len(seen)
-			seen = append(seen, View{Member: m})
+			seen = append(seen, MemberView{Member: m})
 			t.members[m.Name] = seen
 		}
 		seen[i].Servers = append(seen[i].Servers, server)
@@ -242,9 +242,9 @@ func (t *tally) disagreements() []Disagreement {
 		}
 		if without != nil {
 			slices.Sort(without)
-			seen = append(seen, View{Servers: without})
+			seen = append(seen, MemberView{Servers: without})
 		}
-		slices.SortFunc(seen, func(a, b View) int {
+		slices.SortFunc(seen, func(a, b MemberView) int {
 			return cmp.Or(cmp.Compare(len(b.Servers), len(a.Servers)), slices.Compare(a.Servers, b.Servers))
 		})
 		all = append(all, Disagreement{name, seen})
