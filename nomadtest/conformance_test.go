@@ -481,7 +481,7 @@ func rejoins(t *testing.T, who, other node, want string) {
 // eventually waits for what takes real agents some seconds.
 func eventually(t *testing.T, done func() bool, what string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	for !done() {
 		select {
