@@ -488,6 +488,7 @@ func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, err
 	if err != nil {
 		return nil, unwrapURL(err)
 	}
+	req.Close = c.settings.apart
 	if err := c.target(req.URL, r); err != nil {
 		return nil, err
 	}

@@ -52,6 +52,7 @@ type settings struct {
 	compression     bool
 	retries         int
 	logger          logger
+	apart           bool // no call follows another on its connection
 
 	// reconnects names the options given that take effect when connections are made, and so only in NewClient.
 	reconnects []string

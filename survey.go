@@ -21,7 +21,8 @@ const (
 // SurveyOptions say how Agent.Survey reaches the servers. The zero value is good where all of them answer at one port.
 type SurveyOptions struct {
 	// Address tells where a server answers HTTP, in any form that WithAddress takes. nil stands for the address that it
-	// gossips at, with the port and scheme of the Client's own address.
+	// gossips at, with the port and scheme of the Client's own address. Servers that share an IP address, as those of package
+	// nomadtest do, cannot be found without it.
 	Address func(Member) string
 
 	// Concurrency is how many servers are asked at once; 0 stands for DefaultSurveyConcurrency.
@@ -30,8 +31,8 @@ type SurveyOptions struct {
 	// Timeout is how long a server can take to answer; 0 stands for DefaultSurveyTimeout. One without a leader takes 5 s.
 	Timeout time.Duration
 
-	// Progress, if it is set, is told of each server when it has been asked: how many have been, and of how many. It is called
-	// by one goroutine at a time, and the survey waits for it.
+	// Progress, if it is set, is told of each server when it has been asked: how many have been, and of how many. Like Address
+	// it is called in the goroutine that called Survey.
 	Progress func(done, total int, report ServerReport)
 }
 
@@ -44,7 +45,7 @@ type Survey struct {
 
 // OK reports whether every server answered and is healthy, and all see the same pool.
 func (s *Survey) OK() bool {
-	return len(s.Disagreements) == 0 && !slices.ContainsFunc(s.Servers, func(r ServerReport) bool { return r.Err != nil || !r.Health.OK() })
+	return len(s.Disagreements) == 0 && !slices.ContainsFunc(s.Servers, func(r ServerReport) bool { return !r.OK() })
 }
 
 // Unreachable gives the servers that did not answer at all.
@@ -63,9 +64,14 @@ type ServerReport struct {
 	Member  Member        // the server, as the Client's agent sees it
 	Address string        // where it was asked
 	Health  *Health       // what it says of itself; nil if it did not
-	Members int           // how many members the pool has in its view
+	Sees    int           // how many members the pool has in its view
 	Err     error         // why its health or its view is not known; nil also when it is unhealthy
 	Took    time.Duration // how long it took to answer, or not to
+}
+
+// OK reports whether the server answered, and is alive and healthy.
+func (r ServerReport) OK() bool {
+	return r.Err == nil && r.Health.OK() && r.Member.Status == StatusAlive
 }
 
 // Reachable reports whether the server answered something, be it a refusal.
@@ -83,16 +89,24 @@ type MemberView struct {
 	Servers []string // their names, sorted
 }
 
+// Known reports whether they know the member.
+func (v MemberView) Known() bool { return v.Member.Name != "" }
+
 // Survey asks every server of the pool for its health and its own view of the pool, many at once, and reports which cannot be
 // reached and where the views differ. Views that differ for some seconds are gossip on its way; those that go on to differ
 // are a network that is cut somewhere. It asks the servers that are known to the Client's agent and have not left, those that
-// failed too: one that answers has only been cut off from the others.
+// failed too: one that answers has only been cut off from the others. That a member which has left is not known to all is
+// no disagreement: a server that was started later never hears of it.
 //
-// The ACL token goes to all of them. With https their certificates must be good for the addresses, or for the name
-// that TLS.ServerName gives. A Client of a unix socket cannot reach others, and each report says so.
+// The ACL token goes to every address that the pool names, and so do the user and password of WithBasicAuth and the headers of
+// WithHeader: to servers that failed too, whose address may be another machine's by now, and in the clear where the Client's own
+// address is http. Whoever can join the gossip can be one of them. Use https, or Address, or a token with node:read alone. With
+// https the certificates must be good for the addresses, or for the name that TLS.ServerName gives. A Client of a unix
+// socket cannot reach others, and each report says so.
 //
-// What a server fails with is in its report. Survey itself fails, without a Survey, as Members does; when options mean
-// nothing it is ErrInvalidArgument. When the context ends it fails with that, and the Survey has what there was by then.
+// What a server fails with is in its report; that another one answers in its place is ErrInvalidResponse. Survey itself
+// fails, without a Survey, as Members does; when options mean nothing it is ErrInvalidArgument. When the context ends it
+// fails with that, and the Survey has what there was by then: servers that were not asked have the context's error.
 //
 // A pool of a thousand servers, where each tells of a thousand, is a gigabyte that comes over the network; little of it is kept.
 // It needs an agent of any role and an ACL token with node:read. It makes the calls GET /v1/agent/members and
@@ -115,44 +129,47 @@ func (a *Agent) Survey(ctx context.Context, opts SurveyOptions) (*Survey, error)
 	}
 	survey := &Survey{Members: members.Members}
 	slices.SortFunc(survey.Members, CompareMembers)
+	survey.Members = slices.CompactFunc(survey.Members, func(a, b Member) bool { return a.Name == b.Name })
 	for _, m := range survey.Members {
 		if m.Status != StatusLeft {
-			survey.Servers = append(survey.Servers, ServerReport{Member: m})
+			survey.Servers = append(survey.Servers, ServerReport{Member: m, Address: opts.Address(m)})
 		}
 	}
 
+	type answered struct {
+		server int
+		view   []Member
+	}
 	var (
-		mu    sync.Mutex // of all that follows
-		next  int
-		done  int
-		views tally
-		group sync.WaitGroup
+		turns   = make(chan int, len(survey.Servers))
+		answers = make(chan answered, len(survey.Servers)) // has room for all, so that nobody waits for Progress
 	)
+	for i := range survey.Servers {
+		turns <- i
+	}
+	close(turns)
+	asking, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait() // also when Progress panics
+	defer stop()
 	for range min(opts.Concurrency, len(survey.Servers)) {
 		group.Go(func() {
-			for {
-				mu.Lock()
-				i := next
-				next++
-				mu.Unlock()
-				if i >= len(survey.Servers) {
-					return
-				}
-				report := &survey.Servers[i]
-				view := a.ask(ctx, opts, report)
-				mu.Lock()
-				if view != nil {
-					views.add(report.Member.Name, view)
-				}
-				done++
-				if opts.Progress != nil {
-					opts.Progress(done, len(survey.Servers), *report)
-				}
-				mu.Unlock()
+			for i := range turns {
+				answers <- answered{i, a.ask(asking, opts.Timeout, &survey.Servers[i])}
 			}
 		})
 	}
-	group.Wait()
+	var views tally
+	for done := range survey.Servers {
+		answer := <-answers
+		report := survey.Servers[answer.server]
+		if answer.view != nil {
+			views.add(report.Member.Name, answer.view)
+		}
+		if opts.Progress != nil {
+			opts.Progress(done+1, len(survey.Servers), report)
+		}
+	}
 	survey.Disagreements = views.disagreements()
 	if ctx.Err() != nil {
 		return survey, fmt.Errorf("nomad: Survey: %w", a.client.timeError(ctx, opts.Timeout, ctx.Err()))
@@ -167,29 +184,36 @@ func (a *Agent) besides(m Member) string {
 }
 
 // ask asks one server. It gives the server's view, or nil.
-func (a *Agent) ask(ctx context.Context, opts SurveyOptions, report *ServerReport) []Member {
-	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
+func (a *Agent) ask(ctx context.Context, timeout time.Duration, report *ServerReport) []Member {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	started := time.Now()
 	defer func() { report.Took = time.Since(started) }()
-	report.Address = opts.Address(report.Member)
-	client, err := a.client.With(WithAddress(report.Address), WithTimeout(opts.Timeout))
+	// A region would have the health of another server.
+	client, err := a.client.With(WithAddress(report.Address), WithTimeout(timeout), WithRegion(""))
 	if err != nil {
 		report.Err = err
 		return nil
 	}
-	if report.Health, err = client.Agent.Health(ctx); err != nil && report.Health == nil {
+	members, err := client.Agent.Members(ctx)
+	switch {
+	case err != nil:
 		report.Err = err
 		if !isAnswer(err) {
 			return nil
 		}
-	}
-	members, err := client.Agent.Members(ctx)
-	if err != nil {
-		report.Err = errors.Join(report.Err, err)
+	case members.ServerName+"."+members.ServerRegion != report.Member.Name:
+		report.Err = fmt.Errorf("nomad: Survey: %w: %s.%s answers at %s, where %s was looked for", ErrInvalidResponse,
+			members.ServerName, members.ServerRegion, report.Address, report.Member.Name)
 		return nil
 	}
-	report.Members = len(members.Members)
+	if report.Health, err = client.Agent.apart().Health(ctx); report.Health == nil {
+		report.Err = errors.Join(report.Err, err)
+	}
+	if members == nil {
+		return nil
+	}
+	report.Sees = len(members.Members)
 	return members.Members
 }
 
@@ -224,7 +248,7 @@ func (t *tally) add(server string, view []Member) {
 func (t *tally) disagreements() []Disagreement {
 	var all []Disagreement
 	for name, seen := range t.members {
-		if len(seen) == 1 && len(seen[0].Servers) == len(t.servers) {
+		if len(seen) == 1 && (len(seen[0].Servers) == len(t.servers) || seen[0].Member.Status == StatusLeft) {
 			continue
 		}
 		know := map[string]bool{}

@@ -2,9 +2,12 @@ package nomad_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +43,7 @@ func TestSurvey(t *testing.T) {
 	assert.Empty(t, survey.Unreachable())
 	for i, r := range survey.Servers {
 		assert.Equal(t, fmt.Sprintf("server-%d.global", i+1), r.Member.Name)
-		assert.Equal(t, 5, r.Members)
+		assert.Equal(t, 5, r.Sees)
 		assert.True(t, r.Health.OK() && r.Reachable())
 		assert.Equal(t, cluster.Agents()[i].URL(), r.Address)
 		assert.Positive(t, r.Took)
@@ -180,6 +183,81 @@ func TestSurveyMistakes(t *testing.T) {
 	var none context.Context
 	_, err = client.Agent.Survey(none, nomad.SurveyOptions{})
 	assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
+}
+
+// TestSurveyOfSharedAddress asks servers at one address, where one answers for all of them.
+func TestSurveyOfSharedAddress(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	defer cluster.Close()
+	cluster.Agent("server-2").Stop()
+	survey, err := cluster.Client("server-1").Agent.Survey(t.Context(), nomad.SurveyOptions{})
+	require.NoError(t, err)
+	assert.False(t, survey.OK())
+	assert.NoError(t, survey.Servers[0].Err)
+	for _, r := range survey.Servers[1:] {
+		assert.ErrorIs(t, r.Err, nomad.ErrInvalidResponse)
+		assert.ErrorContains(t, r.Err, "server-1.global answers at "+cluster.URL("server-1")+", where "+r.Member.Name+" was looked for")
+		assert.Nil(t, r.Health)
+	}
+}
+
+// TestSurveyOfRegions asks through a Client of another region: each server has to tell of its own.
+func TestSurveyOfRegions(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3), nomadtest.Servers(3, nomadtest.Region("eu")))
+	defer cluster.Close()
+	cluster.Agent("server-2").Stop()
+	cluster.Agent("server-3").Stop() // the region global has no leader
+	survey, err := cluster.Client("server-1", nomad.WithRegion("eu"), nomad.WithRetries(0)).Agent.Survey(t.Context(), nomad.SurveyOptions{Address: urls(cluster)})
+	require.NoError(t, err)
+	for _, r := range survey.Servers {
+		assert.Equal(t, r.Member.Region() == "eu", r.Health.OK(), r.Member.Name)
+	}
+}
+
+// TestSurveyAfterRestart has a server start anew after another has left, and so not know that one.
+func TestSurveyAfterRestart(t *testing.T) {
+	var sent atomic.Int64
+	members := func(name string, m ...nomad.Member) string {
+		body, err := json.Marshal(nomad.Members{ServerName: name, ServerRegion: "global", ServerDC: "dc1", Members: m})
+		require.NoError(t, err)
+		return string(body)
+	}
+	member := func(name, addr string, status nomad.MemberStatus) nomad.Member {
+		return nomad.Member{Name: name + ".global", Addr: netip.MustParseAddr(addr), Status: status, Tags: map[string]string{"region": "global"}}
+	}
+	a, b, left := member("a", "10.0.0.1", nomad.StatusAlive), member("b", "10.0.0.2", nomad.StatusAlive), member("c", "10.0.0.3", nomad.StatusLeft)
+	client, err := nomad.NewClient(nomad.WithAddress("http://10.0.0.1:4646"), replying(func(r *http.Request) (int, http.Header, string) {
+		sent.Add(1)
+		header := http.Header{"Content-Type": {"application/json"}}
+		switch {
+		case r.URL.Path == "/v1/agent/health":
+			return 200, header, `{"server":{"ok":true,"message":"ok"}}`
+		case r.URL.Host == "10.0.0.1:4646":
+			return 200, header, members("a", a, b, left, left)
+		}
+		return 200, header, members("b", a, b)
+	}))
+	require.NoError(t, err)
+	survey, err := client.Agent.Survey(t.Context(), nomad.SurveyOptions{})
+	require.NoError(t, err)
+	assert.True(t, survey.OK(), "%v", survey.Disagreements)
+	assert.Len(t, survey.Members, 3, "one comes twice")
+	assert.Equal(t, "http://10.0.0.2:4646", survey.Servers[1].Address)
+	assert.EqualValues(t, 5, sent.Load())
+}
+
+// TestSurveyPanics has the program's own functions panic: that is the caller's to recover from, and nothing is left behind.
+func TestSurveyPanics(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	cluster := nomadtest.NewCluster(nomadtest.Servers(5))
+	defer cluster.Close()
+	client := cluster.Client("server-1")
+	for _, opts := range []nomad.SurveyOptions{
+		{Address: func(nomad.Member) string { panic("mine") }},
+		{Address: urls(cluster), Progress: func(int, int, nomad.ServerReport) { panic("mine") }},
+	} {
+		assert.PanicsWithValue(t, "mine", func() { client.Agent.Survey(t.Context(), opts) })
+	}
 }
 
 // TestSurveyOfMany surveys a pool of many servers, each of which sees as many.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -24,14 +25,16 @@ const maxWatchBackoff = time.Minute
 
 // WatchOptions say how Agent.WatchMembers and Agent.WatchHealth look. The zero value is good for most programs.
 type WatchOptions struct {
-	// Interval is the time between two looks, varied by a tenth up and down so that many programs do not look at once.
-	// 0 stands for DefaultWatchInterval. During an outage it doubles with each look, up to a minute.
+	// Interval is the time between two looks, 1 ms or more, varied by a tenth up and down so that many programs do not look
+	// at once. 0 stands for DefaultWatchInterval. During an outage it doubles with each look, up to a minute.
 	Interval time.Duration
 
-	// Settle is how long every answer must agree on a change until it is told; in that time the watch looks four times as
-	// often. Servers learn of a change one after the other, over some seconds, and a client agent or a load balancer asks
-	// now this one and now that one: a change that only some of them know of comes and goes, and is not told before it
-	// stays. 0 stands for DefaultWatchSettle; below 0 a change is told when it is first seen.
+	// Settle is how long every answer must agree on a change until it is told: on the status of a member or on whether an
+	// agent is healthy, and where these stay as they are, on all the rest. In that time the watch looks every quarter of it, or
+	// every Interval if that is shorter, each time on another connection. Servers learn of a change one after the other,
+	// over some seconds, and a client agent or a load balancer asks now this one and now that one: a change that only
+	// some of them know of comes and goes, and is not told before it stays. 0 stands for DefaultWatchSettle; below 0 a
+	// change is told when it is first seen.
 	Settle time.Duration
 }
 
@@ -61,7 +64,8 @@ type MemberEvent struct {
 	// are not both.
 	Changed []string
 
-	Time time.Time // when the change was first seen
+	// Time is when the watch first saw it so. What happened in an outage was first seen when that was over.
+	Time time.Time
 }
 
 // Name is the name of the member, empty for MembersSynced.
@@ -86,7 +90,8 @@ type HealthEvent struct {
 	// told.
 	Err error
 
-	Time time.Time // when the change was first seen
+	// Time is when the watch first saw it so. What happened in an outage was first seen when that was over.
+	Time time.Time
 }
 
 // String says how the agent is.
@@ -97,7 +102,8 @@ func (e HealthEvent) String() string {
 	return "unhealthy: " + e.After.message()
 }
 
-// WatchError is an outage: a look had no answer. The watch goes on, and says no more about this outage until it is over.
+// WatchError is an outage: a look had no answer. The watch goes on, and says no more about this outage until it is over. That
+// it is a context.DeadlineExceeded means that the look took too long, not that the watch's context has ended.
 type WatchError struct {
 	Since time.Time // the last answer, or the start of the watch if there was none
 	Err   error     // how the first look that failed did so
@@ -128,18 +134,25 @@ func (e *WatchError) Unwrap() error { return e.Err }
 // event by its Name, and drops it when it is MemberRemoved, has the pool as it is.
 //
 // When a look fails, a *WatchError is yielded, once for the outage, and the watch goes on. What was missed is told when the
-// agent answers again, and then MembersSynced. No error but an invalid option, which is ErrInvalidArgument, and a
-// closed Client, ErrClosed, ends the sequence.
+// agent answers again and it has settled, and then MembersSynced.
 //
-// It ends when the context does, without an error, and with the loop over it. Nothing happens but in the loop, in the
-// loop's own goroutine: while its body is busy nothing is asked, and nothing is missed but what comes and goes in the meantime.
-// Each loop over it is a watch of its own. What an agent and an ACL token need is as for Members.
+// It ends when the context does, without an error, and with the loop over it; and after an error that is no *WatchError: an
+// invalid option, ErrInvalidArgument, or a closed Client, ErrClosed, which the next look finds out. Nothing happens
+// but in the loop, in the loop's own goroutine: while its body is busy nothing is asked, and nothing is missed but what comes
+// and goes in the meantime. Each loop over it is a watch of its own.
+//
+// A name says nothing of the machine behind it: one that was replaced recovers, or is updated, with another Member.ID. A
+// server that has just been started knows nobody until it has joined again, and never those that left before: who asks several
+// through one address can be told that members are removed and join.
+//
+// What an agent and an ACL token need is as for Members.
 func (a *Agent) WatchMembers(ctx context.Context, opts WatchOptions) iter.Seq2[MemberEvent, error] {
 	return func(yield func(MemberEvent, error) bool) {
+		apart := a.apart()
 		w := watch[Member]{
 			call: "WatchMembers",
 			look: func(ctx context.Context) (map[string]Member, error) {
-				members, err := a.Members(ctx)
+				members, err := apart.Members(ctx)
 				if err != nil {
 					return nil, err
 				}
@@ -149,14 +162,19 @@ func (a *Agent) WatchMembers(ctx context.Context, opts WatchOptions) iter.Seq2[M
 				}
 				return seen, nil
 			},
-			same: sameMember,
+			same:  sameMember,
+			alike: func(a, b Member) bool { return a.Status == b.Status },
+			own: func(m Member) Member {
+				m.Tags = maps.Clone(m.Tags) // the loop may change what it was given
+				return m
+			},
 			tell: func(changes []change[Member], synced bool) bool {
 				for _, event := range memberEvents(changes) {
-					if !yield(event, nil) {
+					if ctx.Err() != nil || !yield(event, nil) {
 						return false
 					}
 				}
-				return !synced || yield(MemberEvent{Kind: MembersSynced, Time: time.Now()}, nil)
+				return !synced || ctx.Err() == nil && yield(MemberEvent{Kind: MembersSynced, Time: time.Now()}, nil)
 			},
 			fail: func(err error) bool { return yield(MemberEvent{}, err) },
 		}
@@ -260,16 +278,19 @@ func (a *Agent) WatchHealth(ctx context.Context, opts WatchOptions, roles ...Rol
 			err error
 		}
 		var known state
+		apart := a.apart()
 		w := watch[state]{
 			call: "WatchHealth",
 			look: func(ctx context.Context) (map[string]state, error) {
-				health, err := a.Health(ctx, roles...)
+				health, err := apart.Health(ctx, roles...)
 				if health == nil {
 					return nil, err
 				}
 				return map[string]state{"": {*health, err}}, nil
 			},
-			same: func(a, b state) bool { return sameHealth(a.Server, b.Server) && sameHealth(a.Client, b.Client) },
+			same:  func(a, b state) bool { return sameHealth(a.Server, b.Server) && sameHealth(a.Client, b.Client) },
+			alike: func(a, b state) bool { return a.OK() == b.OK() },
+			own:   func(s state) state { return state{s.clone(), s.err} },
 			tell: func(changes []change[state], synced bool) bool {
 				event := HealthEvent{Before: known.Health, Time: time.Now()}
 				for _, c := range changes {
@@ -278,8 +299,8 @@ func (a *Agent) WatchHealth(ctx context.Context, opts WatchOptions, roles ...Rol
 				if len(changes) == 0 && !synced {
 					return true
 				}
-				event.After, event.Err = known.Health, known.err
-				return yield(event, nil)
+				event.Before, event.After, event.Err = event.Before.clone(), known.clone(), known.err
+				return ctx.Err() == nil && yield(event, nil)
 			},
 			fail: func(err error) bool { return yield(HealthEvent{}, err) },
 		}
@@ -289,13 +310,35 @@ func (a *Agent) WatchHealth(ctx context.Context, opts WatchOptions, roles ...Rol
 
 func sameHealth(a, b *RoleHealth) bool { return a == b || a != nil && b != nil && *a == *b }
 
+// clone gives a Health that shares nothing with another.
+func (h Health) clone() Health {
+	for _, role := range []**RoleHealth{&h.Server, &h.Client} {
+		if *role != nil {
+			*role = new(**role)
+		}
+	}
+	return h
+}
+
+// apart is the Agent with a connection of its own for each call, so that what is behind an address that several share has
+// its turn.
+func (a *Agent) apart() *Agent {
+	s := a.client.settings.clone()
+	s.apart = true
+	c := newClient(s, a.client.pool)
+	c.shared = true
+	return c.Agent
+}
+
 // watch looks at things that have names, again and again, and tells the changes that have settled.
 type watch[V any] struct {
-	call string // the method that it is for
-	look func(context.Context) (map[string]V, error)
-	same func(a, b V) bool
-	tell func(changes []change[V], synced bool) bool // reports whether to go on
-	fail func(error) bool                            // reports whether to go on
+	call  string // the method that it is for
+	look  func(context.Context) (map[string]V, error)
+	same  func(a, b V) bool
+	alike func(a, b V) bool                           // reports whether they are the same in what matters most
+	own   func(V) V                                   // makes a copy
+	tell  func(changes []change[V], synced bool) bool // reports whether to go on
+	fail  func(error) bool                            // reports whether to go on
 
 	known   map[string]V
 	pending map[string]change[V] // what has not settled yet
@@ -331,6 +374,7 @@ func (w *watch[V]) run(ctx context.Context, opts WatchOptions) {
 			if backoff == 0 && !w.fail(&WatchError{Since: last, Err: err}) {
 				return
 			}
+			w.pending = nil // it has to settle anew
 			backoff = min(max(2*backoff, interval), max(maxWatchBackoff, interval))
 			wait = backoff
 		default:
@@ -357,6 +401,7 @@ func isAnswer(err error) bool {
 
 // pause waits for about as long as is said, unless the context ends.
 func pause(ctx context.Context, d time.Duration) bool {
+	d = min(d, math.MaxInt64/2)
 	d += time.Duration((rand.Float64() - 0.5) / 5 * float64(d))
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -377,7 +422,7 @@ func (w *watch[V]) learn(seen map[string]V, now time.Time, settle time.Duration,
 	pending := map[string]change[V]{}
 	var told []change[V]
 	notice := func(name string, c change[V]) {
-		if old, ok := w.pending[name]; ok && w.samePointers(old.after, c.after) {
+		if old, ok := w.pending[name]; ok && w.goesOn(old, c) {
 			c.since = old.since
 		}
 		if now.Sub(c.since) < settle {
@@ -388,19 +433,19 @@ func (w *watch[V]) learn(seen map[string]V, now time.Time, settle time.Duration,
 		if c.after == nil {
 			delete(w.known, name)
 		} else {
-			w.known[name] = *c.after
+			w.known[name] = w.own(*c.after)
 		}
 	}
 	for name, after := range seen {
 		if before, ok := w.known[name]; !ok {
-			notice(name, change[V]{nil, &after, now})
+			notice(name, change[V]{nil, new(after), now})
 		} else if !w.same(before, after) {
-			notice(name, change[V]{&before, &after, now})
+			notice(name, change[V]{new(before), new(after), now})
 		}
 	}
 	for name, before := range w.known {
 		if _, ok := seen[name]; !ok {
-			notice(name, change[V]{&before, nil, now})
+			notice(name, change[V]{new(before), nil, now})
 		}
 	}
 	w.pending = pending
@@ -418,14 +463,22 @@ func (w *watch[V]) learn(seen map[string]V, now time.Time, settle time.Duration,
 	return w.tell(told, synced)
 }
 
-func (w *watch[V]) samePointers(a, b *V) bool {
-	return a == nil && b == nil || a != nil && b != nil && w.same(*a, *b)
+// goesOn reports whether a change that was seen before is still seen: to the same, or to what is the same in what matters most,
+// if that is what has changed.
+func (w *watch[V]) goesOn(old, c change[V]) bool {
+	switch {
+	case old.after == nil || c.after == nil:
+		return old.after == nil && c.after == nil
+	case w.same(*old.after, *c.after):
+		return true
+	}
+	return w.alike(*old.after, *c.after) && (c.before == nil || !w.alike(*c.before, *c.after))
 }
 
 // durations gives the options with their defaults, or says what is wrong with them.
 func (o WatchOptions) durations(call string) (interval, settle time.Duration, err error) {
-	if o.Interval < 0 {
-		return 0, 0, invalidArgument(call, "Interval %v: want more than 0, or 0 for %v", o.Interval, DefaultWatchInterval)
+	if o.Interval != 0 && o.Interval < time.Millisecond {
+		return 0, 0, invalidArgument(call, "Interval %v: want 1ms or more, or 0 for %v", o.Interval, DefaultWatchInterval)
 	}
 	return cmp.Or(o.Interval, DefaultWatchInterval), cmp.Or(o.Settle, DefaultWatchSettle), nil
 }

@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -338,6 +341,47 @@ func TestWatchSettles(t *testing.T) {
 	})
 }
 
+// TestWatchThroughBalancer watches through what gives each connection to the next server. Servers that never agree must not make
+// events.
+func TestWatchThroughBalancer(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+	defer cluster.Close()
+	cluster.Partition("server-3")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var accepted atomic.Int64
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer listener.Close()
+	group.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			to := cluster.URL([]string{"server-1", "server-3"}[accepted.Add(1)%2])
+			server, err := net.Dial("tcp", strings.TrimPrefix(to, "http://"))
+			if err != nil {
+				conn.Close()
+				continue
+			}
+			group.Go(func() { io.Copy(server, conn); server.Close() })
+			group.Go(func() { io.Copy(conn, server); conn.Close() })
+		}
+	})
+	client := clientOf(t, nomad.WithAddress("http://"+listener.Addr().String()))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	synced := false
+	for event, err := range client.Agent.WatchMembers(ctx, nomad.WatchOptions{Interval: 100 * time.Millisecond, Settle: 80 * time.Millisecond}) {
+		require.NoError(t, err)
+		assert.False(t, synced, event)
+		synced = event.Kind == nomad.MembersSynced
+	}
+	assert.True(t, synced)
+	assert.Greater(t, accepted.Load(), int64(10))
+}
+
 // TestWatchChurn lets a pool change at random, looks at it through agents that are late and out of reach now and then, and
 // compares what was told with what happened.
 func TestWatchChurn(t *testing.T) {
@@ -658,7 +702,7 @@ func TestWatchEnds(t *testing.T) {
 			want   error
 			text   string
 		}{
-			{client, t.Context(), nomad.WatchOptions{Interval: -1}, nil, nomad.ErrInvalidArgument, "Interval -1ns: want more than 0, or 0 for 5s"},
+			{client, t.Context(), nomad.WatchOptions{Interval: -1}, nil, nomad.ErrInvalidArgument, "Interval -1ns: want 1ms or more, or 0 for 5s"},
 			{client, nil, nomad.WatchOptions{}, nil, nomad.ErrInvalidArgument, "the context is nil"},
 			{closed, t.Context(), nomad.WatchOptions{}, nil, nomad.ErrClosed, "closed"},
 			{client, t.Context(), nomad.WatchOptions{}, []nomad.Role{"chief"}, nomad.ErrInvalidArgument, `role "chief"`},
@@ -676,6 +720,27 @@ func TestWatchEnds(t *testing.T) {
 			for _, err := range errs {
 				assert.ErrorIs(t, err, test.want)
 				assert.ErrorContains(t, err, test.text)
+			}
+		}
+	})
+	t.Run("among many events", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		n := 0
+		for range client.Agent.WatchMembers(ctx, nomad.WatchOptions{}) {
+			n++
+			cancel()
+		}
+		assert.Equal(t, 1, n)
+	})
+	t.Run("what the loop does to an event is its own business", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		for event, err := range client.Agent.WatchMembers(ctx, nomad.WatchOptions{Interval: time.Millisecond, Settle: -1}) {
+			require.NoError(t, err)
+			assert.NotEqual(t, nomad.MemberUpdated, event.Kind)
+			if event.Kind == nomad.MemberJoined {
+				event.After.Tags["note"] = "mine"
 			}
 		}
 	})

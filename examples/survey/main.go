@@ -131,10 +131,10 @@ func show(w io.Writer, survey *nomad.Survey, asJSON bool) error {
 		}
 		if asJSON {
 			json.NewEncoder(table).Encode(map[string]any{"server": r.Member.Name, "status": r.Member.Status, "address": r.Address,
-				"reachable": r.Reachable(), "health": r.Health, "sees": r.Members, "took_ms": r.Took.Milliseconds(), "problem": problem})
+				"reachable": r.Reachable(), "health": r.Health, "sees": r.Sees, "took_ms": r.Took.Milliseconds(), "problem": problem})
 			continue
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%v\t%s\n", r.Member.Name, r.Member.Status, health, r.Members, r.Took.Round(100*time.Microsecond), problem)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%v\t%s\n", r.Member.Name, r.Member.Status, health, r.Sees, r.Took.Round(100*time.Microsecond), problem)
 	}
 	if !asJSON && len(survey.Disagreements) > 0 {
 		fmt.Fprintln(table, "\nMEMBER\tIS SEEN AS\tBY")
@@ -142,7 +142,7 @@ func show(w io.Writer, survey *nomad.Survey, asJSON bool) error {
 	for _, d := range survey.Disagreements {
 		for _, v := range d.Views {
 			status := v.Member.Status
-			if v.Member.Name == "" {
+			if !v.Known() {
 				status = "unknown"
 			}
 			if asJSON {
