@@ -303,7 +303,8 @@ var healthEndpoint = endpoint{name: "Health", method: http.MethodGet, path: "/v1
 // ErrClientOnly when the agent was asked about a role that it does not have. An unknown role is ErrInvalidArgument
 // before anything is sent.
 //
-// It needs an agent of any role and no ACL token. It makes the call GET /v1/agent/health.
+// It needs an agent of any role and no ACL token: agents do not look at one here, not even at one that is not valid. It makes
+// the call GET /v1/agent/health.
 func (a *Agent) Health(ctx context.Context, roles ...Role) (*Health, error) {
 	query := url.Values{}
 	for _, role := range roles {

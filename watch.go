@@ -35,6 +35,9 @@ type WatchOptions struct {
 	// over some seconds, and a client agent or a load balancer asks now this one and now that one: a change that only
 	// some of them know of comes and goes, and is not told before it stays. 0 stands for DefaultWatchSettle; below 0 a
 	// change is told when it is first seen.
+	//
+	// It is no timer for what has to last: the first answer is told at once, and those that have failed by then too. Keep the
+	// Time of the event for that, as the example reaper does.
 	Settle time.Duration
 }
 

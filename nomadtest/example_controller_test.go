@@ -15,7 +15,8 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// reaper is a controller: it forces servers to leave that stay failed.
+// reaper is a controller: it forces servers to leave that stay failed. It looks at the whole pool each time, by a clock that
+// its test has in hand; the reaper in the folder examples is one that follows Agent.WatchMembers.
 type reaper struct {
 	agent *nomad.Agent
 	after time.Duration // for how long a server must have failed

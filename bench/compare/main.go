@@ -3,7 +3,7 @@
 //
 //	go run ./compare                                 # ten rounds, about five minutes
 //	go run ./compare -chart ../docs/benchmark.svg    # the README's chart too
-//	go run ./compare -size                           # binary size and build time too, two minutes more
+//	go run ./compare -rounds 0 -size                 # binary size and build time, three minutes
 //
 // With NOMAD_ADDR set the calls go to the real agent there. Each ratio is the median of the ratios of the rounds, in each of
 // which all clients were measured one after the other; the spread is its confidence interval of 95 %.
@@ -40,9 +40,13 @@ func main() {
 	span := flag.String("benchtime", "300ms", "how long each takes, as go test has it")
 	pattern := flag.String("bench", ".", "which benchmarks, as go test has it")
 	chart := flag.String("chart", "", "write the chart to this SVG file")
-	size := flag.Bool("size", false, "compare the size and build time of a small program too")
+	size := flag.Bool("size", false, "compare the size and build time of a small program too; with -rounds 0 nothing else")
 	saved := flag.String("results", "", "write what go test prints to this file, or with -rounds 0 read it")
 	asJSON := flag.Bool("json", false, "print JSON, a line for each row")
+	flag.Usage = func() {
+		fmt.Fprint(flag.CommandLine.Output(), "Measures this client, the official one and bare net/http in turn, and prints ratios.\n\nusage: compare [flags]\n\n")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	if err := run(*rounds, *span, *pattern, *chart, *size, *saved, *asJSON); err != nil {
 		fmt.Fprintln(os.Stderr, "compare:", err)
@@ -52,6 +56,13 @@ func main() {
 
 func run(rounds int, span, pattern, chart string, size bool, saved string, asJSON bool) error {
 	var log []byte
+	if rounds == 0 && saved == "" && size {
+		rows, err := measureSizes()
+		if err != nil {
+			return err
+		}
+		return show(rows, "", asJSON)
+	}
 	if rounds == 0 {
 		var err error
 		if log, err = os.ReadFile(saved); err != nil {
@@ -95,6 +106,11 @@ func run(rounds int, span, pattern, chart string, size bool, saved string, asJSO
 			return err
 		}
 	}
+	return show(rows, results.cpu, asJSON)
+}
+
+// show prints the rows.
+func show(rows []row, cpu string, asJSON bool) error {
 	if asJSON {
 		encoder := json.NewEncoder(os.Stdout)
 		for _, r := range rows {
@@ -104,7 +120,10 @@ func run(rounds int, span, pattern, chart string, size bool, saved string, asJSO
 		}
 		return nil
 	}
-	fmt.Printf("%s, %s/%s, %d processors, %s, %s\n\n", results.cpu, runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(),
+	if cpu != "" {
+		cpu += ", "
+	}
+	fmt.Printf("%s%s/%s, %d processors, %s, %s\n\n", cpu, runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(),
 		time.Now().Format(time.DateOnly))
 	table := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "benchmark\tof\tthis client\tofficial\tnet/http\tofficial ÷ this\tthis ÷ net/http")

@@ -49,6 +49,10 @@ func main() {
 	asJSON := flag.Bool("json", false, "print JSON, a line for each row")
 	asAgent := flag.Bool("be-agent", false, "used by this command itself")
 	asWorker := flag.String("be-worker", "", "used by this command itself")
+	flag.Usage = func() {
+		fmt.Fprint(flag.CommandLine.Output(), "Has many goroutines and processes call one agent, with this client and the official one.\n\nusage: load [flags]\n\n")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	interval := flags.Duration("interval", time.Second, "the time between two looks")
 	asJSON := flags.Bool("json", false, "print the members as JSON, one a line")
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Joins servers until their gossip pool is complete.\n\nusage: bootstrap [flags] [serf address …]\n")
+		fmt.Fprint(stderr, "Joins servers until their gossip pool is complete: at NOMAD_ADDR or, when that is not set, in memory.\n\nusage: bootstrap [flags] [serf address …]\n\n")
 		flags.PrintDefaults()
 		fmt.Fprint(stderr, "\nexit codes: 0 complete; 1 not complete in time; 2 wrong usage, or the agent could not be asked\n")
 	}
@@ -66,7 +66,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		cluster.Agent("server-3").Stop() // It comes up late, as servers do.
 		time.AfterFunc(3*time.Second, cluster.Agent("server-3").Start)
 	}
-	if *expect == 0 {
+	switch {
+	case *expect > 0:
+	case len(addresses) == 0:
+		fmt.Fprintln(stderr, "bootstrap: want the addresses to join, or -expect to wait for others that do; see -h")
+		return 2
+	default:
 		*expect = len(addresses) + 1
 	}
 

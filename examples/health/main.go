@@ -5,8 +5,8 @@
 // It asks the agent at NOMAD_ADDR or, when that is not set, a healthy one in memory. A server is healthy when its region has
 // a leader, a client when it knows a server. No ACL token is needed.
 //
-// It exits with 0 when the agent is healthy, with 1 when it says that it is not, which is also its answer about a role that
-// it does not have, and with 2 when that is not known: it could not be asked in time, or the usage is wrong.
+// It exits with 0 when the agent is healthy, with 1 when it says that it is not, and with 2 when that is not known: it could
+// not be asked in time, it does not have the role, or the usage is wrong. go run has an exit code of its own, so build it.
 package main
 
 import (
@@ -54,9 +54,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	asJSON := flags.Bool("json", false, "print the answer as a JSON object")
 	quiet := flags.Bool("quiet", false, "print nothing but errors")
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "Tells whether the agent at NOMAD_ADDR is healthy.\n\nusage: health [flags]\n\n")
+		fmt.Fprintf(stderr, "Tells whether the agent at NOMAD_ADDR is healthy or, when that is not set, one in memory.\n\nusage: health [flags]\n\n")
 		flags.PrintDefaults()
-		fmt.Fprintf(stderr, "\nexit codes: 0 healthy, 1 unhealthy, 2 not known: no answer in time, or wrong usage\n")
+		fmt.Fprintf(stderr, "\nexit codes: 0 healthy, 1 unhealthy, 2 not known: no answer in time, not of that role, or wrong usage\n")
 	}
 	fail := func(err error) int {
 		fmt.Fprintln(stderr, "health:", err)
@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	// When the agent is unhealthy there is an answer beside the error.
 	health, err := client.Agent.Health(ctx, roles...)
-	if err != nil && !errors.Is(err, nomad.ErrUnhealthy) {
+	if err != nil && (!errors.Is(err, nomad.ErrUnhealthy) || errors.Is(err, nomad.ErrServerOnly) || errors.Is(err, nomad.ErrClientOnly)) {
 		return fail(err)
 	}
 	if !*quiet {

@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	color := flags.String("color", "auto", "color entries by level: `when` is auto, always or never;\nauto is on a terminal unless NO_COLOR is set")
 	asJSON := flags.Bool("json", false, "print a JSON object for each entry, one a line")
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "Shows the log of the agent at NOMAD_ADDR as it is written.\n\nusage: logs [flags]\n\n")
+		fmt.Fprintf(stderr, "Shows the log of the agent at NOMAD_ADDR as it is written or, when that is not set, of one in memory.\n\nusage: logs [flags]\n\n")
 		flags.PrintDefaults()
 		fmt.Fprintf(stderr, "\nexit codes: 0 after -n entries or an interrupt, 2 wrong usage or the log could not be had\n")
 	}
@@ -81,6 +81,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		go chatter(ctx, cluster)
 	}
 
+	fmt.Fprintf(stderr, "following the log, %s and above; interrupt to end\n", *level)
 	shown := uint(0)
 	for entry, err := range follow(ctx, client, options, stderr) {
 		if err == nil {
@@ -162,10 +163,19 @@ func show(w io.Writer, e nomad.LogEntry, asJSON, colored bool) error {
 
 // chatter has the agents of a cluster log something all the time.
 func chatter(ctx context.Context, cluster *nomadtest.Cluster) {
-	levels := []string{"info", "debug", "info", "warn", "trace", "info", "error"}
+	entries := []struct{ level, module, message string }{
+		{"info", "nomad.raft", "entering follower state"},
+		{"debug", "worker", "dequeued evaluation"},
+		{"info", "nomad.autopilot", "promoted server"},
+		{"warn", "nomad.heartbeat", "node TTL expired"},
+		{"trace", "nomad.job", "evaluating job"},
+		{"info", "nomad.serf", "EventMemberJoin"},
+		{"error", "nomad.raft", "failed to contact quorum of nodes"},
+	}
 	for i := 0; ctx.Err() == nil; i++ {
 		for _, agent := range cluster.Agents() {
-			agent.Log(levels[i%len(levels)], "demo", "something has happened", "agent", agent.Name(), "count", i)
+			e := entries[i%len(entries)]
+			agent.Log(e.level, e.module, e.message, "server", agent.Name(), "count", i)
 		}
 		time.Sleep(200 * time.Millisecond)
 	}

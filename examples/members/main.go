@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	status := flags.String("status", "", "list only the servers of this `status`: alive, leaving, left or failed")
 	timeout := flags.Duration("timeout", 10*time.Second, "the limit for all calls together")
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "Lists the servers of the gossip pool, as the agent at NOMAD_ADDR sees them.\n\nusage: members [flags]\n\n")
+		fmt.Fprintf(stderr, "Lists the servers of the gossip pool, as the agent at NOMAD_ADDR sees them or, when that is not set, one in memory.\n\nusage: members [flags]\n\n")
 		flags.PrintDefaults()
 		fmt.Fprintf(stderr, "\nexit codes: 0 all is well, 1 a listed server is neither alive nor left, or none is listed,\n"+
 			"2 wrong usage or the agent could not be asked\n")
@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case flags.NArg() > 0:
 		return fail(fmt.Errorf("unexpected argument %q", flags.Arg(0)))
 	case !slices.Contains([]string{"", "alive", "leaving", "left", "failed"}, *status):
-		return fail(fmt.Errorf("unknown status %q", *status))
+		return fail(fmt.Errorf("unknown status %q: want alive, leaving, left or failed", *status))
 	}
 
 	client, cluster, done, err := demo.Connect(nil, nomadtest.Servers(3, nomadtest.Region("eu")))
@@ -128,7 +128,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err := table.Flush(); err != nil {
 		return fail(err)
 	}
-	if bad > 0 || listed == 0 {
+	switch {
+	case listed == 0:
+		fmt.Fprintln(stderr, "members: there is no such server")
+		return 1
+	case bad > 0:
+		fmt.Fprintf(stderr, "members: neither alive nor left: %d of %d\n", bad, listed)
 		return 1
 	}
 	return 0

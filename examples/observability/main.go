@@ -35,8 +35,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -44,7 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
 		fmt.Fprintf(stderr, "Makes spans and metrics of calls to the agent at NOMAD_ADDR, or to a cluster in memory.\n\n"+
-			"usage: observability [flags]\n")
+			"usage: observability [flags]\n\nThe agent in memory fails now and then, so that attempts and errors are seen. -for 1m leaves time to look at /metrics.\n\n")
 		flags.PrintDefaults()
 		fmt.Fprintf(stderr, "\nexit codes: 0 all calls succeeded, 1 some failed, 2 wrong usage or the agent could not be asked\n")
 	}

@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	force := flags.Bool("f", false, "replace the file if it exists")
 	asJSON := flags.Bool("json", false, "print the result as JSON")
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Writes a profile of an agent to a file.\n\nusage: profile [flags]\n")
+		fmt.Fprint(stderr, "Writes a profile of the agent at NOMAD_ADDR to a file or, when that is not set, of one in memory.\n\nusage: profile [flags]\n\n")
 		flags.PrintDefaults()
 		fmt.Fprint(stderr, "\nexit codes: 0 written; 1 the file exists, or the profile ended early; 2 wrong usage, or the agent could not be asked\n")
 	}
@@ -61,8 +61,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "profile:", err)
 		return code
 	}
-	if flags.NArg() > 0 || !slices.Contains(types, *kind) || *seconds < 1 || *server != "" && *node != "" {
-		return fail(2, errors.New("want a known -type, whole -seconds, one of -server and -node, and no arguments; see -h"))
+	switch {
+	case flags.NArg() > 0:
+		return fail(2, fmt.Errorf("unexpected argument %q", flags.Arg(0)))
+	case !slices.Contains(types, *kind):
+		return fail(2, fmt.Errorf("unknown -type %q: want one of %s", *kind, strings.Join(types, ", ")))
+	case *seconds < 1:
+		return fail(2, fmt.Errorf("-seconds %d: want 1 or more", *seconds))
+	case *server != "" && *node != "":
+		return fail(2, errors.New("-server and -node do not go together"))
 	}
 	client, _, done, err := demo.Connect(nil, nomadtest.Servers(3, nomadtest.Debug()))
 	if err != nil {

@@ -4,6 +4,8 @@
 // NOMAD_ADDR set, or NOMAD_UNIX_ADDR, it calls that agent, and makes only the calls that change nothing.
 //
 //	go run ./examples/quickstart [-json]
+//
+// Exit codes: 0 all calls were made; 2 wrong usage, or one failed.
 package main
 
 import (
@@ -28,8 +30,9 @@ func main() {
 	asJSON := flag.Bool("json", false, "print one JSON object per call, in place of tables")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "Walks through the core calls, on the agent at NOMAD_ADDR or on a cluster in memory.\n\n"+
-			"usage: quickstart [-json]\n")
+			"usage: quickstart [-json]\n\n")
 		flag.PrintDefaults()
+		fmt.Fprintf(flag.CommandLine.Output(), "\nexit codes: 0 all calls were made; 2 wrong usage, or one failed\n")
 	}
 	flag.Parse()
 
@@ -42,7 +45,7 @@ func main() {
 	}
 	if err := walk(ctx, p); err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", err)
-		os.Exit(1)
+		os.Exit(2)
 	}
 }
 
@@ -79,7 +82,7 @@ func read(ctx context.Context, p *printer, client *nomad.Client) error {
 	servers, err := client.Agent.Servers(ctx)
 	if errors.Is(err, nomad.ErrClientOnly) {
 		// The error says what to do about it; a program tells by errors.Is.
-		p.note("Servers", "Which servers would it work for? None: "+err.Error())
+		p.note("Servers", map[string]string{"error": err.Error()}, "Which servers does it work for? None, as it is no client (nomad.ErrClientOnly).")
 		return nil
 	}
 	if err != nil {
@@ -110,7 +113,7 @@ func inMemory(ctx context.Context, p *printer) error {
 	if err != nil {
 		return err
 	}
-	p.note("Join", fmt.Sprintf("Join(%s): joined %d", fourth.SerfAddr(), joined.Joined))
+	p.note("Join", joined, fmt.Sprintf("Join(%s): joined %d", fourth.SerfAddr(), joined.Joined))
 	if err := p.show(ctx, server, "It is a member:"); err != nil {
 		return err
 	}
@@ -161,9 +164,9 @@ func (p *printer) heading(text string) {
 	}
 }
 
-func (p *printer) note(call, text string) {
+func (p *printer) note(call string, answer any, text string) {
 	if p.asJSON {
-		p.json(call, text)
+		p.json(call, answer)
 		return
 	}
 	fmt.Fprintf(p.w, "%s\n\n", text)

@@ -1,10 +1,13 @@
 // Reaper is a controller: it makes servers leave the pool that have failed and stay so, with a log of what it does and why.
 // Nomad keeps a failed server in the pool for a day, in case that it comes back.
 //
-//	reaper [-after 10m] [-prune] [-dry-run] [-once] [-interval 5s] [-json]
+//	reaper [-after 10m] [-keep 3] [-prune] [-dry-run] [-once] [-interval 5s] [-json]
 //
-// It leaves a region alone of which half the servers or more have failed, for then it is the network that has, and everything
-// when the agent does not answer. It ends with SIGTERM or an interrupt. Exit codes: 0 it was ended, or -once is done; 2 wrong usage.
+// It leaves a region alone of which half the servers or more have failed, for then it is the network that has, or which has few
+// alive; and everything while the agent does not answer. It ends with SIGTERM or an interrupt. Exit codes: 0 interrupted, or done
+// with -once; 2 wrong usage.
+//
+// Without an agent it shows what it does on a cluster in memory, faster, and ends by itself.
 package main
 
 import (
@@ -35,15 +38,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("reaper", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	after := flags.Duration("after", 10*time.Minute, "how long a server must have failed")
-	prune := flags.Bool("prune", false, "have it forgotten, in place of kept as left")
+	keep := flags.Int("keep", 3, "leave a region alone that has fewer servers alive")
+	prune := flags.Bool("prune", false, "remove it from the list of members too")
 	dryRun := flags.Bool("dry-run", false, "say what would be done, and do nothing")
-	once := flags.Bool("once", false, "end after the first server")
+	once := flags.Bool("once", false, "end when one server was forced to leave")
 	interval := flags.Duration("interval", nomad.DefaultWatchInterval, "the time between two looks at the pool")
 	asJSON := flags.Bool("json", false, "log in JSON, one record a line")
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Makes servers leave the pool that have failed and stay so.\n\nusage: reaper [flags]\n")
+		fmt.Fprint(stderr, "Makes servers leave the pool that have failed and stay so, at NOMAD_ADDR or in a cluster in memory that shows it in seconds.\n\nusage: reaper [flags]\n")
 		flags.PrintDefaults()
-		fmt.Fprint(stderr, "\nexit codes: 0 it was ended, or -once is done; 2 wrong usage\n")
+		fmt.Fprint(stderr, "\nexit codes: 0 interrupted, or done with -once; 2 wrong usage\n")
 	}
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -68,7 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r := &reaper{
-		agent: client.Agent, after: *after, prune: *prune, dryRun: *dryRun,
+		client: client, after: *after, keep: *keep, prune: *prune, dryRun: *dryRun,
 		watch: nomad.WatchOptions{Interval: *interval}, retry: 10 * time.Second, log: slog.New(handler),
 	}
 	if cluster != nil { // one server fails for a moment, another for good, all faster than in life

@@ -12,9 +12,10 @@ import (
 
 // reaper makes servers leave that stay failed.
 type reaper struct {
-	agent  *nomad.Agent
+	client *nomad.Client
 	after  time.Duration // how long a server must have failed
 	retry  time.Duration // the wait after one could not be made to leave
+	keep   int           // how many alive a region must have left
 	prune  bool
 	dryRun bool
 	watch  nomad.WatchOptions
@@ -30,12 +31,12 @@ type news struct {
 
 // run works until the context ends.
 func (r *reaper) run(ctx context.Context) {
-	r.log.Info("watching", "after", r.after, "prune", r.prune, "dry_run", r.dryRun)
+	r.log.Info("watching", "after", r.after.String(), "prune", r.prune, "dry_run", r.dryRun)
 	defer r.log.Info("stopped")
 	feed := make(chan news)
 	go func() {
 		defer close(feed)
-		for event, err := range r.agent.WatchMembers(ctx, r.watch) {
+		for event, err := range r.client.Agent.WatchMembers(ctx, r.watch) {
 			select {
 			case feed <- news{event, err}:
 			case <-ctx.Done():
@@ -45,7 +46,7 @@ func (r *reaper) run(ctx context.Context) {
 	}()
 
 	due := map[string]time.Time{} // when those that have failed are to leave
-	synced := false               // what is known is as it is, and not as it was before an outage
+	synced, outage := false, false
 	for {
 		var alarm <-chan time.Time
 		if name := first(due); synced && name != "" {
@@ -57,11 +58,16 @@ func (r *reaper) run(ctx context.Context) {
 			case !more:
 				return
 			case n.err != nil:
-				synced = false
+				synced, outage = false, true
 				r.log.Warn("the agent does not answer: nothing is done until it does", "error", n.err)
 			case n.event.Kind == nomad.MembersSynced:
-				synced = true
-				r.log.Info("the pool is known", "failed", len(due))
+				if outage { // who knows what has happened in it: all have their time again
+					for name := range due {
+						due[name] = time.Now().Add(r.after)
+					}
+				}
+				synced, outage = true, false
+				r.log.Info("synced", "failed", len(due))
 			default:
 				r.note(n.event, due)
 			}
@@ -85,42 +91,46 @@ func (r *reaper) run(ctx context.Context) {
 func (r *reaper) note(e nomad.MemberEvent, due map[string]time.Time) {
 	_, had := due[e.Name()]
 	switch {
-	case e.Kind == nomad.MemberFailed:
+	case e.Kind == nomad.MemberFailed, had && e.After.Status == nomad.StatusFailed && e.Before.ID() != e.After.ID(): // another machine
 		due[e.Name()] = e.Time.Add(r.after)
-		r.log.Info("failed", "server", e.Name(), "leaves_at", due[e.Name()])
+		r.log.Info("failed", "server", e.Name(), "due_at", due[e.Name()])
 	case had && e.After.Status != nomad.StatusFailed:
 		delete(due, e.Name())
 		r.log.Info(string(e.Kind), "server", e.Name())
 	}
 }
 
-// reap makes a server leave, if it is still as it was.
+// reap makes a server leave, if it is still as it was. Its error is why it was not.
 func (r *reaper) reap(ctx context.Context, name string) error {
-	pool, err := r.agent.Members(ctx)
+	pool, err := r.client.Agent.Members(ctx)
 	if err != nil {
 		return err
 	}
 	member, alive, failed := find(pool.Members, name)
 	switch {
-	case member.Status != nomad.StatusFailed:
-		r.log.Info("not failed any more", "server", name)
-		return nil
-	case failed >= alive:
-		return fmt.Errorf("of region %s %d servers have failed and %d are alive", member.Region(), failed, alive)
+	case member.Status != nomad.StatusFailed: // the watch will tell, unless it fails again before that
+		return errors.New("it is not failed at the moment")
+	case failed >= alive || alive < r.keep:
+		return fmt.Errorf("in region %s %d servers are alive and %d have failed", member.Region(), alive, failed)
 	case r.dryRun:
-		r.log.Info("would be made to leave", "server", name)
+		r.log.Info("would be forced to leave", "server", name)
 	default:
+		// Once, and soon: a call that is tried again could find a server that has recovered.
+		once, err := r.client.With(nomad.WithRetries(0), nomad.WithTimeout(10*time.Second))
+		if err != nil {
+			return err
+		}
 		var options []nomad.ForceLeaveOption
 		if r.prune {
 			options = append(options, nomad.Prune())
 		}
-		if err := r.agent.ForceLeave(ctx, name, options...); err != nil {
+		if err := once.Agent.ForceLeave(ctx, name, options...); err != nil {
 			if errors.Is(err, nomad.ErrPermissionDenied) {
 				err = fmt.Errorf("the token needs agent:write: %w", err)
 			}
 			return err
 		}
-		r.log.Info("was made to leave", "server", name)
+		r.log.Info("forced to leave", "server", name)
 	}
 	if r.reaped != nil {
 		r.reaped(name)

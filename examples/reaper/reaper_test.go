@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +23,7 @@ func start(t *testing.T, cluster *nomadtest.Cluster, change func(*reaper)) (stop
 	var log bytes.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &reaper{
-		agent: cluster.Client("server-1", nomad.WithRetries(0)).Agent, after: 150 * time.Millisecond, retry: 50 * time.Millisecond,
+		client: cluster.Client("server-1", nomad.WithRetries(0)), after: 150 * time.Millisecond, retry: 50 * time.Millisecond,
 		watch: nomad.WatchOptions{Interval: 10 * time.Millisecond, Settle: 10 * time.Millisecond},
 		log:   slog.New(slog.NewTextHandler(&log, nil)),
 	}
@@ -65,8 +66,8 @@ func TestWhatStaysFailedLeaves(t *testing.T) {
 	cluster.Agent("server-5").Stop()
 	becomes(t, cluster, "server-5", nomad.StatusLeft)
 	log := stop()
-	assert.Contains(t, log, `msg="was made to leave" server=server-4.global`)
-	assert.Contains(t, log, `msg="was made to leave" server=server-5.global`)
+	assert.Contains(t, log, `msg="forced to leave" server=server-4.global`)
+	assert.Contains(t, log, `msg="forced to leave" server=server-5.global`)
 	assert.True(t, strings.HasSuffix(log, "msg=stopped\n"))
 }
 
@@ -85,7 +86,7 @@ func TestWhatRecoversStays(t *testing.T) {
 	cluster.Agent("server-4").Start()
 	time.Sleep(time.Second)
 	assert.Equal(t, nomad.StatusAlive, status(t, cluster, "server-4"))
-	assert.NotContains(t, stop(), "was made to leave")
+	assert.NotContains(t, stop(), "forced to leave")
 }
 
 func TestHalfAreLeftAlone(t *testing.T) {
@@ -99,8 +100,8 @@ func TestHalfAreLeftAlone(t *testing.T) {
 	cluster.Heal()
 	time.Sleep(200 * time.Millisecond)
 	log := stop()
-	assert.Contains(t, log, "of region global 3 servers have failed and 2 are alive")
-	assert.NotContains(t, log, "was made to leave")
+	assert.Contains(t, log, "in region global 2 servers are alive and 3 have failed")
+	assert.NotContains(t, log, "forced to leave")
 }
 
 func TestNothingIsDoneInAnOutage(t *testing.T) {
@@ -122,7 +123,7 @@ func TestDryRun(t *testing.T) {
 	cluster.Agent("server-5").Stop()
 	time.Sleep(time.Second)
 	assert.Equal(t, nomad.StatusFailed, status(t, cluster, "server-5"))
-	assert.Contains(t, stop(), "would be made to leave")
+	assert.Contains(t, stop(), "would be forced to leave")
 	for _, request := range cluster.Agent("server-1").Requests() {
 		assert.Equal(t, "/v1/agent/members", request.Path)
 	}
@@ -131,13 +132,56 @@ func TestDryRun(t *testing.T) {
 func TestWithoutTheRightToken(t *testing.T) {
 	cluster := newCluster(t, nomadtest.ACLs())
 	stop := start(t, cluster, func(r *reaper) {
-		r.agent = cluster.Client("server-1", nomad.WithToken(nomadtest.NodeReadToken)).Agent
+		r.client = cluster.Client("server-1", nomad.WithToken(nomadtest.NodeReadToken))
 	})
 	cluster.Agent("server-5").Stop()
 	time.Sleep(time.Second)
 	log := stop()
 	assert.Contains(t, log, "the token needs agent:write")
 	assert.NotContains(t, log, nomadtest.NodeReadToken)
+}
+
+// TestEnoughAreKept has servers fail one after the other, each of them few.
+func TestEnoughAreKept(t *testing.T) {
+	cluster := newCluster(t)
+	stop := start(t, cluster, func(r *reaper) { r.keep = 4 })
+	cluster.Agent("server-5").Stop()
+	becomes(t, cluster, "server-5", nomad.StatusLeft)
+	cluster.Agent("server-4").Stop()
+	time.Sleep(time.Second)
+	assert.Equal(t, nomad.StatusFailed, status(t, cluster, "server-4"))
+	assert.Contains(t, stop(), "in region global 3 servers are alive and 1 have failed")
+}
+
+// TestARetryIsTooLate has the call fail once, and the server recover before it could be made again.
+func TestARetryIsTooLate(t *testing.T) {
+	cluster := newCluster(t)
+	cluster.Agent("server-1").Inject(func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
+		cluster.Agent("server-5").Start()
+		http.Error(w, "busy", http.StatusServiceUnavailable)
+	}, nomadtest.On("force-leave"), nomadtest.Times(1))
+	stop := start(t, cluster, func(r *reaper) { r.client, r.prune = cluster.Client("server-1"), true })
+	cluster.Agent("server-5").Stop()
+	becomes(t, cluster, "server-5", nomad.StatusAlive)
+	time.Sleep(time.Second)
+	assert.Equal(t, nomad.StatusAlive, status(t, cluster, "server-5"))
+	assert.NotContains(t, stop(), `msg="forced to leave"`)
+}
+
+// TestTheClockStartsAgain after an outage, and for another machine of the same name.
+func TestTheClockStartsAgain(t *testing.T) {
+	cluster := newCluster(t)
+	stop := start(t, cluster, func(r *reaper) { r.after = 1500 * time.Millisecond })
+	cluster.Agent("server-5").Stop()
+	time.Sleep(time.Second)
+	outage := cluster.Agent("server-1").Inject(nomadtest.Status(500, "broken"), nomadtest.On("members"), nomadtest.Times(1))
+	for outage.Hits() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	ended := time.Now()
+	becomes(t, cluster, "server-5", nomad.StatusLeft)
+	assert.Greater(t, time.Since(ended), 1400*time.Millisecond)
+	stop()
 }
 
 // TestRun runs the program in memory, ends it, and gives it what it does not take.
@@ -147,7 +191,7 @@ func TestRun(t *testing.T) {
 	t.Setenv("NOMAD_UNIX_ADDR", "")
 	var out, errs bytes.Buffer
 	assert.Equal(t, 0, run(t.Context(), []string{"-json"}, &out, &errs))
-	assert.Contains(t, out.String(), `"msg":"was made to leave","server":"server-4.global"`)
+	assert.Contains(t, out.String(), `"msg":"forced to leave","server":"server-4.global"`)
 	assert.Contains(t, out.String(), `"msg":"recovered","server":"server-5.global"`)
 
 	ctx, cancel := context.WithCancel(t.Context())

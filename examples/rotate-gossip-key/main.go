@@ -39,12 +39,12 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("rotate-gossip-key", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	keyFile := flags.String("key-file", "", "the `file` with the new key in base64, or - for the standard input; default a random key")
-	out := flags.String("out", "", "the new `file` for a random key, which must be kept")
+	keyFile := flags.String("key-file", "", "the `file` with the new key in base64, or - for the standard input; without it the key is random")
+	out := flags.String("out", "", "the `file` to write a random key to, as it must be kept")
 	keep := flags.Bool("keep", false, "do not remove the other keys")
 	asJSON := flags.Bool("json", false, "print each step as JSON, one a line")
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Rotates the key that servers encrypt their gossip with.\n\nusage: rotate-gossip-key [flags]\n")
+		fmt.Fprint(stderr, "Rotates the key that servers encrypt their gossip with: at NOMAD_ADDR or, when that is not set, in memory.\n\nusage: rotate-gossip-key [flags]\n\nOn a real agent -key-file or -out is required. Keys are shown by the first 8 hex digits of their SHA-256.\n\n")
 		flags.PrintDefaults()
 		fmt.Fprint(stderr, "\nexit codes: 0 rotated; 1 a server is not ready or did not follow; 2 wrong usage, or the agent could not be asked\n")
 	}
@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	print := func(name, result, detail string) { fmt.Fprintf(stdout, "%-8s  %-6s  %s\n", name, result, detail) }
 	if *asJSON {
 		print = func(name, result, detail string) {
-			json.NewEncoder(stdout).Encode(map[string]any{"step": name, "done": result == "done", "detail": detail})
+			json.NewEncoder(stdout).Encode(map[string]any{"step": name, "result": result, "detail": detail})
 		}
 	} else {
 		print("STEP", "RESULT", "DETAIL")
@@ -105,7 +105,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			fmt.Fprintf(stderr, "To go on later: rotate-gossip-key -key-file %s\n", *out)
 		}
 		if answer := (*nomad.APIError)(nil); errors.Is(err, errNotReady) || ctx.Err() != nil || errors.As(err, &answer) && answer.StatusCode == 500 {
-			return fail(1, errors.New("not rotated, but the pool works on: mend what "+step.name+" says, and run it again with the same key"))
+			return fail(1, errors.New("not rotated, but the pool works on: fix what "+step.name+" reports, and run it again with the same key"))
 		}
 		return fail(2, err)
 	}

@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	every := flags.Duration("every", 0, "ask again after this time, until interrupted; 0 asks once")
 	asJSON := flags.Bool("json", false, "print JSON: a line for each server, and for each member that servers see differently")
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Asks every server of the pool how it is and what it sees.\n\nusage: survey [flags]\n")
+		fmt.Fprint(stderr, "Asks every server of the pool how it is and what it sees: at NOMAD_ADDR or, when that is not set, in memory.\n\nusage: survey [flags]\n\n")
 		flags.PrintDefaults()
 		fmt.Fprint(stderr, "\nexit codes: 0 all is well; 1 a server does not answer, is unhealthy or sees something else; 2 wrong usage, or no answer\n")
 	}
@@ -108,6 +108,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if survey.OK() {
 			return 0
 		}
+		fmt.Fprintf(stderr, "survey: not all is well: %d of %d servers do not answer, %d members are seen differently\n",
+			len(survey.Unreachable()), len(survey.Servers), len(survey.Disagreements))
 		return 1
 	}
 }
@@ -116,7 +118,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func show(w io.Writer, survey *nomad.Survey, asJSON bool) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if !asJSON {
-		fmt.Fprintln(table, "SERVER\tSTATUS\tHEALTH\tSEES\tTOOK\tPROBLEM")
+		fmt.Fprintln(table, "SERVER\tSTATUS\tHEALTH\tMEMBERS SEEN\tTOOK\tPROBLEM")
 	}
 	for _, r := range survey.Servers {
 		health, problem := "-", ""
@@ -127,17 +129,17 @@ func show(w io.Writer, survey *nomad.Survey, asJSON bool) error {
 			}
 		}
 		if r.Err != nil {
-			problem = r.Err.Error()
+			problem = cause(r.Err)
 		}
 		if asJSON {
 			json.NewEncoder(table).Encode(map[string]any{"server": r.Member.Name, "status": r.Member.Status, "address": r.Address,
 				"reachable": r.Reachable(), "health": r.Health, "sees": r.Sees, "took_ms": r.Took.Milliseconds(), "problem": problem})
 			continue
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%v\t%s\n", r.Member.Name, r.Member.Status, health, r.Sees, r.Took.Round(100*time.Microsecond), problem)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%v\t%s\n", r.Member.Name, r.Member.Status, health, r.Sees, r.Took.Round(time.Millisecond), problem)
 	}
 	if !asJSON && len(survey.Disagreements) > 0 {
-		fmt.Fprintln(table, "\nMEMBER\tIS SEEN AS\tBY")
+		fmt.Fprintln(table, "\nMEMBER\tSEEN AS\tBY")
 	}
 	for _, d := range survey.Disagreements {
 		for _, v := range d.Views {
@@ -153,6 +155,14 @@ func show(w io.Writer, survey *nomad.Survey, asJSON bool) error {
 		}
 	}
 	return table.Flush()
+}
+
+// cause is an error without what the table tells anyway: which call was made.
+func cause(err error) string {
+	if network := (*net.OpError)(nil); errors.As(err, &network) {
+		return network.Error()
+	}
+	return err.Error()
 }
 
 // some names a few of many.

@@ -34,7 +34,11 @@ import (
 func main() {
 	span := flag.Duration("for", 10*time.Minute, "how long")
 	workers := flag.Int("goroutines", 32, "how many make calls")
-	agent := flag.String("agent", "", "be the agent, with its files in this folder")
+	agent := flag.String("agent", "", "used by this command itself")
+	flag.Usage = func() {
+		fmt.Fprint(flag.CommandLine.Output(), "Calls an agent that restarts, stalls, resets and rotates its certificate and token, and counts what is left behind.\n\nusage: soak [flags]\n\n")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
