@@ -142,7 +142,8 @@ func (a *Agent) Survey(ctx context.Context, opts SurveyOptions) (*Survey, error)
 	}
 	var (
 		turns   = make(chan int, len(survey.Servers))
-		answers = make(chan answered, len(survey.Servers)) // has room for all, so that nobody waits for Progress
+		answers = make(chan answered) // has room for none: views are large, and Progress can be slow
+		ended   = make(chan struct{})
 	)
 	for i := range survey.Servers {
 		turns <- i
@@ -152,10 +153,16 @@ func (a *Agent) Survey(ctx context.Context, opts SurveyOptions) (*Survey, error)
 	var group sync.WaitGroup
 	defer group.Wait() // also when Progress panics
 	defer stop()
+	defer close(ended)
 	for range min(opts.Concurrency, len(survey.Servers)) {
 		group.Go(func() {
 			for i := range turns {
-				answers <- answered{i, a.ask(asking, opts.Timeout, &survey.Servers[i])}
+				answer := answered{i, a.ask(asking, opts.Timeout, &survey.Servers[i])}
+				select {
+				case answers <- answer:
+				case <-ended:
+					return
+				}
 			}
 		})
 	}
@@ -203,8 +210,9 @@ func (a *Agent) ask(ctx context.Context, timeout time.Duration, report *ServerRe
 			return nil
 		}
 	case members.ServerName+"."+members.ServerRegion != report.Member.Name:
-		report.Err = fmt.Errorf("nomad: Survey: %w: %s.%s answers at %s, where %s was looked for", ErrInvalidResponse,
-			members.ServerName, members.ServerRegion, report.Address, report.Member.Name)
+		name := client.clean(membersEndpoint.to(nil), members.ServerName+"."+members.ServerRegion, 100)
+		report.Err = fmt.Errorf("nomad: Survey: %w: %s answers at %s, where %s was looked for", ErrInvalidResponse,
+			name, report.Address, client.clean(membersEndpoint.to(nil), report.Member.Name, 100))
 		return nil
 	}
 	if report.Health, err = client.Agent.apart().Health(ctx); report.Health == nil {

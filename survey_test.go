@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -199,6 +200,23 @@ func TestSurveyOfSharedAddress(t *testing.T) {
 		assert.ErrorContains(t, r.Err, "server-1.global answers at "+cluster.URL("server-1")+", where "+r.Member.Name+" was looked for")
 		assert.Nil(t, r.Health)
 	}
+}
+
+// TestSurveyOfLiar has a server call itself by the token.
+func TestSurveyOfLiar(t *testing.T) {
+	const token = "6d616e61-6765-6d65-6e74-20746f6b656e"
+	client, err := nomad.NewClient(nomad.WithToken(token), replying(func(r *http.Request) (int, http.Header, string) {
+		name := token + strings.Repeat("\n", 1000)
+		body, _ := json.Marshal(nomad.Members{ServerName: name, Members: []nomad.Member{{Name: "a", Addr: netip.MustParseAddr("10.0.0.1"), Status: nomad.StatusAlive}}})
+		return 200, http.Header{"Content-Type": {"application/json"}}, string(body)
+	}))
+	require.NoError(t, err)
+	survey, err := client.Agent.Survey(t.Context(), nomad.SurveyOptions{})
+	require.NoError(t, err)
+	assert.ErrorIs(t, survey.Servers[0].Err, nomad.ErrInvalidResponse)
+	assert.NotContains(t, survey.Servers[0].Err.Error(), token)
+	assert.NotContains(t, survey.Servers[0].Err.Error(), "\n")
+	assert.Less(t, len(survey.Servers[0].Err.Error()), 400)
 }
 
 // TestSurveyOfRegions asks through a Client of another region: each server has to tell of its own.
