@@ -3,6 +3,7 @@ package main
 import (
 	"image/color"
 	"os"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -97,6 +98,7 @@ func drawChart(r *results, file string) error {
 		p.Legend.Top, p.Legend.Left = true, true
 		p.Legend.Padding = vg.Points(3)
 		p.Y.Max *= 1.35 // room for the legend
+		p.Y.Tick.Marker = plot.TickerFunc(wholeTicks)
 		p.NominalX(labels...)
 		plots = append(plots, p)
 	}
@@ -124,4 +126,15 @@ func drawChart(r *results, file string) error {
 		return err
 	}
 	return output.Close()
+}
+
+// wholeTicks are the ticks that the library would make, labelled in as few digits as say the same.
+func wholeTicks(low, high float64) []plot.Tick {
+	ticks := plot.DefaultTicks{}.Ticks(low, high)
+	for i := range ticks {
+		if ticks[i].Label != "" {
+			ticks[i].Label = strconv.FormatFloat(ticks[i].Value, 'g', 4, 64)
+		}
+	}
+	return ticks
 }
