@@ -251,7 +251,7 @@ func (t *transports) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.Context().Err() == nil && lostConnection(err) && c.peer.refusedSilently(c) {
 			call.refused.Store(true)
 		}
-	case isRefusal(res):
+	case isRefusal(way.req, res):
 		c.peer.refused()
 		call.refused.Store(true)
 	default:
@@ -279,9 +279,11 @@ func lastOn(req *http.Request) {
 }
 
 // isRefusal reports whether an answer is how an agent refuses a connection that is over its limit. Proxies that limit
-// requests say when to come back, or keep the connection.
-func isRefusal(res *http.Response) bool {
-	return res.StatusCode == http.StatusTooManyRequests && res.Close && res.Header.Get("Retry-After") == "" && !isJSON(res.Header)
+// requests say when to come back, or keep the connection; where they were asked to close it, they date what they say, and a
+// refusal has no date.
+func isRefusal(req *http.Request, res *http.Response) bool {
+	return res.StatusCode == http.StatusTooManyRequests && res.Close && res.Header.Get("Retry-After") == "" && !isJSON(res.Header) &&
+		!(req.Close && res.Header.Get("Date") != "")
 }
 
 // connOf finds the connection that the dialer made.

@@ -382,6 +382,23 @@ func TestWatchThroughBalancer(t *testing.T) {
 	assert.Greater(t, accepted.Load(), int64(10))
 }
 
+// TestWatchRefusedByProxy has a proxy refuse the looks, which close their connections as an agent's limit does: they are retried no
+// more often than other calls.
+func TestWatchRefusedByProxy(t *testing.T) {
+	var asked atomic.Int64
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	defer proxy.Close()
+	client := clientOf(t, nomad.WithAddress(proxy.URL), nomad.WithRetries(1))
+	for _, err := range client.Agent.WatchMembers(t.Context(), nomad.WatchOptions{}) {
+		assert.ErrorIs(t, err, nomad.ErrTooManyRequests)
+		break
+	}
+	assert.EqualValues(t, 2, asked.Load())
+}
+
 // TestWatchChurn lets a pool change at random, looks at it through agents that are late and out of reach now and then, and
 // compares what was told with what happened.
 func TestWatchChurn(t *testing.T) {

@@ -8,7 +8,8 @@
 //
 // Each agent listens on a loopback port of its own and answers every endpoint of /v1/agent as a real agent does. That
 // is checked against 193 recorded exchanges with each of Nomad 1.6.5 and 2.0.5: status, headers and body are the same but
-// for IDs, ports, times and the like. Beside it there is /v1/status/leader, and nothing else of Nomad's API. An agent starts in less than 0.1 ms, or 1 ms with TLS, and takes 5 to 50 kB.
+// for IDs, ports, times and the like. Beside it there is /v1/status/leader, and nothing else of Nomad's API. An agent starts
+// in less than 0.1 ms, or 1 ms with TLS, and takes 5 to 50 kB.
 //
 // # Setting up
 //

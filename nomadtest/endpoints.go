@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"runtime"
 	"slices"
 	"strconv"
@@ -254,21 +255,11 @@ func (a *Agent) leader(r *http.Request) (string, error) {
 	if r.Method != http.MethodGet {
 		return "", invalidMethod(405)
 	}
-	server, prefix := a, ""
-	if !a.server {
-		if server, prefix = a.upstream(), "rpc error: "; server == nil {
-			return "", a.noUpstream()
-		}
+	leader, _, err := a.target(url.Values{"server_id": {"leader"}, "region": r.URL.Query()["region"]})
+	if err != nil {
+		return "", err
 	}
-	region := cmp.Or(r.URL.Query().Get("region"), server.region)
-	if !slices.Contains(server.pool.regions(), region) {
-		return "", refusef(500, "%s%s", prefix, noRegion)
-	}
-	leader := server.pool.leader(region)
-	if leader == nil {
-		return "", refusef(500, "%s%s", prefix, noLeader)
-	}
-	return leader.RPCAddr(), nil
+	return leader.rpcAddr(), nil
 }
 
 // health is what the agent thinks of itself at the moment.
