@@ -1,0 +1,110 @@
+// Package reload follows files while a program runs: a file with an ACL token, and the PEM files of TLS.
+// It reads them when a call or a handshake needs them and runs nothing in the background.
+package reload
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Logger receives a warning when a file cannot be used. *slog.Logger implements it.
+type Logger interface {
+	Warn(msg string, args ...any)
+}
+
+// follower holds the value of files and reads it again on demand. Reads run outside of locks and one at a
+// time, so that a file system that hangs costs one goroutine.
+type follower[T any] struct {
+	read    func(last T) (T, error) // with an error it returns what stays of last
+	warning string
+	logger  Logger
+	last    atomic.Pointer[reading[T]] // stored only by the read under way
+
+	mu   sync.Mutex
+	done chan struct{} // closed when the read under way has ended; nil if there is none
+}
+
+// reading is the result of a read.
+type reading[T any] struct {
+	value   T
+	ended   time.Time
+	problem string // the error of the read
+}
+
+// newFollower reads for the first time. That must succeed.
+func newFollower[T any](read func(T) (T, error), warning string, logger Logger) (*follower[T], error) {
+	var none T
+	value, err := read(none)
+	if err != nil {
+		return nil, err
+	}
+	f := &follower[T]{read: read, warning: warning, logger: logger}
+	f.last.Store(&reading[T]{value: value, ended: time.Now()})
+	return f, nil
+}
+
+// reread returns the result of a read that began after the call, as an earlier one may have seen older files.
+// When ctx ends first, it returns the last result and the cause.
+func (f *follower[T]) reread(ctx context.Context) (*reading[T], error) {
+	for range 2 { // the read under way, if there is one, and the next
+		f.mu.Lock()
+		earlier := f.done != nil
+		if !earlier {
+			f.done = make(chan struct{})
+			go f.run(f.done)
+		}
+		done := f.done
+		f.mu.Unlock()
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return f.last.Load(), context.Cause(ctx)
+		}
+		if !earlier {
+			break
+		}
+	}
+	return f.last.Load(), nil
+}
+
+// run reads once.
+func (f *follower[T]) run(done chan struct{}) {
+	last := f.last.Load()
+	value, err := f.read(last.value)
+	next := &reading[T]{value: value, ended: time.Now()}
+	if err != nil {
+		next.problem = err.Error()
+		if next.problem != last.problem {
+			f.logger.Warn(f.warning, "error", next.problem)
+		}
+	}
+	f.last.Store(next)
+	f.mu.Lock()
+	f.done = nil
+	f.mu.Unlock()
+	close(done)
+}
+
+const maxFile = 16 << 20 // bytes that are read of a file
+
+// readFile reads a regular file. Others, such as a pipe, cannot be read twice and may block.
+func readFile(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%q is not a file that can be read again", path)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err == nil && len(content) > maxFile {
+		err = fmt.Errorf("%q is too long: want at most %d bytes", path, maxFile)
+	}
+	return content, err
+}
