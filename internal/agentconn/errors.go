@@ -1,0 +1,61 @@
+package agentconn
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+)
+
+var (
+	// ErrFull reports that the agent accepts no more connections from this address, by its own words.
+	ErrFull = errors.New("the agent accepts no more connections from this address")
+
+	// ErrNoResponse reports that each new connection was closed without a response.
+	ErrNoResponse = errors.New("each new connection was closed without a response: the agent accepts no more " +
+		"connections from this address, or nothing there speaks this protocol")
+)
+
+// DialError reports that a connection could not be made. No request was sent.
+type DialError struct {
+	Err       error
+	Permanent bool // the next attempt fails in the same way: a certificate, a protocol or a password was refused
+}
+
+func (e *DialError) Error() string { return e.Err.Error() }
+func (e *DialError) Unwrap() error { return e.Err }
+
+// LostError reports that the connection ended before the headers of the response were complete.
+type LostError struct{ Err error }
+
+func (e *LostError) Error() string {
+	return "the connection was closed before the response: " + e.Err.Error()
+}
+func (e *LostError) Unwrap() error { return e.Err }
+
+// ProxyError reports that a proxy refused to connect to the agent.
+type ProxyError struct {
+	StatusCode int
+	Status     string // such as 502 Bad Gateway
+}
+
+func (e *ProxyError) Error() string {
+	if e.StatusCode == http.StatusProxyAuthRequired {
+		return fmt.Sprintf("the proxy wants another user or password: %.100q", e.Status)
+	}
+	return fmt.Sprintf("the proxy could not connect to the agent: %.100q", e.Status)
+}
+
+// isLost reports whether a connection ended. A TLS alert does not count, except for what is left of a refusal that
+// the agent could not write to its end.
+func isLost(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Op != "remote error" && (op.Op != "local error" || strings.Contains(err.Error(), "bad record MAC"))
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}

@@ -1,0 +1,117 @@
+// Package retry decides whether a request is sent again, and when.
+package retry
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nomad-go/nomad/internal/agentconn"
+)
+
+// The waits between attempts double from minWait to maxWait. Each is varied by half at random.
+const (
+	minWait = 100 * time.Millisecond
+	maxWait = 2 * time.Second
+)
+
+// Attempt is the outcome of sending a request once: a response or an error.
+type Attempt struct {
+	Status     int
+	Header     http.Header
+	Err        error
+	Idempotent bool // the request may reach the agent twice
+}
+
+// MayRepeat reports whether the request may be sent again, and whether that can help.
+func (a Attempt) MayRepeat() bool {
+	if a.Err != nil {
+		var dial *agentconn.DialError
+		var lost *agentconn.LostError
+		switch {
+		case errors.As(a.Err, &dial):
+			return !dial.Permanent
+		case errors.Is(a.Err, agentconn.ErrFull), errors.Is(a.Err, agentconn.ErrNoResponse):
+			return false // the request waited for that long enough
+		}
+		return errors.As(a.Err, &lost) && a.Idempotent
+	}
+	switch a.Status {
+	case http.StatusTooManyRequests:
+		return true
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return a.Idempotent
+	}
+	return false
+}
+
+// Wait returns how long to wait before the next attempt, after n attempts were made: what the response's Retry-After
+// says if that is longer.
+func (a Attempt) Wait(n int) time.Duration {
+	wait := min(minWait<<min(n-1, 10), maxWait)
+	wait = time.Duration(float64(wait) * (.5 + rand.Float64()))
+	after := a.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(after, 10, 31); err == nil {
+		wait = max(wait, time.Duration(seconds)*time.Second)
+	} else if date, err := http.ParseTime(after); err == nil {
+		wait = max(wait, time.Until(date))
+	}
+	return wait
+}
+
+// Sleep waits and reports whether the context allowed it. It does not begin a wait that the context's deadline would
+// end.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// The size of a Budget, and what refills it.
+const (
+	budgetSize      = 100.
+	budgetPerSecond = 1.
+	budgetPerCall   = 0.1
+)
+
+// Budget limits the retries of all calls to one agent, so that an agent in trouble does not get several times the
+// requests. It holds 100 retries and regains one a second and one for ten calls that were not retried to their end. The
+// zero Budget is full.
+type Budget struct {
+	mu    sync.Mutex
+	spent float64
+	since time.Time
+}
+
+// Take takes a retry out of the budget and reports whether there was one.
+func (b *Budget) Take() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	b.spent = max(b.spent-now.Sub(b.since).Seconds()*budgetPerSecond, 0)
+	b.since = now
+	if b.spent > budgetSize-1 {
+		return false
+	}
+	b.spent++
+	return true
+}
+
+// Earn notes a call that came to its end.
+func (b *Budget) Earn() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.spent = max(b.spent-budgetPerCall, 0)
+}

@@ -1,0 +1,133 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/nomad-go/nomad/internal/agentconn"
+)
+
+func TestMayRepeat(t *testing.T) {
+	refused := errors.New("connection refused")
+	for name, test := range map[string]struct {
+		attempt          Attempt
+		once, idempotent bool // what is expected of a request that may reach the agent once, or twice
+	}{
+		"no connection":                 {Attempt{Err: &agentconn.DialError{Err: refused}}, true, true},
+		"no connection, in a layer":     {Attempt{Err: fmt.Errorf("x: %w", &agentconn.DialError{Err: refused})}, true, true},
+		"a proxy without the agent":     {Attempt{Err: &agentconn.DialError{Err: &agentconn.ProxyError{StatusCode: 502}}}, true, true},
+		"a certificate that is refused": {Attempt{Err: &agentconn.DialError{Err: refused, Permanent: true}}, false, false},
+		"lost before the response":      {Attempt{Err: &agentconn.LostError{Err: io.EOF}}, false, true},
+		"no response at all":            {Attempt{Err: fmt.Errorf("%w: %w", agentconn.ErrNoResponse, &agentconn.LostError{Err: io.EOF})}, false, false},
+		"the agent is full":             {Attempt{Err: agentconn.ErrFull}, false, false},
+		"another error":                 {Attempt{Err: io.EOF}, false, false},
+		"the context ended":             {Attempt{Err: context.Canceled}, false, false},
+		"200":                           {Attempt{Status: 200}, false, false},
+		"400":                           {Attempt{Status: 400}, false, false},
+		"403":                           {Attempt{Status: 403}, false, false},
+		"408":                           {Attempt{Status: 408}, false, false},
+		"429":                           {Attempt{Status: 429}, true, true},
+		"500":                           {Attempt{Status: 500}, false, false},
+		"501":                           {Attempt{Status: 501}, false, false},
+		"502":                           {Attempt{Status: 502}, false, true},
+		"503":                           {Attempt{Status: 503}, false, true},
+		"504":                           {Attempt{Status: 504}, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, test.once, test.attempt.MayRepeat())
+			test.attempt.Idempotent = true
+			assert.Equal(t, test.idempotent, test.attempt.MayRepeat())
+		})
+	}
+}
+
+func TestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // so that a date is exact
+		date := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
+		for name, test := range map[string]struct {
+			attempts   int
+			retryAfter string
+			min, max   time.Duration
+		}{
+			"the first":          {1, "", 50 * time.Millisecond, 150 * time.Millisecond},
+			"the second":         {2, "", 100 * time.Millisecond, 300 * time.Millisecond},
+			"the fifth":          {5, "", 800 * time.Millisecond, 2400 * time.Millisecond},
+			"the sixth":          {6, "", time.Second, 3 * time.Second},
+			"the thousandth":     {1000, "", time.Second, 3 * time.Second},
+			"seconds":            {1, "7", 7 * time.Second, 7 * time.Second},
+			"no seconds":         {1, "0", 50 * time.Millisecond, 150 * time.Millisecond},
+			"a date":             {1, date(9 * time.Second), 9 * time.Second, 9 * time.Second},
+			"a date in the past": {1, date(-time.Hour), 50 * time.Millisecond, 150 * time.Millisecond},
+			"nonsense":           {1, "soon", 50 * time.Millisecond, 150 * time.Millisecond},
+			"a negative number":  {1, "-5", 50 * time.Millisecond, 150 * time.Millisecond},
+			"too many seconds":   {1, "99999999999999", 50 * time.Millisecond, 150 * time.Millisecond},
+		} {
+			for range 20 {
+				wait := Attempt{Header: http.Header{"Retry-After": {test.retryAfter}}}.Wait(test.attempts)
+				assert.GreaterOrEqual(t, wait, test.min, name)
+				assert.LessOrEqual(t, wait, test.max, name)
+			}
+		}
+		assert.NotZero(t, Attempt{}.Wait(1), "without a response")
+	})
+}
+
+func TestSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		assert.True(t, Sleep(t.Context(), time.Minute))
+		assert.Equal(t, time.Minute, time.Since(began))
+
+		began = time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		assert.False(t, Sleep(ctx, 2*time.Hour), "the deadline would end it")
+		assert.Zero(t, time.Since(began))
+
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		assert.False(t, Sleep(ctx, time.Hour))
+		assert.Equal(t, time.Second, time.Since(began))
+	})
+}
+
+func TestBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := new(Budget)
+		taken := func() (n int) {
+			for b.Take() {
+				n++
+			}
+			return n
+		}
+		assert.Equal(t, 100, taken())
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, 10, taken(), "one a second")
+		for range 1001 {
+			b.Earn()
+		}
+		assert.InDelta(t, 100, taken(), 1, "one for ten calls")
+		time.Sleep(time.Hour)
+		assert.Equal(t, 100, taken(), "and never more than it holds")
+	})
+}
+
+// FuzzRetryAfter gives what a proxy might put into Retry-After. A wait is never negative.
+func FuzzRetryAfter(f *testing.F) {
+	for _, value := range []string{"", "1", "-1", "9999999999", "Wed, 21 Oct 2026 07:28:00 GMT", "Mon, 01 Jan 9999 00:00:00 GMT"} {
+		f.Add(value)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		if wait := (Attempt{Header: http.Header{"Retry-After": {value}}}).Wait(1); wait <= 0 {
+			t.Fatal(wait)
+		}
+	})
+}
