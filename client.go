@@ -21,8 +21,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	jsonv2 "github.com/go-json-experiment/json"
+
+	"github.com/nomad-go/nomad/internal/agentconn"
+	"github.com/nomad-go/nomad/internal/retry"
 )
 
 // Client calls one Nomad agent. Make it with NewClient. It is safe for use by any number of goroutines, and does not
@@ -35,8 +37,8 @@ type Client struct {
 	common   *common
 	settings *settings
 	pool     *pool
-	peer     *peer // what is known about the agent
-	shared   bool  // the pool is another Client's to close
+	budget   *retry.Budget // of this agent's retries
+	shared   bool          // the pool is another Client's to close
 }
 
 // NewClient makes a Client. Without options it calls the agent at DefaultAddress. It reads the files that options name
@@ -78,9 +80,8 @@ func newClient(s *settings, p *pool) *Client {
 			a.scheme = "https"
 		}
 	}
-	c := &Client{address: a.String(), common: &common{a.base(), s.requestHeader()}, settings: s, pool: p}
+	c := &Client{address: a.String(), common: &common{a.base(), s.requestHeader()}, settings: s, pool: p, budget: new(retry.Budget)}
 	c.Agent = &Agent{c}
-	c.peer = p.peer(c.address)
 	return c
 }
 
@@ -101,9 +102,17 @@ func (c *Client) With(opts ...Option) (*Client, error) {
 		return nil, optionErrors([]error{fmt.Errorf("%s: it takes effect when connections are made: use NewClient",
 			s.reconnects[0])})
 	}
+	return c.derive(s), nil
+}
+
+// derive makes a Client with other settings and the same connections. It has the same budget for the same agent.
+func (c *Client) derive(s *settings) *Client {
 	derived := newClient(s, c.pool)
 	derived.shared = true
-	return derived, nil
+	if derived.address == c.address {
+		derived.budget = c.budget
+	}
+	return derived
 }
 
 // Close closes the idle connections. Calls under way go on to their end; new ones, by this Client and those made from
@@ -131,6 +140,7 @@ type endpoint struct {
 	since  string // the Nomad version that has it, where an agent of interest may be older
 	large  bool   // its answer grows with the cluster
 	keys   bool   // its answer can have gossip keys in it
+	any    bool   // Call makes it
 }
 
 // endpoints are all that this package has a typed call for.
@@ -148,6 +158,7 @@ type request struct {
 	query      url.Values
 	body       []byte
 	token      string // the ACL token to send
+	refused    string // the one that was sent before, from WithTokenFile
 	secret     string // in the body, to keep out of errors
 	idempotent bool
 	stream     bool      // the answer is read as it comes
@@ -190,14 +201,14 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 	}
 	method = strings.ToUpper(method)
 	r := &request{
-		endpoint:   &endpoint{method: method, large: true},
+		endpoint:   &endpoint{method: method, large: true, any: true},
 		path:       path,
 		query:      query,
 		idempotent: method == http.MethodGet || method == http.MethodHead,
 	}
 	for _, known := range endpoints {
 		if known.path == path && (known.method == method || r.role == "") {
-			r.endpoint = &endpoint{method: method, role: known.role, since: known.since, name: known.name, large: true, keys: known.keys}
+			r.endpoint = &endpoint{method: method, role: known.role, since: known.since, name: known.name, large: true, keys: known.keys, any: true}
 		}
 	}
 	if in != nil {
@@ -288,9 +299,6 @@ func (c *Client) doAny(ctx context.Context, r *request, use func(context.Context
 		defer cancel()
 	}
 	a, err := c.send(ctx, r)
-	if c.pool.closed.Load() {
-		c.pool.close() // it has kept the connection of this call
-	}
 	if err == nil {
 		defer a.release()
 		if err = use(ctx, a); err == nil {
@@ -314,64 +322,44 @@ func (c *Client) ready(ctx context.Context, r *request) error {
 	return nil
 }
 
-// send tries a request until there is an answer that is worth having, the retries are used up or the time is over.
+// send sends a request until there is a response to return, the retries are used up or the time is over.
 func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
-	var (
-		waits   *backoff.ExponentialBackOff
-		retries = 0
-		silent  = 0      // refusals without a word
-		refusal error    // how the agent's limit kept the call out
-		denied  []string // the tokens that the agent does not take
-	)
-	r.token = c.token()
+	var err error
+	if r.token, err = c.token(ctx); err != nil {
+		return nil, err
+	}
+	retries := 0
 	for n := 1; ; n++ {
-		a, refused, err := c.try(ctx, r, n)
-		if err != nil && ctx.Err() != nil && refusal != nil {
-			return nil, &waitError{context.Cause(ctx), refusal}
-		}
-		if file := c.settings.tokenFile; file != nil && err == nil {
-			if a.status < 400 {
-				file.accepted(r.token, denied, c.settings.logger)
-			} else if failure := c.failure(r, a); errors.Is(failure, ErrPermissionDenied) {
-				denied = append(denied, r.token)
-				if token, ok := file.instead(denied, errors.Is(failure, ErrInvalidToken), c.settings.logger); ok {
-					r.token = token
-					a.release()
-					continue
-				}
+		a, err := c.try(ctx, r, n)
+		if file := c.settings.tokenFile; file != nil && r.refused == "" && err == nil && a.status >= 400 && errors.Is(c.failure(r, a), ErrPermissionDenied) {
+			r.refused = r.token
+			if token, changed, err := file.Reread(ctx, r.token); err == nil && changed {
+				r.token = token
+				a.release()
+				continue
 			}
+		}
+		attempt := retry.Attempt{Err: err, Idempotent: r.idempotent}
+		if err == nil {
+			attempt.Status, attempt.Header = a.status, a.header
 		}
 		switch {
-		case err == nil && a.status < 400, c.settings.retries == 0, !canRetry(r, a, err):
+		case c.settings.retries == 0, !attempt.MayRepeat(), err == nil && r.isDocument(a):
 			if err == nil {
-				c.peer.budget.earn()
+				c.budget.Earn()
 			}
 			return a, err
-		case refused && silent < maxSilent: // the next try waits for a connection that lives, or until the agent may have room for a new one
-			if refusal = err; err == nil {
-				refusal = c.failure(r, a)
-				a.release()
-			} else if !errors.Is(err, errRefused) {
-				silent++
-			}
-			continue
-		case retries == c.settings.retries, !c.peer.budget.take():
+		case retries == c.settings.retries, !c.budget.Take():
 			return a, err
 		}
 		retries++
-		if waits == nil {
-			waits = newBackoff()
-		}
-		wait := waits.NextBackOff()
-		if err == nil {
-			wait = max(wait, retryAfter(a.header))
-		}
+		wait := attempt.Wait(retries)
 		if r.stream && time.Until(r.deadline) < wait {
 			return a, err
 		}
-		if !sleep(ctx, wait) {
+		if !retry.Sleep(ctx, wait) {
 			if ctx.Err() == nil {
-				return a, err // the answer is worth more than to wait for the end of the time
+				return a, err // the response is worth more than to wait for the end of the time
 			}
 			if err == nil {
 				err = c.failure(r, a)
@@ -383,9 +371,10 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, error) {
 	}
 }
 
-// maxSilent is how many connections of a call can end without a word and be taken to be refused for the agent's limit. One
-// that is asked what makes it break the connection does the same.
-const maxSilent = 8
+// isDocument reports whether a 429 is the document that was asked for, as at the autopilot health endpoint.
+func (r *request) isDocument(a *answer) bool {
+	return r.any && a.status == http.StatusTooManyRequests && isJSON(a.header)
+}
 
 // timedOut reports whether a time limit of the transport was reached.
 func timedOut(err error) bool {
@@ -414,11 +403,10 @@ type waitError struct{ cause, last error }
 func (e *waitError) Error() string   { return e.cause.Error() }
 func (e *waitError) Unwrap() []error { return []error{e.cause, e.last} }
 
-// try sends a request once and reads the whole answer. It reports whether the agent's limit of connections kept it out.
-func (c *Client) try(ctx context.Context, r *request, n int) (a *answer, refused bool, err error) {
+// try sends a request once and reads the whole answer.
+func (c *Client) try(ctx context.Context, r *request, n int) (*answer, error) {
 	started := time.Now()
-	call := &attempt{peer: c.peer, stream: r.stream}
-	a, err = c.exchange(call.within(ctx, c.pool), r)
+	a, err := c.exchange(ctx, r)
 	if logger := c.settings.logger; logger.Enabled(ctx, slog.LevelDebug) {
 		attrs := []slog.Attr{
 			slog.String("method", r.method),
@@ -434,7 +422,7 @@ func (c *Client) try(ctx context.Context, r *request, n int) (a *answer, refused
 		}
 		logger.LogAttrs(ctx, slog.LevelDebug, "nomad call", attrs...)
 	}
-	return a, call.refused.Load(), err
+	return a, err
 }
 
 // exchange sends a request and reads the answer.
@@ -484,11 +472,17 @@ func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, err
 	if r.body != nil {
 		body = bytes.NewReader(r.body)
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, "", body)
+	mark := s.mark
+	if s.retries == 0 {
+		mark |= agentconn.Once
+	}
+	if r.stream {
+		mark |= agentconn.Stream
+	}
+	req, err := http.NewRequestWithContext(agentconn.WithMark(ctx, mark), r.method, "", body)
 	if err != nil {
 		return nil, unwrapURL(err)
 	}
-	req.Close = c.settings.apart
 	if err := c.target(req.URL, r); err != nil {
 		return nil, err
 	}
@@ -498,12 +492,15 @@ func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, err
 	if r.body != nil {
 		req.Header["Content-Type"] = jsonContent
 	}
+	if r.idempotent && s.retries > 0 {
+		req.Header["Idempotency-Key"] = nil // for the transport: it is not sent
+	}
 	if r.token != s.token {
 		req.Header["X-Nomad-Token"] = []string{r.token}
 	}
-	res, err := c.pool.do(req)
+	res, err := c.pool.http.Do(req)
 	if err != nil {
-		return nil, transportError(unwrapURL(err))
+		return nil, transportError(ctx, unwrapURL(err))
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		res.Body.Close() // it is the connection, which does not end with the context

@@ -321,6 +321,17 @@ func stalling(t *testing.T, before func(w http.ResponseWriter)) http.Handler {
 	})
 }
 
+// TestLongestTimeout makes calls with time limits that no clock can hold.
+func TestLongestTimeout(t *testing.T) {
+	client := newClient(t, answering(200, "application/json", `["a:1"]`), nomad.WithTimeout(1<<63-1))
+	_, err := client.Agent.Servers(t.Context())
+	assert.NoError(t, err)
+	profile, err := client.Agent.Profile(t.Context(), nomad.ProfileOptions{Name: nomad.ProfileCPU, Duration: time.Second})
+	if assert.NoError(t, err) {
+		profile.Close()
+	}
+}
+
 // TestTime checks that each wait ends with the client's limit, or with the caller's patience if that is sooner, and that
 // the error says which.
 func TestTime(t *testing.T) {

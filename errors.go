@@ -2,6 +2,7 @@ package nomad
 
 import (
 	"cmp"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/nomad-go/nomad/internal/agentconn"
 )
 
 // The errors that a program can act on. They are matched with errors.Is, and they go by the meaning of an answer,
@@ -118,8 +121,8 @@ func (c *Client) failure(r *request, a *answer) *APIError {
 	}
 	message := c.clean(r, text, maxMessage)
 	kinds := classify(r.endpoint, a.status, message)
-	if a.status == http.StatusTooManyRequests && isJSON(a.header) {
-		kinds = nil // an answer, of an endpoint that Call reached
+	if r.isDocument(a) {
+		kinds = nil
 	}
 	if a.partial {
 		// That there is no text does not mean that there was none.
@@ -135,7 +138,7 @@ func (c *Client) apiError(r *request, status int, message string, kinds ...error
 	e := &APIError{Method: r.method, Address: c.address, Path: r.path, StatusCode: status, Message: message, kinds: kinds}
 	e.hint = hint(r.endpoint, e)
 	if file := c.settings.tokenFile; file != nil && e.Is(ErrPermissionDenied) {
-		if note := file.note(); note != "" {
+		if note := file.Problem(); note != "" {
 			e.hint = strings.TrimPrefix(e.hint+"; the token file cannot be used: "+note, "; ")
 		}
 	}
@@ -209,7 +212,7 @@ func hint(ep *endpoint, e *APIError) string {
 		return "the ACL token is malformed, expired or unknown"
 	case e.Is(ErrPermissionDenied) && ep.acl != "":
 		return "the call needs a valid ACL token with " + ep.acl
-	case e.Is(ErrTooManyRequests):
+	case e.Is(ErrTooManyRequests) && strings.Contains(e.Message, "too many concurrent connections"):
 		return "the agent takes no more connections from this address"
 	case e.Is(ErrUnsupported) && ep.since != "":
 		return ep.name + " needs Nomad " + ep.since + " or later"
@@ -294,14 +297,17 @@ func (c *Client) dropCut(r *request, text string) string {
 // secrets lists what must not appear in an error, in all forms that went over the wire, longest first.
 func (c *Client) secrets(r *request) []string {
 	s := c.settings
-	secrets := []string{s.token, r.token, s.password, r.secret}
-	if s.tokenFile != nil {
-		secrets = append(secrets, s.tokenFile.all()...)
-	}
+	secrets := []string{s.token, r.token, r.refused, s.password, r.secret}
 	if r.secret != "" { // base64, in the forms that it has in URLs and JSON
 		secrets = append(secrets, url.QueryEscape(r.secret), url.PathEscape(r.secret), strings.TrimRight(r.secret, "="),
 			strings.ReplaceAll(r.secret, "/", `\/`), strings.ReplaceAll(r.secret, "+", `\u002b`),
 			strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(r.secret), "="))
+	}
+	if c.pool.conns != nil && s.address.socket == "" {
+		if proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &c.common.base}); proxy != nil && proxy.User != nil {
+			password, _ := proxy.User.Password()
+			secrets = append(secrets, password, base64.StdEncoding.EncodeToString([]byte(proxy.User.Username()+":"+password)))
+		}
 	}
 	if s.user != "" {
 		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(s.user+":"+s.password)))
@@ -365,18 +371,20 @@ func (e *sealedError) Is(target error) bool       { return errors.Is(e.cause, ta
 func (e *sealedError) As(target any) bool         { return errors.As(e.cause, target) }
 func (e *sealedError) Format(f fmt.State, _ rune) { io.WriteString(f, e.text) }
 
-// errCutHead is a connection that ended before the head of an answer was whole.
-var errCutHead = fmt.Errorf("the connection was closed in the head of an answer: %w", io.ErrUnexpectedEOF)
-
-// transportError gives an error of the http package a meaning that it does not export.
-func transportError(err error) error {
+// transportError gives an error of the transport its meaning.
+func transportError(ctx context.Context, err error) error {
 	text := err.Error()
+	var lost *agentconn.LostError
 	switch {
-	case err == io.EOF:
-		return fmt.Errorf("the connection was closed before an answer: %w", err)
-	case errors.Is(err, io.ErrUnexpectedEOF) && strings.Contains(text, "HTTP/1.x transport connection broken"):
-		return errCutHead
-	case lostConnection(err):
+	case errors.Is(err, agentconn.ErrFull):
+		err = fmt.Errorf("%w: %w", ErrTooManyRequests, agentconn.ErrFull)
+		if ctx.Err() != nil {
+			return &waitError{context.Cause(ctx), err}
+		}
+		return err
+	case errors.Is(err, agentconn.ErrNoResponse) && ctx.Err() != nil:
+		return &waitError{context.Cause(ctx), agentconn.ErrNoResponse}
+	case errors.As(err, &lost), errors.Is(err, agentconn.ErrNoResponse), errors.As(err, new(*agentconn.DialError)):
 		return err
 	case strings.Contains(text, "response headers exceeded"):
 		return fmt.Errorf("%w: its head: %w", ErrResponseTooLarge, err)

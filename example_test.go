@@ -94,6 +94,25 @@ func ExampleClient_Call() {
 	// Output: global
 }
 
+func ExampleClient_HTTPClient() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+	client := cluster.Client("server-1")
+
+	// For Nomad's official client this is one line:
+	//
+	//	api.NewClient(&api.Config{Address: client.Address(), HttpClient: client.HTTPClient()})
+	//
+	// Any other code that takes an http.Client can have it too.
+	res, err := client.HTTPClient().Get(client.Address() + "/v1/agent/members")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer res.Body.Close()
+	fmt.Println(res.Status)
+	// Output: 200 OK
+}
+
 func ExampleAgent_Members() {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	defer cluster.Close()

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -53,14 +52,11 @@ func FuzzErrorText(f *testing.F) {
 
 // FuzzHeaders gives the headers that a client acts on whatever a proxy might put there.
 func FuzzHeaders(f *testing.F) {
-	for _, value := range []string{"", "1", "-1", "9999999999", "Wed, 21 Oct 2026 07:28:00 GMT", "Mon, 01 Jan 9999 00:00:00 GMT", "gzip, br", "application/json; charset=\"", "a/b; c"} {
-		f.Add(value, value, value)
+	for _, value := range []string{"", "gzip, br", "application/json; charset=\"", "a/b; c"} {
+		f.Add(value, value)
 	}
-	f.Fuzz(func(t *testing.T, after, kind, encoding string) {
-		h := http.Header{"Retry-After": {after}, "Content-Type": {kind}, "Content-Encoding": {encoding}}
-		if wait := retryAfter(h); wait > 0 && wait < time.Nanosecond {
-			t.Fatal(wait)
-		}
+	f.Fuzz(func(t *testing.T, kind, encoding string) {
+		h := http.Header{"Content-Type": {kind}, "Content-Encoding": {encoding}}
 		got, err := contentEncoding(h)
 		if err == nil && got != "" && got != "gzip" || err != nil && got != "" {
 			t.Fatalf("%q %v", got, err)

@@ -3,7 +3,6 @@ module github.com/nomad-go/nomad
 go 1.26
 
 require (
-	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/go-json-experiment/json v1.27.2
 	github.com/hashicorp/go-cleanhttp v0.5.2
 	github.com/stretchr/testify v1.12.1

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -80,8 +81,7 @@ func TestGoroutines(t *testing.T) {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			count := counting(t, listener, "a")
-			// Connections that are replaced in the middle of it must not add to those that are there.
-			client := clientOf(t, nomad.WithAddress(listener.Addr().String()), nomad.WithConnLifetime(100*time.Millisecond))
+			client := clientOf(t, nomad.WithAddress(listener.Addr().String()))
 			calls := make(chan struct{}, 10_000)
 			for range cap(calls) {
 				calls <- struct{}{}
@@ -266,7 +266,7 @@ func TestNameThatMoves(t *testing.T) {
 	counting(t, second, "second")
 	moved := nameServer(t)
 
-	client := clientOf(t, nomad.WithAddress(fmt.Sprintf("agent.example:%d", port)), nomad.WithConnLifetime(300*time.Millisecond))
+	client := clientOf(t, nomad.WithAddress(fmt.Sprintf("agent.example:%d", port)))
 	name := func() string {
 		members, err := client.Agent.Members(t.Context())
 		require.NoError(t, err)
@@ -274,7 +274,7 @@ func TestNameThatMoves(t *testing.T) {
 	}
 	assert.Equal(t, "first", name())
 	moved.Store(true)
-	assert.Eventually(t, func() bool { return name() == "second" }, 10*time.Second, 10*time.Millisecond)
+	assert.Eventually(t, func() bool { return name() == "second" }, 30*time.Second, 10*time.Millisecond)
 }
 
 // nameServer has this process ask a name server of its own, which says that every name is at 127.0.0.1, or at 127.0.0.2
@@ -320,4 +320,60 @@ func nameServer(t *testing.T) (moved *atomic.Bool) {
 		<-done
 	})
 	return moved
+}
+
+// TestConnectionBrokenByTheRequest calls an agent that breaks the connection whenever it has read a request, which looks
+// like its limit of connections. That ends, too.
+func TestConnectionBrokenByTheRequest(t *testing.T) {
+	for name, start := range map[string]func(http.Handler) *httptest.Server{"http": httptest.NewServer, "https": httptest.NewTLSServer} {
+		t.Run(name, func(t *testing.T) {
+			var hits atomic.Int32
+			server := start(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				hits.Add(1)
+				panic(http.ErrAbortHandler)
+			}))
+			defer server.Close()
+			opts := []nomad.Option{nomad.WithAddress(server.URL)}
+			if server.TLS != nil {
+				opts = append(opts, nomad.WithTLSConfig(server.Client().Transport.(*http.Transport).TLSClientConfig))
+			}
+			client := clientOf(t, opts...)
+			err := client.Call(t.Context(), http.MethodGet, "/v1/x", nil, nil, nil)
+			assert.ErrorIs(t, err, io.EOF)
+			assert.ErrorContains(t, err, "each new connection was closed without a response")
+			assert.NotErrorIs(t, err, context.DeadlineExceeded)
+			assert.EqualValues(t, 5, hits.Load())
+
+			hits.Store(0)
+			err = client.Call(t.Context(), http.MethodPost, "/v1/x", nil, nil, nil)
+			assert.ErrorIs(t, err, io.EOF)
+			assert.EqualValues(t, 1, hits.Load(), "a request that may be sent once only")
+		})
+	}
+}
+
+// TestHedgedRoundTrips has a round tripper of the program's own send a request several times at once. That one ends must not
+// end the others.
+func TestHedgedRoundTrips(t *testing.T) {
+	client := newClient(t, answering(200, "application/json", `["a:1"]`), nomad.WithRetries(0), nomad.WithTransport(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if res, err := next.RoundTrip(r.Clone(r.Context())); err == nil {
+				res.Body.Close()
+			}
+			var other sync.WaitGroup
+			defer other.Wait()
+			other.Go(func() {
+				ctx, cancel := context.WithTimeout(r.Context(), time.Millisecond)
+				defer cancel()
+				if res, err := next.RoundTrip(r.Clone(ctx)); err == nil {
+					res.Body.Close()
+				}
+			})
+			return next.RoundTrip(r.Clone(r.Context()))
+		})
+	}))
+	for range 20 {
+		_, err := client.Agent.Servers(t.Context())
+		assert.NoError(t, err)
+	}
 }

@@ -14,13 +14,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nomad-go/nomad/internal/agentconn"
+	"github.com/nomad-go/nomad/internal/reload"
 )
 
 // The defaults of a Client, for the options that have a number.
 const (
 	DefaultAddress         = "http://127.0.0.1:4646" // WithAddress; https when WithTLS or WithTLSConfig is given
 	DefaultTimeout         = 30 * time.Second        // WithTimeout
-	DefaultMaxConns        = 16                      // WithMaxConns
+	DefaultMaxConns        = 64                      // WithMaxConns
 	DefaultMaxResponseSize = 64 << 20                // WithMaxResponseSize, in bytes
 	DefaultRetries         = 4                       // WithRetries
 )
@@ -36,7 +39,8 @@ type Option func(*settings) error
 type settings struct {
 	address         address
 	token           string
-	tokenFile       *tokenFile // in place of token
+	tokenPath       *string // of the file that tokenFile follows, in place of token
+	tokenFile       *reload.Token
 	region          string
 	user, password  string
 	header          http.Header
@@ -47,12 +51,11 @@ type settings struct {
 	wrappers        []func(http.RoundTripper) http.RoundTripper
 	timeout         time.Duration
 	maxConns        int
-	connLifetime    time.Duration
 	maxResponseSize int64
 	compression     bool
 	retries         int
 	logger          logger
-	apart           bool // no call follows another on its connection
+	mark            agentconn.Mark // on all requests
 
 	// reconnects names the options given that take effect when connections are made, and so only in NewClient.
 	reconnects []string
@@ -65,7 +68,6 @@ func defaultSettings() *settings {
 		userAgent:       defaultUserAgent,
 		timeout:         DefaultTimeout,
 		maxConns:        DefaultMaxConns,
-		connLifetime:    connLifetime,
 		maxResponseSize: DefaultMaxResponseSize,
 		retries:         DefaultRetries,
 		logger:          noLogger{},
@@ -116,6 +118,9 @@ func (s *settings) apply(opts []Option) error {
 			errs = append(errs, err)
 		}
 	}
+	if err := s.openTokenFile(); err != nil {
+		errs = append(errs, fmt.Errorf("WithTokenFile: %w", err))
+	}
 	return optionErrors(errs)
 }
 
@@ -163,7 +168,7 @@ func (s *settings) setToken(source, token string) error {
 	if !isHeaderValue(token) || token != strings.TrimSpace(token) {
 		return fmt.Errorf("%s: the token has a space at an end or a character that a header cannot carry", source)
 	}
-	s.token, s.tokenFile = token, nil
+	s.token, s.tokenPath, s.tokenFile = token, nil, nil
 	return nil
 }
 
@@ -281,8 +286,9 @@ func WithTLSConfig(config *tls.Config) Option {
 }
 
 // WithHTTPClient makes calls through the transport and the cookie jar of an http.Client of your own, in place of the
-// bounded transport of this library. The http.Client itself is not changed: its Timeout and CheckRedirect give way to
-// WithTimeout and to this library's rule for redirects. It cannot be combined with WithTLS, WithTLSConfig,
+// transport of this library. Connections are then that client's business: how many there are, how long they are kept and
+// what happens when the agent has too many. The http.Client itself is not changed: its Timeout and CheckRedirect give way
+// to WithTimeout and to this library's rule for redirects. It cannot be combined with WithTLS, WithTLSConfig,
 // WithMaxConns, unix addresses and the TLS variables of FromEnvironment, which are about the transport that it replaces.
 // Client.Close leaves its connections alone.
 func WithHTTPClient(client *http.Client) Option {
@@ -297,8 +303,9 @@ func WithHTTPClient(client *http.Client) Option {
 }
 
 // WithTransport puts a round tripper of your own around the transport, for tracing, metrics or signing. It sees each
-// attempt of each call, and is called once, by NewClient. The last one given is the outermost. What package http sends
-// again by itself, as a GET on a connection that broke while it was idle, is one attempt.
+// attempt of each call, and is called once, by NewClient. The last one given is the outermost. A request that the agent
+// refuses for its limit of connections, or whose connection is lost before the response, is sent again below it: that is
+// one attempt.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return func(s *settings) error {
 		if wrap == nil {
@@ -318,15 +325,16 @@ func WithTimeout(d time.Duration) Option {
 		if d <= 0 {
 			return fmt.Errorf("WithTimeout(%v): want more than 0", d)
 		}
-		s.timeout = d
+		s.timeout = min(d, math.MaxInt64/2) // so that something can be added
 		return nil
 	}
 }
 
-// WithMaxConns limits the connections to one agent, in use and idle; further calls wait in order for a free one. Streams
-// are not counted. An agent takes 100 connections from one address in all, unless limits.http_max_conns_per_client says
-// otherwise: what several processes there want beyond that they share, as no connection is kept for more than about
-// 5 s. The default is DefaultMaxConns.
+// WithMaxConns sets the most connections to one agent, in use and idle; further calls wait in order for a free one. How
+// many there are follows the agent: up to 16 to one that is near, more where calls wait because of the distance. Streams,
+// and requests that have waited for more than a second, are not counted. An agent takes 100 connections from one address
+// in all, unless limits.http_max_conns_per_client says otherwise: what several processes there want beyond that they share,
+// as no connection is kept for more than about 5 s. The default is DefaultMaxConns.
 func WithMaxConns(n int) Option {
 	return func(s *settings) error {
 		if n < 1 {
@@ -361,16 +369,18 @@ func WithCompression(enabled bool) Option {
 	}
 }
 
-// WithRetries sets how many times a call is tried again, after the first try, when that is safe: when the connection
-// could not be made or was lost before an answer began, and on the statuses 429, 502, 503 and 504. The waits between
-// tries start at about 0.1 s and double up to about 2 s, each varied at random by half, or are what the agent asks for
-// in Retry-After. All tries share the limit of WithTimeout, and all calls to an agent share a budget of 100 retries,
-// which regains one a second and one for every ten answers; a call that needs one when there is none fails at once.
+// WithRetries sets how many times a call is tried again, after the first attempt, when that is safe: when no connection
+// could be made, by a proxy either, when it was lost before the response began, and on the statuses 429, 502, 503 and
+// 504. The waits between attempts start at about 0.1 s and double up to about 2 s, each varied at random by half, or are
+// what the response asks for in Retry-After. All attempts share the limit of WithTimeout, and all calls to an agent share
+// a budget of 100 retries, which regains one a second and one for every ten calls; a call that needs one when there is
+// none fails at once.
 //
 // A connection that the agent refuses because it has too many from this address is not counted here: the call waits
-// within its time limit until one of the Client's connections is free or the agent has room for another.
+// within its time limit until one of the Client's connections is free or the agent has room for another. Where every
+// connection is closed without a response, and the agent sent nothing for 5 s (15 s if it ever did), the call fails.
 //
-// The default is DefaultRetries; 0 turns all of this off.
+// The default is DefaultRetries. With 0 a call makes one request, and does not wait until the agent has room.
 func WithRetries(n int) Option {
 	return func(s *settings) error {
 		if n < 0 {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -104,23 +103,23 @@ func TestTokenFile(t *testing.T) {
 	assert.Equal(t, 4, strings.Count(warned.String(), "the token file cannot be used"), warned.String()) // one text for both empty ones, one for three
 	assert.NotContains(t, warned.String(), "two")
 
-	// One that was written by half costs a request, once.
-	write(nomadtest.AgentReadToken[:20])
-	assert.Eventually(t, func() bool {
-		tokens, err := sent()
-		assert.NoError(t, err)
-		return slices.Equal(tokens, []string{nomadtest.AgentReadToken[:20], nomadtest.AgentWriteToken})
-	}, 10*time.Second, 20*time.Millisecond)
-	assert.Contains(t, warned.String(), "the agent does not know the token in the file")
-	time.Sleep(1100 * time.Millisecond)
-	only(nomadtest.AgentWriteToken)
+	// One that was written by half is refused. The file is read once more, and the old token is not tried again.
+	half := nomadtest.AgentReadToken[:20]
+	write(half)
+	assert.Eventually(t, func() bool { _, err := sent(); return err != nil }, 10*time.Second, 20*time.Millisecond)
+	refused, err := sent()
+	assert.ErrorIs(t, err, nomad.ErrInvalidToken)
+	assert.Equal(t, []string{half}, refused)
 	write(nomadtest.AgentReadToken)
-	soon(nomadtest.AgentReadToken)
+	refused, err = sent()
+	assert.NoError(t, err)
+	assert.Equal(t, []string{half, nomadtest.AgentReadToken}, refused)
+	only(nomadtest.AgentReadToken)
 
 	// One that was replaced a moment before it was refused costs no call.
 	write(nomadtest.UnknownToken)
 	assert.Eventually(t, func() bool { _, err := sent(); return err != nil }, 10*time.Second, 20*time.Millisecond)
-	_, err := sent()
+	_, err = sent()
 	assert.ErrorIs(t, err, nomad.ErrPermissionDenied)
 	write(nomadtest.AgentWriteToken)
 	tokens, err := sent()
@@ -180,10 +179,10 @@ func TestTLSFiles(t *testing.T) {
 	agent := cluster.Agents()[0]
 	files := cluster.TLSFiles()
 	logger, warned := warnings()
-	client := clientOf(t, nomad.WithAddress(agent.URL()), nomad.WithTLS(files), nomad.WithLogger(logger),
-		nomad.WithConnLifetime(20*time.Millisecond))
+	client := clientOf(t, nomad.WithAddress(agent.URL()), nomad.WithTLS(files), nomad.WithLogger(logger))
 	call := func() {
 		t.Helper()
+		client.HTTPClient().CloseIdleConnections() // so that the next call makes one
 		_, err := client.Agent.Members(t.Context())
 		assert.NoError(t, err)
 	}
@@ -224,7 +223,8 @@ func TestTLSFiles(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(files.CAFile, foreign, 0o600))
 	assert.Eventually(t, func() bool {
-		time.Sleep(50 * time.Millisecond) // more than a connection lives
+		time.Sleep(50 * time.Millisecond)
+		client.HTTPClient().CloseIdleConnections()
 		_, err := client.Agent.Members(t.Context())
 		return err != nil && strings.Contains(err.Error(), "certificate signed by unknown authority")
 	}, 10*time.Second, time.Millisecond)

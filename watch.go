@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nomad-go/nomad/internal/agentconn"
 )
 
 // The defaults of WatchOptions.
@@ -327,10 +329,8 @@ func (h Health) clone() Health {
 // its turn.
 func (a *Agent) apart() *Agent {
 	s := a.client.settings.clone()
-	s.apart = true
-	c := newClient(s, a.client.pool)
-	c.shared = true
-	return c.Agent
+	s.mark |= agentconn.Fresh
+	return a.client.derive(s).Agent
 }
 
 // watch looks at things that have names, again and again, and tells the changes that have settled.
