@@ -16,13 +16,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/bench/internal/crew"
 )
 
 // row is what one line of the table is about, and what came of it.
@@ -42,13 +40,12 @@ type row struct {
 }
 
 func main() {
+	crew.Main(nil)
 	calls := flag.Int("calls", 100_000, "how many calls for each row")
 	limit := flag.Duration("limit", time.Minute, "how long a row may take; what was done by then is counted")
 	real := flag.Bool("real", false, "run a real agent, of the binary that NOMAD_BIN names")
-	only := flag.String("client", "", "one client only: nomad-go or official")
+	only := flag.String("client", "", "one client only: nomad-go, official, or \"official, lent\": the official one on the connections of nomad-go")
 	asJSON := flag.Bool("json", false, "print JSON, a line for each row")
-	asAgent := flag.Bool("be-agent", false, "used by this command itself")
-	asWorker := flag.String("be-worker", "", "used by this command itself")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), "Has many goroutines and processes call one agent, with this client and the official one.\n\nusage: load [flags]\n\n")
 		flag.PrintDefaults()
@@ -57,16 +54,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 
-	var err error
-	switch {
-	case *asAgent:
-		err = beAgent()
-	case *asWorker != "":
-		err = beWorker(ctx, *asWorker)
-	default:
-		err = run(ctx, *calls, *limit, *real, *only, *asJSON)
-	}
-	if err != nil {
+	if err := run(ctx, *calls, *limit, *real, *only, *asJSON); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)
 	}
@@ -76,7 +64,7 @@ func main() {
 func run(ctx context.Context, calls int, limit time.Duration, real bool, only string, asJSON bool) error {
 	var rows []row
 	for _, shape := range []struct{ processes, goroutines int }{{1, 1}, {1, 16}, {1, 256}, {1, 1000}, {1, 10_000}, {8, 64}} {
-		for _, client := range []string{"nomad-go", "official"} {
+		for _, client := range []string{"nomad-go", "official, lent", "official"} {
 			if only == "" || only == client {
 				rows = append(rows, row{Client: client, Processes: shape.processes, Goroutines: shape.goroutines})
 			}
@@ -129,60 +117,32 @@ func (r *row) run(ctx context.Context, calls int, limit time.Duration, real bool
 	if err != nil {
 		return err
 	}
-	defer agent.stop()
-	job := job{Client: r.Client, Address: agent.address, Goroutines: r.Goroutines, Calls: calls / r.Processes, Limit: limit}
-	results := make([]result, r.Processes)
-	errs := make([]error, r.Processes)
-	var wg sync.WaitGroup
-	for i := range results {
-		wg.Go(func() { results[i], errs[i] = startWorker(ctx, job) })
+	defer agent.Stop()
+	jobs := make([]crew.Job, r.Processes)
+	for i := range jobs {
+		jobs[i] = crew.Job{Facts: agent.Facts, Client: r.Client, Goroutines: r.Goroutines, Calls: calls / r.Processes, For: limit}
 	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	results, err := crew.Work(ctx, jobs, nil)
+	if err != nil {
 		return err
 	}
-	var latencies []time.Duration
-	texts := map[string]int{}
-	for _, one := range results {
-		latencies = append(latencies, one.Latencies...)
-		r.Failures += one.Failures
-		r.Took = max(r.Took, one.Took.Seconds())
-		for text, n := range one.Errors {
-			texts[text] += n
-		}
-	}
-	slices.Sort(latencies)
-	r.Calls = len(latencies)
+	sum := crew.Sum(results)
+	r.Calls, r.Failures, r.Error, r.Took = sum.Calls(), sum.Failures, sum.Error(), sum.Took.Seconds()
 	r.Rate = float64(r.Calls-r.Failures) / r.Took
-	at := func(part float64) float64 {
-		if len(latencies) == 0 {
-			return 0
-		}
-		return float64(latencies[int(part*float64(len(latencies)-1))].Microseconds()) / 1000
-	}
-	r.P50, r.P99, r.Max = at(.5), at(.99), at(1)
-	most := 0
-	for text, n := range texts {
-		if n > most || n == most && text < r.Error {
-			r.Error, most = text, n
-		}
-	}
-	r.Open = agent.mostOpen()
-	return nil
+	r.P50, r.P99, r.Max = sum.At(.5), sum.At(.99), sum.At(1)
+	state, err := agent.State()
+	r.Open = state.Most
+	return err
 }
 
-// shorten makes errors comparable that differ in the port they came from.
-func shorten(err error) string {
-	text := err.Error()
-	if i := strings.Index(text, "read tcp "); i >= 0 {
-		if _, end, ok := strings.Cut(text[i:], ": "); ok {
-			text = text[:i] + end
-		}
+// startAgent starts an agent in memory or a real one, or takes that of NOMAD_ADDR.
+func startAgent(ctx context.Context, real bool) (*crew.Agent, error) {
+	if address := os.Getenv("NOMAD_ADDR"); address != "" {
+		time.Sleep(11 * time.Second) // so that the agent can answer 100 refusals again
+		return crew.Watched(address, func() {})
 	}
-	if i := strings.Index(text, "write tcp "); i >= 0 {
-		if _, end, ok := strings.Cut(text[i:], ": "); ok {
-			text = text[:i] + end
-		}
+	if real {
+		return crew.StartReal(ctx)
 	}
-	return text[:min(len(text), 160)]
+	return crew.StartAgent(ctx, crew.Setup{})
 }
