@@ -472,12 +472,12 @@ func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, err
 	if r.body != nil {
 		body = bytes.NewReader(r.body)
 	}
-	mark := s.mark
+	mark := s.mark | agentconn.Bound
 	if s.retries == 0 {
 		mark |= agentconn.Once
 	}
-	if r.stream {
-		mark |= agentconn.Stream
+	if r.stream || isBlocking(r.query) {
+		mark |= agentconn.Slow
 	}
 	req, err := http.NewRequestWithContext(agentconn.WithMark(ctx, mark), r.method, "", body)
 	if err != nil {
@@ -508,6 +508,9 @@ func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, err
 	}
 	return res, nil
 }
+
+// isBlocking reports whether a query is one that the agent answers when something has changed.
+func isBlocking(query url.Values) bool { return query.Get("index") != "" }
 
 var jsonContent = []string{"application/json"}
 

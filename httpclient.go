@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+
+	"github.com/nomad-go/nomad/internal/agentconn"
 )
 
 // HTTPClient returns an http.Client that sends requests over the connections of this Client: for code that makes requests
@@ -68,6 +70,9 @@ func (t *lentTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if token != "" {
 			own.Header.Set("X-Nomad-Token", token)
 		}
+	}
+	if strings.Contains(req.URL.RawQuery, "index=") { // a blocking query
+		own = *own.WithContext(agentconn.WithMark(own.Context(), agentconn.Slow))
 	}
 	res, err := c.pool.http.Transport.RoundTrip(&own)
 	if res != nil {

@@ -332,7 +332,7 @@ func WithTimeout(d time.Duration) Option {
 
 // WithMaxConns sets the most connections to one agent, in use and idle; further calls wait in order for a free one. How
 // many there are follows the agent: up to 16 to one that is near, more where calls wait because of the distance. Streams,
-// and requests that have waited for more than a second, are not counted. An agent takes 100 connections from one address
+// blocking queries, and requests that have waited for more than a second, are not counted. An agent takes 100 connections from one address
 // in all, unless limits.http_max_conns_per_client says otherwise: what several processes there want beyond that they share,
 // as no connection is kept for more than about 5 s. The default is DefaultMaxConns.
 func WithMaxConns(n int) Option {

@@ -24,7 +24,7 @@ const (
 
 	fullFor    = 10 * time.Second      // how long after a refusal the agent is taken to be full
 	maxUntried = 2                     // connections without a response yet, while the agent is full
-	pauseFull  = time.Millisecond / 2  // scale of the pauses between dials then
+	pauseFull  = time.Millisecond      // scale of the pauses between dials then
 	pauseOld   = 50 * time.Millisecond // after an old connection was closed, so that another process gets its place
 
 	pauseMuteMin, pauseMuteMax = 10 * time.Millisecond, 250 * time.Millisecond // while the agent never sent a word
@@ -114,7 +114,7 @@ func (a *agent) endOf(ctx context.Context) error {
 
 func (a *agent) enqueue(mark Mark, began time.Time, inFront bool) *waiter {
 	w := &waiter{mark: mark, began: began, ready: make(chan struct{})}
-	if inFront {
+	if inFront || mark&Once != 0 && a.isFull() {
 		w.place = a.waiting.PushFront(w)
 	} else {
 		w.place = a.waiting.PushBack(w)
@@ -157,7 +157,7 @@ func (a *agent) dispatch() {
 	for len(a.dials) < a.waiting.Len() && a.counted+len(a.dials) < a.window {
 		full, wait := a.isFull(), time.Until(a.nextDial)
 		switch first := a.waiting.Front().Value.(*waiter); {
-		case first.mark&Once != 0: // it does not wait
+		case first.mark&Once != 0 && len(a.dials) == 0: // it does not wait
 		case full && len(a.dials)+a.untried >= maxUntried:
 			return
 		case wait > 0:
@@ -188,6 +188,9 @@ func (a *agent) takeIdle(mark Mark) *conn {
 			a.drop(c)
 		} else if mark&Fresh == 0 || !c.served {
 			a.unidle(c)
+			if mark&Slow != 0 {
+				a.uncount(c)
+			}
 			return c
 		}
 	}
@@ -258,25 +261,25 @@ func (a *agent) remove(c *conn) {
 	a.unidle(c)
 	c.removed = true
 	delete(a.conns, c)
-	if !c.served {
+	a.tried(c)
+}
+
+// tried takes a connection out of those that are untried.
+func (a *agent) tried(c *conn) {
+	if c.untried {
+		c.untried = false
 		a.untried--
 	}
 }
 
 // onResponse notes that a connection carried a response.
-func (a *agent) onResponse(c *conn, mark Mark) {
+func (a *agent) onResponse(c *conn) {
 	a.known, a.word = true, time.Now()
 	a.sample(c.rtt)
-	changed := !c.served || mark&Stream != 0
 	if !c.served {
 		c.served = true
-		a.untried--
+		a.tried(c)
 		a.odds += (1 - a.odds) / 8
-	}
-	if mark&Stream != 0 {
-		a.uncount(c)
-	}
-	if changed {
 		a.dispatch()
 	}
 }
@@ -341,6 +344,7 @@ func (a *agent) onTick() {
 			a.drop(c)
 		case !c.isIdle && age > slowAfter:
 			a.uncount(c)
+			a.tried(c) // a refusal would have come by now
 		}
 	}
 	patience := giveUpNew

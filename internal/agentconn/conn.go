@@ -40,6 +40,7 @@ type conn struct {
 	isIdle  bool
 	slow    bool // it is not counted
 	served  bool // it carried a response
+	untried bool // it counts in agent.untried
 	removed bool
 
 	// These belong to the request that has the connection.
@@ -127,6 +128,8 @@ type timeoutError struct{}
 func (timeoutError) Error() string { return "no connection within " + dialTimeout.String() }
 func (timeoutError) Timeout() bool { return true }
 
+func (timeoutError) Temporary() bool { return true } // net.Error has it
+
 func (a *agent) connect(ctx context.Context) (*conn, error) {
 	c := &conn{agent: a, made: time.Now(), life: .1 + .9*rand.Float64()}
 	c.hush()
@@ -136,7 +139,11 @@ func (a *agent) connect(ctx context.Context) (*conn, error) {
 			c.handshake.Store(!c.proxy || proxied)
 			proxied = true // the next one is with the agent
 		},
-		TLSHandshakeDone: func(tls.ConnectionState, error) { c.hush() },
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
+			if err == nil { // or net/http is closing it
+				c.hush()
+			}
+		},
 	})
 	var err error
 	if c.http, err = a.transport.NewClientConn(traced, a.key.scheme, a.addr); err == nil {
@@ -179,6 +186,7 @@ func (a *agent) dialed(d *dial, c *conn, err error) {
 		a.idle = append(a.idle, c)
 		a.counted++
 		a.untried++
+		c.untried = true
 	}
 	var lost *LostError
 	isRefusal := errors.As(err, &lost)
@@ -228,7 +236,12 @@ func (c *conn) roundTrip(req *http.Request) (*http.Response, error) {
 
 // silent reports whether a connection was lost without a byte of the response.
 func (c *conn) silent(err error) bool {
-	if c.agent.key.scheme == "https" && !c.served { // what was received can be a part of the handshake
+	switch {
+	case c.agent.key.scheme == "http":
+		return !c.received.Load()
+	case errors.Is(err, io.EOF): // net/http has another error for an end within the headers
+		return true
+	case !c.served: // what was received can be a part of the handshake
 		return !errors.Is(err, io.ErrUnexpectedEOF)
 	}
 	return !c.received.Load()
@@ -247,7 +260,7 @@ func (c *conn) isRefusal(res *http.Response) bool {
 	text, err := io.ReadAll(res.Body)
 	res.Body.Close()
 	res.Body = io.NopCloser(bytes.NewReader(text))
-	return err == nil && string(text) == refusal
+	return err != nil || string(text) == refusal
 }
 
 // probe reads what the agent sends on a new connection without a request, and reports when it closes it: for a while
@@ -325,7 +338,10 @@ func (c *conn) Write(p []byte) (int, error) {
 		return len(p), nil // nothing is sent, and net/http reads what came before the end
 	}
 	c.sent.Store(true)
-	return c.Conn.Write(p)
+	if n, err := c.Conn.Write(p); err == nil || c.closed.Load() {
+		return n, err
+	}
+	return len(p), nil // Read reports the error, and before it a response that the agent sent without reading the request
 }
 
 // SetDeadline is what the SOCKS client of net/http calls, without a deadline when it is done.

@@ -56,6 +56,10 @@ func isLost(err error) bool {
 	if errors.As(err, &op) {
 		return op.Op != "remote error" && (op.Op != "local error" || strings.Contains(err.Error(), "bad record MAC"))
 	}
+	// net/http has no names for the end of an idle connection.
+	if text := err.Error(); text == "http: server closed idle connection" || strings.HasPrefix(text, "readLoopPeekFailLocked:") {
+		return true
+	}
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

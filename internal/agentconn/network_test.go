@@ -61,14 +61,9 @@ func (b *lockedBuffer) String() string {
 	return b.Buffer.String()
 }
 
-// inBubble runs a subtest in simulated time. It is skipped if there is a reason.
-func inBubble(t *testing.T, name string, f func(t *testing.T), skip ...string) {
-	t.Run(name, func(t *testing.T) {
-		if reason := strings.Join(skip, ""); reason != "" {
-			t.Skip(reason)
-		}
-		synctest.Test(t, f)
-	})
+// inBubble runs a subtest in simulated time.
+func inBubble(t *testing.T, name string, f func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 
 // settle waits for what happens without delay.

@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,14 +38,15 @@ type Mark uint8
 
 // The marks. They can be combined.
 const (
-	Once   Mark = 1 << iota // send one request; do not wait for the agent to have room
-	Fresh                   // use a connection that carried no request before
-	Stream                  // the response has no end: its connection does not count once the headers are there
+	Once  Mark = 1 << iota // send one request; do not wait for the agent to have room
+	Fresh                  // use a connection that carried no request before
+	Slow                   // the response is a stream, or can take long to begin: its connection does not count
+	Bound                  // the context ends when the response was read, and so needs none below it
 )
 
 type markKey struct{}
 
-// WithMark marks the request that is made with the context. The context must end when the response was read.
+// WithMark marks the request that is made with the context.
 func WithMark(ctx context.Context, m Mark) context.Context {
 	return context.WithValue(ctx, markKey{}, m)
 }
@@ -71,17 +73,24 @@ func New(config Config) *Pool { return &Pool{config: config, agents: map[agentKe
 const (
 	maxLost, maxLostKnown = 5, 12
 	pauseLost             = 200 * time.Millisecond
+	idleBefore            = time.Second // a new connection that lived for longer was not refused
 )
 
 // RoundTrip sends a request on a connection to the agent that its URL names.
 func (p *Pool) RoundTrip(original *http.Request) (*http.Response, error) {
 	req, cancel := original, context.CancelFunc(func() {})
-	mark, marked := req.Context().Value(markKey{}).(Mark)
-	if !marked {
+	mark, _ := req.Context().Value(markKey{}).(Mark)
+	if mark&Bound == 0 {
 		// A request that fails leaves something in its context (http.ClientConn.RoundTrip) until that ends.
 		var ctx context.Context
 		ctx, cancel = context.WithCancel(req.Context())
 		req = req.WithContext(ctx)
+	}
+	var sent *sending
+	if req.Body != nil && req.Body != http.NoBody && mark&Bound == 0 {
+		again := *req
+		sent = &sending{ReadCloser: req.Body}
+		again.Body, req = sent, &again
 	}
 	fail := func(err error) (*http.Response, error) {
 		cancel()
@@ -96,6 +105,9 @@ func (p *Pool) RoundTrip(original *http.Request) (*http.Response, error) {
 			return fail(err)
 		}
 		res, err := c.roundTrip(req)
+		if err != nil && sent != nil && sent.err.Load() != nil {
+			err = *sent.err.Load()
+		}
 		refused := err == nil && c.isRefusal(res)
 		if err == nil && (!refused || mark&Once != 0 || !rewind(&req)) {
 			res.Request = original
@@ -106,7 +118,7 @@ func (p *Pool) RoundTrip(original *http.Request) (*http.Response, error) {
 		silent := errors.As(err, &end) && c.silent(err)
 		repeat := refused || silent && (!c.sent.Load() || isIdempotent(req))
 		if mark&Once != 0 { // except after a connection that the agent closed while it was idle
-			repeat = silent && !c.sent.Load() && c.served
+			repeat = silent && !c.sent.Load() && (c.served || time.Since(c.made) > idleBefore)
 		}
 		known := p.failed(c, refused, silent)
 		if !repeat || !refused && !rewind(&req) {
@@ -115,8 +127,8 @@ func (p *Pool) RoundTrip(original *http.Request) (*http.Response, error) {
 			}
 			return fail(err)
 		}
-		if c.sent.Load() && silent {
-			if lost++; lost == maxLostKnown || lost == maxLost && !known {
+		if silent && c.sent.Load() && (!c.served || tries > p.config.MaxConns) { // many idle ones can be dead
+			if lost++; lost >= maxLostKnown || lost >= maxLost && !known {
 				return fail(fmt.Errorf("%w: %w", ErrNoResponse, end.Err))
 			}
 			select {
@@ -209,7 +221,7 @@ func (p *Pool) responded(c *conn, res *http.Response, mark Mark, refused bool, c
 	if refused {
 		c.agent.refuse(true)
 	} else {
-		c.agent.onResponse(c, mark)
+		c.agent.onResponse(c)
 	}
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols: // from now on the connection is the caller's
@@ -253,6 +265,20 @@ func (p *Pool) Close() {
 	for _, a := range p.agents {
 		a.dispatch()
 	}
+}
+
+// sending is the body of a request. It notes why it could not be read, which is not the connection's fault.
+type sending struct {
+	io.ReadCloser
+	err atomic.Pointer[error]
+}
+
+func (s *sending) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		s.err.Store(&err)
+	}
+	return n, err
 }
 
 // body is the body of a response. Its end gives the connection back.
