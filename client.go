@@ -500,7 +500,10 @@ func (c *Client) roundTrip(ctx context.Context, r *request) (*http.Response, err
 	}
 	res, err := c.pool.http.Do(req)
 	if err != nil {
-		return nil, transportError(ctx, unwrapURL(err))
+		if err = unwrapURL(err); c.pool.conns == nil && ctx.Err() == nil {
+			err = agentconn.Classify(err)
+		}
+		return nil, transportError(ctx, err)
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		res.Body.Close() // it is the connection, which does not end with the context

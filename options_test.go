@@ -20,6 +20,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -380,6 +382,31 @@ func TestTransportWrappers(t *testing.T) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestHTTPClientOfYourOwnIsRetried loses connections of an http.Client that the program brings.
+func TestHTTPClientOfYourOwnIsRetried(t *testing.T) {
+	var hits atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if hits.Add(1) <= 2 {
+			panic(http.ErrAbortHandler)
+		}
+		answering(200, "application/json", `["a:1"]`).ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	var dials atomic.Int32
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if dials.Add(1) == 1 {
+			return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}}
+	defer transport.CloseIdleConnections()
+	client, err := nomad.NewClient(nomad.WithAddress(server.URL), nomad.WithHTTPClient(&http.Client{Transport: transport}))
+	require.NoError(t, err)
+	_, err = client.Agent.Servers(t.Context())
+	assert.NoError(t, err)
+	assert.EqualValues(t, 3, hits.Load())
+}
 
 // TestHTTPClient checks that a client of one's own is used, and neither changed nor closed.
 func TestHTTPClient(t *testing.T) {

@@ -49,6 +49,18 @@ func (e *ProxyError) Error() string {
 	return fmt.Sprintf("the proxy could not connect to the agent: %.100q", e.Status)
 }
 
+// Classify gives an error of another http.RoundTripper, such as http.Transport, the type that a Pool returns.
+func Classify(err error) error {
+	var op *net.OpError
+	switch {
+	case errors.As(err, &op) && op.Op == "dial":
+		return &DialError{Err: err}
+	case isLost(err):
+		return &LostError{err}
+	}
+	return err
+}
+
 // isLost reports whether a connection ended. A TLS alert does not count, except for what is left of a refusal that
 // the agent could not write to its end.
 func isLost(err error) bool {
