@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -108,17 +109,16 @@ func (c *chaos) fault(f nomadtest.Fault) func() {
 	}
 }
 
-// rotateToken makes another token, writes it by halves, and then revokes the old one at once.
+// rotateToken makes another token, empties the file, writes the token to it as a whole, and then revokes the old one at
+// once. A token that is written by halves is refused until it is whole: that would be no fault of the client.
 func (c *chaos) rotateToken() {
 	text := fmt.Sprintf("%08x-%04x-%04x-%04x-%012x", rand.Uint32(), rand.N(1<<16), rand.N(1<<16), rand.N(1<<16), rand.N(uint64(1)<<48))
 	c.valid.Store(append(c.valid.Load().([]string), text))
-	for _, part := range []string{"", text[:rand.IntN(len(text))], text} {
-		if err := os.WriteFile(c.token, []byte(part), 0o600); err != nil {
-			fmt.Fprintln(os.Stderr, "soak:", err)
-		}
-		if part != text {
-			time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
-		}
+	err := os.WriteFile(c.token, nil, 0o600)
+	time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
+	fresh := c.token + ".new"
+	if err := errors.Join(err, os.WriteFile(fresh, []byte(text), 0o600), os.Rename(fresh, c.token)); err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
 	}
 	c.valid.Store([]string{text})
 }
