@@ -72,6 +72,9 @@ type proxyResult struct {
 
 // run makes the call in a child process with variables such as HTTP_PROXY=….
 func (c proxyCall) run(t *testing.T, variables ...string) proxyResult {
+	if testing.Short() {
+		t.Skip("a process for each call takes long with the race detector")
+	}
 	t.Helper()
 	encoded, err := json.Marshal(c)
 	require.NoError(t, err)
