@@ -121,4 +121,5 @@ func (c *chaos) rotateToken() {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 	}
 	c.valid.Store([]string{text})
+	time.Sleep(2 * time.Second) // the file stays as it is until a client has read it
 }
