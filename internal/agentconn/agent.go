@@ -360,7 +360,9 @@ func (a *agent) onTick() {
 	a.cancelDials()
 	if len(a.conns)+len(a.dials)+a.waiting.Len() == 0 && (!full || a.pool.closed) {
 		a.wake.Stop()
-		delete(a.pool.agents, a.key)
+		if delete(a.pool.agents, a.key); len(a.pool.agents) == 0 {
+			a.pool.agents = map[agentKey]*agent{} // the old one keeps the room of all that it held
+		}
 		return
 	}
 	a.tick.Reset(tickEvery)
