@@ -300,8 +300,8 @@ func (a *agent) sample(rtt time.Duration) {
 	a.sum, a.responses = 0, 0
 	if !far {
 		a.far = 0
-	} else if a.far++; a.far == farRounds {
-		a.far, a.window = 0, min(2*a.window, a.pool.config.MaxConns)
+	} else if a.far++; a.far >= farRounds {
+		a.window = min(2*a.window, a.pool.config.MaxConns)
 	}
 }
 

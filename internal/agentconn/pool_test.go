@@ -42,6 +42,7 @@ func TestWindow(t *testing.T) {
 		inBubble(t, name, func(t *testing.T) {
 			f := newFake(t)
 			f.think = test.think
+			f.latency = 1 // so that a connection which is being closed has ended when the next is counted
 			p := f.newPool(test.maxConns)
 			crowd(test.requesters, func(int) {
 				for range test.each {
@@ -70,6 +71,7 @@ func crowd(n int, f func(i int)) {
 func TestWindowShrinks(t *testing.T) {
 	inBubble(t, "an agent that only seemed to be far gets 16 again", func(t *testing.T) {
 		f, began := newFake(t), time.Now()
+		f.latency = 1
 		f.think = func() time.Duration {
 			if time.Since(began) < time.Second {
 				return 20 * ms
