@@ -4,9 +4,14 @@ package reload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"regexp"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,21 +95,68 @@ func (f *follower[T]) run(done chan struct{}) {
 	close(done)
 }
 
-const maxFile = 16 << 20 // bytes that are read of a file
+const (
+	maxFile = 16 << 20 // bytes that are read of a file
+	maxPath = 200      // bytes of a path that errors quote
+)
 
-// readFile reads a regular file. Others, such as a pipe, cannot be read twice and may block.
+// readFile reads a regular file. Others, such as a pipe, cannot be read twice and may block. The errors do not quote a
+// path that may be what the file should hold.
 func readFile(path string) ([]byte, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%q is not a file that can be read again", path)
+		return nil, fmt.Errorf("%s is not a file that can be read again", shown(path))
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, withoutPath(path, err)
 	}
 	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err == nil && len(content) > maxFile {
-		err = fmt.Errorf("%q is too long: want at most %d bytes", path, maxFile)
+		err = fmt.Errorf("%s is too long: want at most %d bytes", shown(path), maxFile)
 	}
-	return content, err
+	return content, withoutPath(path, err)
+}
+
+// checkPath refuses the content of a file in place of its path.
+func checkPath(path string) error {
+	switch {
+	case strings.Contains(path, "PRIVATE KEY"):
+		return errors.New("this is a key, not the name of a file: use KeyPEM")
+	case strings.Contains(path, "-----BEGIN"):
+		return errors.New("this is PEM, not the name of a file: use the field that ends in PEM")
+	case looksLikeToken(path):
+		return errors.New("this is a token, not the name of a file: use WithToken")
+	case strings.ContainsAny(path, "\r\n\x00"):
+		return errors.New("this is not the name of a file: it has a line break or a zero byte")
+	}
+	return nil
+}
+
+var (
+	uuid = regexp.MustCompile(`^\s*[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\s*$`)
+	jwt  = regexp.MustCompile(`^\s*eyJ[\w-]*\.[\w-]+\.[\w-]*\s*$`)
+)
+
+// looksLikeToken reports whether a path is an ACL token or a workload identity.
+func looksLikeToken(path string) bool { return uuid.MatchString(path) || jwt.MatchString(path) }
+
+// shown returns a path for an error.
+func shown(path string) string {
+	if len(path) > maxPath || checkPath(path) != nil {
+		return "the file"
+	}
+	return strconv.Quote(path)
+}
+
+// withoutPath removes the path from an error if it must not be shown.
+func withoutPath(path string, err error) error {
+	var failed *fs.PathError
+	if errors.As(err, &failed) && shown(path) == "the file" {
+		return fmt.Errorf("%s the file: %w", failed.Op, failed.Err)
+	}
+	return err
 }

@@ -187,13 +187,16 @@ func (f *Files) readPool() (*x509.CertPool, error) {
 	if f.CAFile != "" {
 		content, err := readFile(f.CAFile)
 		if err == nil && !pool.AppendCertsFromPEM(content) {
-			err = fmt.Errorf("no PEM certificate in %s", f.CAFile)
+			err = fmt.Errorf("no PEM certificate in %s", shown(f.CAFile))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Source("CAFile"), err)
 		}
 	}
 	if f.CADir != "" {
+		if err := checkPath(f.CADir); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Source("CADir"), err)
+		}
 		found := false
 		err := filepath.WalkDir(f.CADir, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
@@ -208,10 +211,10 @@ func (f *Files) readPool() (*x509.CertPool, error) {
 			return err
 		})
 		if err == nil && !found {
-			err = fmt.Errorf("no PEM certificate in the files of %s", f.CADir)
+			err = fmt.Errorf("no PEM certificate in the files of %s", shown(f.CADir))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Source("CADir"), err)
+			return nil, fmt.Errorf("%s: %w", f.Source("CADir"), withoutPath(f.CADir, err))
 		}
 	}
 	return pool, nil

@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -307,10 +308,10 @@ func TestNewTLSReportsTheSourceOfTheFirstProblem(t *testing.T) {
 	}{
 		{"Option: CAFile: " + missing, Files{CAFile: none}},
 		{"Option: CAFile: " + missing, Files{CAFile: none, CertFile: none, KeyFile: none}},
-		{"Option: CAFile: no PEM certificate in " + empty, Files{CAFile: empty}},
+		{"Option: CAFile: no PEM certificate in " + strconv.Quote(empty), Files{CAFile: empty}},
 		{fmt.Sprintf("Option: CAFile: %q is not a file that can be read again", folder), Files{CAFile: folder}},
 		{"Option: CADir: lstat " + none + ": no such file or directory", Files{CADir: none}},
-		{"Option: CADir: no PEM certificate in the files of " + folder, Files{CADir: folder}},
+		{"Option: CADir: no PEM certificate in the files of " + strconv.Quote(folder), Files{CADir: folder}},
 		{"Option: CAPEM: no PEM certificate in it", Files{CAPEM: []byte("hunter2")}},
 		{"Option: CertFile: " + missing, Files{CertFile: none, KeyFile: keyFile}},
 		{"Option: KeyFile: " + missing, Files{CertFile: certFile, KeyFile: none}},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -56,15 +57,17 @@ func (t *Token) Problem() string { return t.file.last.Load().problem }
 // readToken returns the token in a file, or last and an error that does not repeat what the file holds.
 func readToken(path, last string) (string, error) {
 	content, err := readFile(path)
-	token := strings.TrimSpace(string(content))
+	token := strings.TrimSpace(strings.TrimPrefix(string(content), "\ufeff"))
+	i := strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' })
 	switch {
 	case err != nil:
 	case token == "":
-		err = fmt.Errorf("%q is empty: want an ACL token", path)
+		err = fmt.Errorf("%s is empty: want an ACL token", shown(path))
 	case len(token) > maxToken:
-		err = fmt.Errorf("%q is too long for a token: want at most %d bytes", path, maxToken)
-	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		err = fmt.Errorf("%q holds a space, a line break or a character that no token has", path)
+		err = fmt.Errorf("%s is too long for a token: want at most %d bytes", shown(path), maxToken)
+	case i >= 0:
+		r, _ := utf8.DecodeRuneInString(token[i:])
+		err = fmt.Errorf("%s holds a character that no token has: %U", shown(path), r)
 	default:
 		return token, nil
 	}

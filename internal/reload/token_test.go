@@ -66,11 +66,14 @@ func get(t *testing.T, token *Token) string {
 var unusable = []struct{ name, content, problem string }{
 	{"empty", "", "is empty: want an ACL token"},
 	{"blank", " \n\t", "is empty: want an ACL token"},
-	{"two lines", "hunter2\nhunter2", "holds a space, a line break or a character that no token has"},
-	{"two words", "hunter2 hunter2", "holds a space, a line break or a character that no token has"},
-	{"a tab", "hunter2\thunter2", "holds a space, a line break or a character that no token has"},
-	{"a NUL", "hunter2\x00", "holds a space, a line break or a character that no token has"},
-	{"a DEL", "hunter2\x7fhunter2", "holds a space, a line break or a character that no token has"},
+	{"two lines", "hunter2\nhunter2", "holds a character that no token has: U+000A"},
+	{"two words", "hunter2 hunter2", "holds a character that no token has: U+0020"},
+	{"a tab", "hunter2\thunter2", "holds a character that no token has: U+0009"},
+	{"a NUL", "hunter2\x00", "holds a character that no token has: U+0000"},
+	{"a DEL", "hunter2\x7fhunter2", "holds a character that no token has: U+007F"},
+	{"a zero-width space", "hunter2\u200b", "holds a character that no token has: U+200B"},
+	{"a second byte order mark", "\ufeff\ufeffhunter2", "holds a character that no token has: U+FEFF"},
+	{"a no-break space inside", "hunter2\u00a0hunter2", "holds a character that no token has: U+00A0"},
 	{"too long for a token", strings.Repeat("hunter2.", 64<<10/8) + "x",
 		"is too long for a token: want at most 65536 bytes"},
 }
@@ -78,6 +81,8 @@ var unusable = []struct{ name, content, problem string }{
 func TestNewTokenReturnsTheContentWithoutSpaceAroundIt(t *testing.T) {
 	for content, want := range map[string]string{
 		"secret":                           "secret",
+		"\ufeffsecret\r\n":                 "secret",
+		"\ufeff secret":                    "secret",
 		"\r\n secret \n":                   "secret",
 		"a.b-c_d=":                         "a.b-c_d=",
 		strings.Repeat("x", 64<<10) + "\n": strings.Repeat("x", 64<<10),
@@ -322,4 +327,31 @@ func BenchmarkTokenGet(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestContentInPlaceOfAPath gives what a file should hold in place of its name. It must not appear in an error.
+func TestContentInPlaceOfAPath(t *testing.T) {
+	long := "/" + strings.Repeat("hunter2", 40)
+	for name, test := range map[string]struct{ path, want string }{
+		"a secret ID":         {"5a7cbd2e-3f0a-4a0c-9d6e-0b7d3c1f2e4d", "this is a token, not the name of a file: use WithToken"},
+		"an upper-case one":   {" 5A7CBD2E-3F0A-4A0C-9D6E-0B7D3C1F2E4D\n", "this is a token, not the name of a file: use WithToken"},
+		"a workload identity": {"eyJhbGciOi.eyJhdWQiOi.c2ln-bmF0dXJl", "this is a token, not the name of a file: use WithToken"},
+		"two lines":           {"hunter2\nhunter2", "this is not the name of a file: it has a line break or a zero byte"},
+		"a key":               {"-----BEGIN EC PRIVATE KEY-----\nhunter2", "this is a key, not the name of a file: use KeyPEM"},
+		"a certificate":       {"-----BEGIN CERTIFICATE-----\nhunter2", "this is PEM, not the name of a file: use the field that ends in PEM"},
+		"a long path":         {long, "open the file: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := NewToken(test.path, new(warnings))
+			require.Error(t, err)
+			assert.True(t, strings.HasPrefix(err.Error(), test.want), err)
+			for _, files := range []Files{{CAFile: test.path}, {CADir: test.path}, {CertFile: test.path, KeyFile: "x"}} {
+				files.Source = func(field string) string { return field }
+				_, err := NewTLS(files, new(warnings))
+				require.Error(t, err)
+				assert.NotContains(t, err.Error(), "hunter2")
+				assert.NotContains(t, strings.ToLower(err.Error()), "5a7cbd2e")
+			}
+		})
+	}
 }

@@ -1,0 +1,97 @@
+package logframe
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func frame(piece string) string {
+	return fmt.Sprintf(`{"Data":%q,"Offset":7}`, base64.StdEncoding.EncodeToString([]byte(piece)))
+}
+
+// read returns the log and the error that ended it.
+func read(from io.Reader) (string, error) {
+	var log strings.Builder
+	for r := NewReader(from); ; {
+		piece, err := r.Next()
+		log.Write(piece)
+		if err != nil {
+			return log.String(), err
+		}
+	}
+}
+
+func TestReader(t *testing.T) {
+	lost := errors.New("lost")
+	large := fmt.Sprintf(`{"Data":"%s`, strings.Repeat("A", MaxFrame))
+	for name, test := range map[string]struct {
+		stream  io.Reader
+		log     string
+		err     error  // io.EOF for a FormatError
+		message string // of a FormatError
+	}{
+		"frames and heartbeats":             {strings.NewReader(frame("a\n") + "{}\n{}" + frame("b") + "\n" + frame("c\n")), "a\nbc\n", io.EOF, ""},
+		"one byte at a time":                {iotest.OneByteReader(strings.NewReader(frame("a") + "{}" + frame("b"))), "ab", io.EOF, ""},
+		"nothing":                           {strings.NewReader(""), "", io.EOF, ""},
+		"null data is a heartbeat":          {strings.NewReader(`{"Data":null}{"Data":"","File":"x"}`), "", io.EOF, ""},
+		"an end within a frame":             {strings.NewReader(frame("a") + `{"Data":"YW`), "a", io.ErrUnexpectedEOF, ""},
+		"a connection lost between frames":  {io.MultiReader(strings.NewReader(frame("a")), iotest.ErrReader(lost)), "a", lost, ""},
+		"a connection lost within a frame":  {io.MultiReader(strings.NewReader(frame("a")+`{"Da`), iotest.ErrReader(lost)), "a", lost, ""},
+		"the message of an agent":           {strings.NewReader(frame("a") + "rpc error: Permission denied"), "a", nil, "rpc error: Permission denied"},
+		"a message in pieces":               {iotest.OneByteReader(strings.NewReader(frame("a") + "rpc error")), "a", nil, "rpc error"},
+		"a page":                            {strings.NewReader("<html>"), "", nil, "<html>"},
+		"another value":                     {strings.NewReader(`"text"`), "", nil, `"text"`},
+		"data that is not base64":           {strings.NewReader(`{"Data":"%%%"}`), "", nil, ""},
+		"data that is not text":             {strings.NewReader(`{"Data":{"a":1}}`), "", nil, ""},
+		"a name twice":                      {strings.NewReader(`{"Data":"","Data":""}`), "", nil, ""},
+		"a frame without an end":            {io.MultiReader(strings.NewReader(large), neverEnding{}), "", nil, ""},
+		"a long message, which is cut":      {strings.NewReader(strings.Repeat("x", 5000)), "", nil, strings.Repeat("x", maxMessage)},
+		"many frames in one, which are not": {strings.NewReader("[" + frame("a") + "]"), "", nil, "[" + frame("a") + "]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log, err := read(test.stream)
+			assert.Equal(t, test.log, log)
+			if test.err != nil {
+				assert.Equal(t, test.err, err)
+				return
+			}
+			var format *FormatError
+			if assert.ErrorAs(t, err, &format) && test.message != "" {
+				assert.Equal(t, test.message, format.Message)
+			}
+		})
+	}
+}
+
+// neverEnding is a reader without an end.
+type neverEnding struct{}
+
+func (neverEnding) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'A'
+	}
+	return len(p), nil
+}
+
+func FuzzReader(f *testing.F) {
+	f.Add([]byte(frame("a\n") + "{}" + frame("b")))
+	f.Add([]byte("rpc error: Permission denied"))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		whole, err := read(bytes.NewReader(stream))
+		if err == nil {
+			t.Fatal("a stream ends with an error")
+		}
+		pieces, second := read(iotest.OneByteReader(bytes.NewReader(stream)))
+		if whole != pieces || errors.Is(err, io.EOF) != errors.Is(second, io.EOF) {
+			t.Fatalf("%q, %v; in pieces %q, %v", whole, err, pieces, second)
+		}
+	})
+}
