@@ -70,8 +70,12 @@ func newClient(t testing.TB, h http.Handler, opts ...nomad.Option) *nomad.Client
 // recordings are the recorded exchanges.
 func recordings(t testing.TB) []wire.Recording {
 	t.Helper()
-	all, err := wire.Load("testdata")
-	require.NoError(t, err)
+	var all []wire.Recording
+	for _, version := range []string{"1.6.5", "2.0.5"} {
+		recording, err := wire.Version(version)
+		require.NoError(t, err)
+		all = append(all, recording)
+	}
 	return all
 }
 

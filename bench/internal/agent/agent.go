@@ -75,19 +75,19 @@ func (p *Process) Stop() {
 }
 
 // Main is the agent until its standard input ends, if this process was started to be one.
-func Main(recordings string) {
+func Main() {
 	if os.Getenv(asked) == "" {
 		return
 	}
-	if err := serve(recordings); err != nil {
+	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-func serve(recordings string) error {
-	answers, err := recorded(recordings)
+func serve() error {
+	answers, err := recorded()
 	if err != nil {
 		return err
 	}
@@ -145,8 +145,8 @@ func limit() func(net.Conn, http.ConnState) {
 const members = "GET /v1/agent/members"
 
 // recorded gives the recorded answers, and a log without end.
-func recorded(folder string) (map[string]http.Handler, error) {
-	recordings, err := wire.Load(folder)
+func recorded() (map[string]http.Handler, error) {
+	recording, err := wire.Version("2.0.5")
 	if err != nil {
 		return nil, err
 	}
@@ -160,11 +160,9 @@ func recorded(folder string) (map[string]http.Handler, error) {
 		"PUT /v1/agent/force-leave": "force-leave the failed member",
 		"GET /v1/agent/health":      "health on srv1",
 	} {
-		for _, recording := range recordings {
-			for _, x := range recording.Exchanges {
-				if recording.Nomad == "2.0.5" && x.Name == name {
-					answers[pattern] = x
-				}
+		for _, x := range recording.Exchanges {
+			if x.Name == name {
+				answers[pattern] = x
 			}
 		}
 		if answers[pattern] == nil {
