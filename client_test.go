@@ -25,15 +25,6 @@ import (
 	"github.com/nomad-go/nomad"
 )
 
-// answering is an agent that always gives one answer.
-func answering(status int, contentType, body string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", contentType)
-		w.WriteHeader(status)
-		io.WriteString(w, body)
-	})
-}
-
 // TestWrongAnswers gives every call what it cannot use.
 func TestWrongAnswers(t *testing.T) {
 	reads := map[string]func(context.Context, *nomad.Client) error{

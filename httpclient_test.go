@@ -545,7 +545,7 @@ func TestHTTPClientCloseLeavesResponsesThatAreRead(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "late", string(text))
 	require.NoError(t, res.Body.Close())
-	assert.Eventually(t, func() bool { return agent.count.open.Load() == 0 }, 10*time.Second, 10*time.Millisecond)
+	assert.Eventually(t, func() bool { return agent.count.Open.Load() == 0 }, 10*time.Second, 10*time.Millisecond)
 }
 
 func TestHTTPClientOfDerivedClients(t *testing.T) {
@@ -694,9 +694,6 @@ func TestHTTPClientThatIsRefusedForTheLimit(t *testing.T) {
 		get(t, client.HTTPClient(), agent.URL()+"/v1/agent/members")
 	})
 }
-
-// agentsRefusal is what an agent at its limit says.
-const agentsRefusal = "Your IP is issuing too many concurrent connections, please rate limit your calls\n"
 
 // refusingListener refuses the first connections as an agent at its limit does.
 type refusingListener struct {
@@ -847,7 +844,7 @@ func TestHTTPClientSeesTheRefusalOverTLS(t *testing.T) {
 	pki := newPKI(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	config := &tls.Config{Certificates: []tls.Certificate{pki.pair}}
+	config := &tls.Config{Certificates: []tls.Certificate{pki.Pair}}
 	var group sync.WaitGroup
 	group.Go(func() {
 		for n := 0; ; n++ {
@@ -873,7 +870,7 @@ func TestHTTPClientSeesTheRefusalOverTLS(t *testing.T) {
 	defer group.Wait()
 	defer listener.Close()
 	client := clientOf(t, nomad.WithAddress("https://"+listener.Addr().String()),
-		nomad.WithTLS(nomad.TLS{CAPEM: pki.caPEM, ServerName: "server.global.nomad"}))
+		nomad.WithTLS(nomad.TLS{CAPEM: pki.CAPEM, ServerName: "server.global.nomad"}))
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
@@ -890,11 +887,11 @@ func TestHTTPClientCloseIdleConnections(t *testing.T) {
 	h := agent.client(t).HTTPClient()
 	for range 3 {
 		get(t, h, agent.URL)
-		require.EqualValues(t, 1, agent.count.open.Load())
+		require.EqualValues(t, 1, agent.count.Open.Load())
 		h.CloseIdleConnections()
-		assert.Eventually(t, func() bool { return agent.count.open.Load() == 0 }, 4*time.Second, time.Millisecond)
+		assert.Eventually(t, func() bool { return agent.count.Open.Load() == 0 }, 4*time.Second, time.Millisecond)
 	}
-	assert.EqualValues(t, 3, agent.count.all.Load())
+	assert.EqualValues(t, 3, agent.count.All.Load())
 
 	t.Run("with a wrapper", func(t *testing.T) {
 		h := agent.client(t, nomad.WithTransport(func(next http.RoundTripper) http.RoundTripper {
@@ -902,7 +899,7 @@ func TestHTTPClientCloseIdleConnections(t *testing.T) {
 		})).HTTPClient()
 		get(t, h, agent.URL)
 		h.CloseIdleConnections()
-		assert.Eventually(t, func() bool { return agent.count.open.Load() == 0 }, 4*time.Second, time.Millisecond)
+		assert.Eventually(t, func() bool { return agent.count.Open.Load() == 0 }, 4*time.Second, time.Millisecond)
 	})
 }
 
@@ -913,7 +910,7 @@ func TestHTTPClientSharesConnectionsWhateverTheCaseOfTheHost(t *testing.T) {
 	for _, host := range []string{"localhost", "LOCALHOST", "LocalHost"} {
 		get(t, client.HTTPClient(), fmt.Sprintf("http://%s:%d/v1/jobs", host, port))
 	}
-	assert.EqualValues(t, 1, agent.count.all.Load())
+	assert.EqualValues(t, 1, agent.count.All.Load())
 }
 
 func TestHTTPClientFieldsBelongToTheCaller(t *testing.T) {
@@ -1109,7 +1106,7 @@ func TestHTTPClientInManyGoroutines(t *testing.T) {
 		})
 	}
 	group.Wait()
-	assert.LessOrEqual(t, agent.count.most.Load(), int64(nomad.DefaultMaxConns))
+	assert.LessOrEqual(t, agent.count.Most.Load(), int64(nomad.DefaultMaxConns))
 }
 
 func TestHTTPClientBodyThatIsNotReadFreesItsConnection(t *testing.T) {

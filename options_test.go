@@ -2,18 +2,11 @@ package nomad_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -119,17 +112,17 @@ func TestEnvironments(t *testing.T) {
 		err  string
 	}{
 		{name: "nothing set", want: "http://127.0.0.1:4646"},
-		{name: "an authority alone", env: "NOMAD_CACERT=" + pki.caFile, want: "https://127.0.0.1:4646"},
-		{name: "an authority and an address that says http", env: "NOMAD_ADDR=http://a:1 NOMAD_CACERT=" + pki.caFile, want: "http://a:1"},
+		{name: "an authority alone", env: "NOMAD_CACERT=" + pki.CAFile, want: "https://127.0.0.1:4646"},
+		{name: "an authority and an address that says http", env: "NOMAD_ADDR=http://a:1 NOMAD_CACERT=" + pki.CAFile, want: "http://a:1"},
 		{name: "an address", env: "NOMAD_ADDR=https://nomad:4646", want: "https://nomad:4646"},
 		{name: "a socket", env: "NOMAD_UNIX_ADDR=unix:///secrets/api.sock", want: "unix:///secrets/api.sock"},
 		{name: "a socket's path", env: "NOMAD_UNIX_ADDR=/secrets/api.sock", want: "unix:///secrets/api.sock"},
 		{name: "a socket as address", env: "NOMAD_ADDR=unix:///secrets/api.sock", want: "unix:///secrets/api.sock"},
 		{name: "the address counts before the socket", env: "NOMAD_ADDR=http://a:1 NOMAD_UNIX_ADDR=/secrets/api.sock", want: "http://a:1"},
 		{name: "the address hides a bad socket", env: "NOMAD_ADDR=http://a:1 NOMAD_UNIX_ADDR=x", want: "http://a:1"},
-		{name: "host and port with an authority", env: "NOMAD_ADDR=a:1 NOMAD_CACERT=" + pki.caFile, want: "https://a:1"},
-		{name: "a folder of authorities", env: "NOMAD_ADDR=a:1 NOMAD_CAPATH=" + filepath.Dir(pki.caFile), want: "https://a:1"},
-		{name: "a certificate", env: "NOMAD_ADDR=a:1 NOMAD_CLIENT_CERT=" + pki.certFile + " NOMAD_CLIENT_KEY=" + pki.keyFile, want: "https://a:1"},
+		{name: "host and port with an authority", env: "NOMAD_ADDR=a:1 NOMAD_CACERT=" + pki.CAFile, want: "https://a:1"},
+		{name: "a folder of authorities", env: "NOMAD_ADDR=a:1 NOMAD_CAPATH=" + filepath.Dir(pki.CAFile), want: "https://a:1"},
+		{name: "a certificate", env: "NOMAD_ADDR=a:1 NOMAD_CLIENT_CERT=" + pki.CertFile + " NOMAD_CLIENT_KEY=" + pki.KeyFile, want: "https://a:1"},
 		{name: "a server's name", env: "NOMAD_ADDR=a:1 NOMAD_TLS_SERVER_NAME=server.global.nomad", want: "https://a:1"},
 		{name: "no verification", env: "NOMAD_ADDR=a:1 NOMAD_SKIP_VERIFY=1", want: "https://a:1"},
 		{name: "verification", env: "NOMAD_ADDR=a:1 NOMAD_SKIP_VERIFY=false", want: "http://a:1"},
@@ -146,11 +139,11 @@ func TestEnvironments(t *testing.T) {
 		{name: "an empty authority", env: "NOMAD_CACERT=" + empty, err: "NOMAD_CACERT: no PEM certificate in " + empty},
 		{name: "no folder", env: "NOMAD_CAPATH=" + none, err: "NOMAD_CAPATH: lstat " + noFile},
 		{name: "an empty folder", env: "NOMAD_CAPATH=" + folder, err: "NOMAD_CAPATH: no PEM certificate in the files of " + folder},
-		{name: "a certificate without key", env: "NOMAD_CLIENT_CERT=" + pki.certFile, err: "NOMAD_CLIENT_CERT: the certificate has no key"},
-		{name: "a key without certificate", env: "NOMAD_CLIENT_KEY=" + pki.keyFile, err: "NOMAD_CLIENT_KEY: the key has no certificate"},
-		{name: "no certificate", env: "NOMAD_CLIENT_CERT=" + none + " NOMAD_CLIENT_KEY=" + pki.keyFile, err: "NOMAD_CLIENT_CERT: open " + noFile},
-		{name: "no key", env: "NOMAD_CLIENT_CERT=" + pki.certFile + " NOMAD_CLIENT_KEY=" + none, err: "NOMAD_CLIENT_KEY: open " + noFile},
-		{name: "not a certificate", env: "NOMAD_CLIENT_CERT=" + empty + " NOMAD_CLIENT_KEY=" + pki.keyFile, err: "NOMAD_CLIENT_CERT: tls: failed to find any PEM data in certificate input"},
+		{name: "a certificate without key", env: "NOMAD_CLIENT_CERT=" + pki.CertFile, err: "NOMAD_CLIENT_CERT: the certificate has no key"},
+		{name: "a key without certificate", env: "NOMAD_CLIENT_KEY=" + pki.KeyFile, err: "NOMAD_CLIENT_KEY: the key has no certificate"},
+		{name: "no certificate", env: "NOMAD_CLIENT_CERT=" + none + " NOMAD_CLIENT_KEY=" + pki.KeyFile, err: "NOMAD_CLIENT_CERT: open " + noFile},
+		{name: "no key", env: "NOMAD_CLIENT_CERT=" + pki.CertFile + " NOMAD_CLIENT_KEY=" + none, err: "NOMAD_CLIENT_KEY: open " + noFile},
+		{name: "not a certificate", env: "NOMAD_CLIENT_CERT=" + empty + " NOMAD_CLIENT_KEY=" + pki.KeyFile, err: "NOMAD_CLIENT_CERT: tls: failed to find any PEM data in certificate input"},
 		{name: "neither true nor false", env: "NOMAD_SKIP_VERIFY=perhaps", err: `NOMAD_SKIP_VERIFY: "perhaps" is neither true nor false`},
 		{name: "two at once", env: "NOMAD_ADDR=nowhere NOMAD_SKIP_VERIFY=perhaps", err: `NOMAD_ADDR: "nowhere": ` + forms + "\n" + `nomad: NOMAD_SKIP_VERIFY: "perhaps" is neither true nor false`},
 	} {
@@ -379,10 +372,6 @@ func TestTransportWrappers(t *testing.T) {
 	assert.Equal(t, []string{"outer", "inner", "outer", "inner"}, seen)
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 // TestHTTPClientOfYourOwnIsRetried loses connections of an http.Client that the program brings.
 func TestHTTPClientOfYourOwnIsRetried(t *testing.T) {
 	var hits atomic.Int32
@@ -423,59 +412,11 @@ func TestHTTPClient(t *testing.T) {
 	assert.Nil(t, own.CheckRedirect)
 }
 
-// pki is an authority with a certificate for both sides.
-type pki struct {
-	caFile, certFile, keyFile string
-	caPEM, certPEM, keyPEM    []byte
-	pair                      tls.Certificate
-	pool                      *x509.CertPool
-}
-
-func newPKI(t testing.TB) pki {
-	t.Helper()
-	makeKey := func() *ecdsa.PrivateKey {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		require.NoError(t, err)
-		return key
-	}
-	caKey, key := makeKey(), makeKey()
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "server.global.nomad"},
-		DNSNames: []string{"server.global.nomad"}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
-	require.NoError(t, err)
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
-	require.NoError(t, err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-
-	var p pki
-	p.caPEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
-	p.certPEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leafDER})
-	p.keyPEM = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	folder := t.TempDir()
-	for name, content := range map[string][]byte{"ca.pem": p.caPEM, "cert.pem": p.certPEM, "key.pem": p.keyPEM} {
-		require.NoError(t, os.WriteFile(filepath.Join(folder, name), content, 0o600))
-	}
-	p.caFile, p.certFile, p.keyFile = filepath.Join(folder, "ca.pem"), filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
-	p.pair, err = tls.X509KeyPair(p.certPEM, p.keyPEM)
-	require.NoError(t, err)
-	p.pool = x509.NewCertPool()
-	require.True(t, p.pool.AppendCertsFromPEM(p.caPEM))
-	return p
-}
-
 // TestTLS makes calls over mutual TLS, with what can be wrong on either side.
 func TestTLS(t *testing.T) {
 	pki := newPKI(t)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "[]") }))
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{pki.pair}, ClientCAs: pki.pool, ClientAuth: tls.RequireAndVerifyClientCert}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pki.Pair}, ClientCAs: pki.Pool, ClientAuth: tls.RequireAndVerifyClientCert}
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	server.StartTLS()
 	defer server.Close()
@@ -486,14 +427,14 @@ func TestTLS(t *testing.T) {
 		opt  nomad.Option
 		err  string
 	}{
-		{"files", nomad.WithTLS(nomad.TLS{CAFile: pki.caFile, CertFile: pki.certFile, KeyFile: pki.keyFile, ServerName: name}), ""},
-		{"a folder", nomad.WithTLS(nomad.TLS{CADir: filepath.Dir(pki.caFile), CertFile: pki.certFile, KeyFile: pki.keyFile, ServerName: name}), ""},
-		{"content", nomad.WithTLS(nomad.TLS{CAPEM: pki.caPEM, CertPEM: pki.certPEM, KeyPEM: nomad.NewSecret(string(pki.keyPEM)), ServerName: name}), ""},
-		{"no verification", nomad.WithTLS(nomad.TLS{SkipVerify: true, CertPEM: pki.certPEM, KeyPEM: nomad.NewSecret(string(pki.keyPEM))}), ""},
-		{"a configuration", nomad.WithTLSConfig(&tls.Config{RootCAs: pki.pool, Certificates: []tls.Certificate{pki.pair}, ServerName: name}), ""},
-		{"no certificate", nomad.WithTLS(nomad.TLS{CAPEM: pki.caPEM, ServerName: name}), "certificate required"},
-		{"no authority", nomad.WithTLS(nomad.TLS{CertPEM: pki.certPEM, KeyPEM: nomad.NewSecret(string(pki.keyPEM)), ServerName: name}), "unknown authority"},
-		{"another name", nomad.WithTLS(nomad.TLS{CAPEM: pki.caPEM, CertPEM: pki.certPEM, KeyPEM: nomad.NewSecret(string(pki.keyPEM)), ServerName: "x"}), "not x"},
+		{"files", nomad.WithTLS(nomad.TLS{CAFile: pki.CAFile, CertFile: pki.CertFile, KeyFile: pki.KeyFile, ServerName: name}), ""},
+		{"a folder", nomad.WithTLS(nomad.TLS{CADir: filepath.Dir(pki.CAFile), CertFile: pki.CertFile, KeyFile: pki.KeyFile, ServerName: name}), ""},
+		{"content", nomad.WithTLS(nomad.TLS{CAPEM: pki.CAPEM, CertPEM: pki.CertPEM, KeyPEM: nomad.NewSecret(string(pki.KeyPEM)), ServerName: name}), ""},
+		{"no verification", nomad.WithTLS(nomad.TLS{SkipVerify: true, CertPEM: pki.CertPEM, KeyPEM: nomad.NewSecret(string(pki.KeyPEM))}), ""},
+		{"a configuration", nomad.WithTLSConfig(&tls.Config{RootCAs: pki.Pool, Certificates: []tls.Certificate{pki.Pair}, ServerName: name}), ""},
+		{"no certificate", nomad.WithTLS(nomad.TLS{CAPEM: pki.CAPEM, ServerName: name}), "certificate required"},
+		{"no authority", nomad.WithTLS(nomad.TLS{CertPEM: pki.CertPEM, KeyPEM: nomad.NewSecret(string(pki.KeyPEM)), ServerName: name}), "unknown authority"},
+		{"another name", nomad.WithTLS(nomad.TLS{CAPEM: pki.CAPEM, CertPEM: pki.CertPEM, KeyPEM: nomad.NewSecret(string(pki.KeyPEM)), ServerName: "x"}), "not x"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			attempts := 0

@@ -3,7 +3,6 @@ package nomad_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,15 +19,6 @@ import (
 
 	"github.com/nomad-go/nomad"
 )
-
-// frame is a piece of a log on the wire.
-func frame(text string) string {
-	encoded, err := json.Marshal(map[string]any{"Data": []byte(text), "FileEvent": "log", "Offset": 17})
-	if err != nil {
-		panic(err)
-	}
-	return string(encoded)
-}
 
 // logging is an agent whose log is written by write. The channel is closed when the agent sees that the caller has gone.
 func logging(write func(w io.Writer, flush func(), gone <-chan struct{})) http.Handler {

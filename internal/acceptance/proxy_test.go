@@ -1,4 +1,4 @@
-package nomad_test
+package acceptance_test
 
 import (
 	"bytes"
@@ -31,6 +31,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
@@ -131,7 +132,7 @@ func TestHelperProxyCall(t *testing.T) {
 	opts := []nomad.Option{
 		nomad.WithAddress(call.Address), nomad.WithRetries(call.Retries), nomad.WithToken(call.Token),
 		nomad.WithTransport(func(next http.RoundTripper) http.RoundTripper {
-			return roundTripper(func(r *http.Request) (*http.Response, error) {
+			return testkit.RoundTripper(func(r *http.Request) (*http.Response, error) {
 				result.Attempts++
 				return next.RoundTrip(r)
 			})
@@ -145,7 +146,7 @@ func TestHelperProxyCall(t *testing.T) {
 	case call.CAs != nil:
 		opts = append(opts, nomad.WithTLS(nomad.TLS{CAPEM: call.CAs, ServerName: call.ServerName}))
 	}
-	client := clientOf(t, opts...)
+	client := testkit.NewClient(t, opts...)
 	ctx := t.Context()
 	if call.Patience > 0 {
 		var cancel context.CancelFunc
@@ -163,7 +164,7 @@ func TestHelperProxyCall(t *testing.T) {
 		}
 	}
 	if err != nil {
-		result.Error, result.Meaning = err.Error(), meaning(err)
+		result.Error, result.Meaning = err.Error(), testkit.Meaning(err)
 		result.Expired = errors.Is(err, context.DeadlineExceeded)
 		var api *nomad.APIError
 		if errors.As(err, &api) {
@@ -390,20 +391,7 @@ func (p *testProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\n")
-	connectBoth(conn, agent)
-}
-
-// connectBoth copies in both directions until one ends.
-func connectBoth(client, agent net.Conn) {
-	var group sync.WaitGroup
-	group.Go(func() {
-		io.Copy(agent, client)
-		agent.Close()
-	})
-	io.Copy(client, agent)
-	client.Close()
-	agent.Close()
-	group.Wait()
+	testkit.ConnectBoth(conn, agent)
 }
 
 // serveSOCKS serves one connection of a SOCKS5 proxy (RFC 1928, RFC 1929).
@@ -467,7 +455,7 @@ func (p *testProxy) serveSOCKS(conn net.Conn) {
 		return
 	}
 	conn.Write([]byte{5, 0, 0, 1, 127, 0, 0, 1, 0, 0})
-	connectBoth(conn, agent)
+	testkit.ConnectBoth(conn, agent)
 }
 
 // rawResponse gives testProxy.fail the connection of a SOCKS proxy.
@@ -795,7 +783,7 @@ func TestProxyThatRefusesARequest(t *testing.T) {
 		w.Header().Set("Content-Type", "text/plain")
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(http.StatusTooManyRequests)
-		io.WriteString(w, agentsRefusal)
+		io.WriteString(w, testkit.Refusal)
 		return true
 	}
 	for _, row := range []struct {
@@ -885,9 +873,9 @@ func TestProxyLimitIsNotCalledTheAgents(t *testing.T) {
 }
 
 func TestProxyCertificateIsCheckedForTheProxysHost(t *testing.T) {
-	pki, ca := newPKI(t), testCA()
+	pki, ca := testkit.NewPKI(t), testCA()
 	const agentName = "server.global.nomad" // the certificate of pki
-	agentsCert := &tls.Config{Certificates: []tls.Certificate{pki.pair}}
+	agentsCert := &tls.Config{Certificates: []tls.Certificate{pki.Pair}}
 	agent := newProxiedAgent(t, "https", agentsCert)
 	for _, row := range []struct {
 		name, host string
@@ -905,7 +893,7 @@ func TestProxyCertificateIsCheckedForTheProxysHost(t *testing.T) {
 				_, port, _ := net.SplitHostPort(proxy.URL.Host)
 				proxy.URL.Host = net.JoinHostPort(row.host, port)
 				call := proxyCall{
-					Address: agent.address("https"), CAs: append(slices.Clone(pki.caPEM), ca...),
+					Address: agent.address("https"), CAs: append(slices.Clone(pki.CAPEM), ca...),
 					ServerName: agentName, TLSConfig: config, Retries: 2, Resolves: true,
 				}
 				result := call.run(t, proxy.variables()...)
@@ -925,7 +913,7 @@ func TestProxyCertificateIsCheckedForTheProxysHost(t *testing.T) {
 		for _, kind := range []string{"http", "https", "socks5"} {
 			proxy := (&testProxy{agent: agent.host()}).start(t, kind)
 			call := proxyCall{
-				Address: agent.address("https"), CAs: append(slices.Clone(pki.caPEM), ca...), Retries: 2,
+				Address: agent.address("https"), CAs: append(slices.Clone(pki.CAPEM), ca...), Retries: 2,
 			}
 			result := call.run(t, proxy.variables()...)
 			assert.Contains(t, result.Error, "not "+proxyAgentHost)
@@ -996,7 +984,7 @@ func TestProxyToAgentAtItsLimit(t *testing.T) {
 
 // TestProxySOCKSWithRefusalBeforeTheRequest has the proxy pass on the agent's 429 with its own reply.
 func TestProxySOCKSWithRefusalBeforeTheRequest(t *testing.T) {
-	const words = agentsRefusal
+	const words = testkit.Refusal
 	fail := func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 		fmt.Fprintf(w, "\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00HTTP/1.1 429 Too Many Requests\r\n"+
 			"Content-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(words), words)

@@ -1,4 +1,4 @@
-package nomad_test
+package acceptance_test
 
 import (
 	"context"
@@ -21,6 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/internal/acceptance/testkit"
+	"github.com/nomad-go/nomad/internal/wire"
 )
 
 // FuzzAddress gives NewClient whatever a person might write. It must make a client or say what is wrong, and what it
@@ -56,7 +58,11 @@ func FuzzEnvironment(f *testing.F) {
 	f.Add("http://127.0.0.1:4646", "t", "eu", "ops:hunter2", "true", "/a")
 	f.Add("", "\x00", "a b", ":hunter2", "yes", "unix:///a")
 	f.Fuzz(func(t *testing.T, addr, token, region, auth, skip, socket string) {
-		clearEnvironment(t)
+		for _, variable := range os.Environ() {
+			if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "NOMAD_") {
+				t.Setenv(name, "")
+			}
+		}
 		for name, value := range map[string]string{"NOMAD_ADDR": addr, "NOMAD_TOKEN": token, "NOMAD_REGION": region,
 			"NOMAD_HTTP_AUTH": auth, "NOMAD_SKIP_VERIFY": skip, "NOMAD_UNIX_ADDR": socket} {
 			if strings.ContainsRune(value, 0) {
@@ -74,32 +80,16 @@ func FuzzEnvironment(f *testing.F) {
 	})
 }
 
-// playing answers every request without a network.
-func playing(status int, body string) nomad.Option {
-	return replying(func(*http.Request) (int, http.Header, string) { return status, http.Header{}, body })
-}
-
-// replying answers each request with what a function makes of it, without a network.
-func replying(answer func(*http.Request) (int, http.Header, string)) nomad.Option {
-	return nomad.WithHTTPClient(&http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-		status, header, body := answer(r)
-		return &http.Response{
-			StatusCode: status, Header: header, Request: r,
-			Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
-		}, nil
-	})})
-}
-
 // FuzzLog gives a log stream whatever might come over the wire. As text, as lines and as entries it says the same.
 func FuzzLog(f *testing.F) {
-	for _, seed := range []string{"", "{}", "{}{}", frame("a\nb"), frame("a") + "{}" + frame("\n"), `{"Data":"*"}`, "[1]", `{"Data":"YQ`,
-		frame(`{"@level":"warn","@message":"m","@timestamp":"2026-11-23T18:43:00Z","a":1}` + "\n"),
-		frame("2026-11-23T18:43:00.000Z [WARN]  nomad.rpc: a message: key=value other=\"two words\"\n"), frame("a\r\n\r\n\xff"), frame("a\r")} {
+	for _, seed := range []string{"", "{}", "{}{}", testkit.Frame("a\nb"), testkit.Frame("a") + "{}" + testkit.Frame("\n"), `{"Data":"*"}`, "[1]", `{"Data":"YQ`,
+		testkit.Frame(`{"@level":"warn","@message":"m","@timestamp":"2026-11-23T18:43:00Z","a":1}` + "\n"),
+		testkit.Frame("2026-11-23T18:43:00.000Z [WARN]  nomad.rpc: a message: key=value other=\"two words\"\n"), testkit.Frame("a\r\n\r\n\xff"), testkit.Frame("a\r")} {
 		f.Add(seed, true)
 		f.Add(seed, false)
 	}
 	f.Fuzz(func(t *testing.T, wire string, asJSON bool) {
-		client, err := nomad.NewClient(playing(200, wire), nomad.WithRetries(0))
+		client, err := nomad.NewClient(testkit.WithResponse(200, wire), nomad.WithRetries(0))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,33 +132,6 @@ func FuzzLog(f *testing.F) {
 	})
 }
 
-// FuzzSelf gives Self whatever configuration a later version might send. What decodes must encode to the same again.
-func FuzzSelf(f *testing.F) {
-	f.Add(`{"Region":"eu","Consul":{"Timeout":"5s"},"Client":{"Servers":["a"],"Meta":{"a":"b"}},"X":{"Y":[null]}}`)
-	f.Add(`{"Consuls":[{"Timeout":5}],"Vault":{},"Vaults":[],"Limits":null,"a/b~c":1}`)
-	for _, body := range recordedSelfs(f) {
-		var document struct {
-			Config json.RawMessage `json:"config"`
-		}
-		require.NoError(f, json.Unmarshal([]byte(body), &document))
-		f.Add(string(document.Config))
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		var config, again nomad.Config
-		if json.Unmarshal([]byte(text), &config) != nil {
-			return
-		}
-		encoded, err := json.Marshal(config)
-		require.NoError(t, err)
-		require.NoError(t, json.Unmarshal(encoded, &again), "%s", encoded)
-		twice, err := json.Marshal(again)
-		require.NoError(t, err)
-		assert.Equal(t, exactly(t, string(encoded)), exactly(t, string(twice)))
-		// encoding/json escapes characters that it need not: the values have the same meaning.
-		assert.ElementsMatch(t, slices.Collect(maps.Keys(config.Unknown())), slices.Collect(maps.Keys(again.Unknown())))
-	})
-}
-
 // FuzzAnswer gives one call whatever an agent, or what poses as one, might answer.
 func FuzzAnswer(f *testing.F) {
 	calls := slices.Sorted(maps.Keys(answered))
@@ -182,7 +145,9 @@ func FuzzAnswer(f *testing.F) {
 		f.Add(uint8(0), 500, "text/plain", "", body)
 		f.Add(uint8(1), 429, "application/json; charset=utf-8", "gzip", body)
 	}
-	for _, recording := range recordings(f) {
+	recordings, err := wire.Stored()
+	require.NoError(f, err)
+	for _, recording := range recordings {
 		for i, x := range recording.Exchanges {
 			if body := x.Content(); len(body) < 4096 {
 				f.Add(uint8(i), x.Status, x.Header["Content-Type"], "", string(body))
@@ -194,7 +159,7 @@ func FuzzAnswer(f *testing.F) {
 			return
 		}
 		client, err := nomad.NewClient(nomad.WithRetries(0), nomad.WithToken("hunter2-token"), nomad.WithBasicAuth("ops", "hunter2-pass"),
-			replying(func(*http.Request) (int, http.Header, string) {
+			testkit.WithResponses(func(*http.Request) (int, http.Header, string) {
 				return status, http.Header{"Content-Type": {contentType}, "Content-Encoding": {encoding}}, body
 			}))
 		if err != nil {
@@ -280,7 +245,7 @@ var answered = map[string]func(context.Context, *nomad.Client) error{
 	},
 	"Call": func(ctx context.Context, c *nomad.Client) error {
 		var out any
-		return c.Call(ctx, http.MethodGet, "/v1/x", nil, nil, &out)
+		return testkit.Call(ctx, c, http.MethodGet, "/v1/x", nil, nil, &out)
 	},
 	"Monitor": func(ctx context.Context, c *nomad.Client) error {
 		logs, err := c.Agent.Monitor(ctx, nomad.MonitorOptions{JSON: true})
@@ -378,7 +343,7 @@ func FuzzRedirect(f *testing.F) {
 		}
 		requests := 0
 		client, err := nomad.NewClient(nomad.WithAddress("https://agent.example:4646"), nomad.WithToken("hunter2"), nomad.WithRetries(0),
-			replying(func(r *http.Request) (int, http.Header, string) {
+			testkit.WithResponses(func(r *http.Request) (int, http.Header, string) {
 				requests++
 				if r.URL.Scheme != "https" || r.URL.Host != "agent.example:4646" && !strings.EqualFold(r.URL.Host, "agent.example:4646") {
 					t.Fatalf("it went to %s", r.URL)
@@ -410,7 +375,7 @@ func FuzzCallPath(f *testing.F) {
 	f.Add("get\n", "/v1/jobs")
 	f.Fuzz(func(t *testing.T, method, path string) {
 		sent := false
-		client, err := nomad.NewClient(nomad.WithAddress("http://agent.example:4646/prefix"), nomad.WithRetries(0), replying(func(r *http.Request) (int, http.Header, string) {
+		client, err := nomad.NewClient(nomad.WithAddress("http://agent.example:4646/prefix"), nomad.WithRetries(0), testkit.WithResponses(func(r *http.Request) (int, http.Header, string) {
 			sent = true
 			if r.URL.Host != "agent.example:4646" || !strings.HasPrefix(r.URL.EscapedPath(), "/prefix/") || r.URL.RawQuery != "" {
 				t.Fatalf("%q went to %s", path, r.URL)
@@ -420,7 +385,7 @@ func FuzzCallPath(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := client.Call(t.Context(), method, path, nil, nil, nil); err != nil && sent != !errors.Is(err, nomad.ErrInvalidArgument) {
+		if err := testkit.Call(t.Context(), client, method, path, nil, nil, nil); err != nil && sent != !errors.Is(err, nomad.ErrInvalidArgument) {
 			t.Fatalf("sent: %v, %v", sent, err)
 		}
 	})
@@ -438,7 +403,7 @@ func FuzzToken(f *testing.F) {
 		}
 		for _, option := range []nomad.Option{nomad.WithToken(text), nomad.WithTokenFile(path)} {
 			var got string
-			client, err := nomad.NewClient(option, nomad.WithRetries(0), replying(func(r *http.Request) (int, http.Header, string) {
+			client, err := nomad.NewClient(option, nomad.WithRetries(0), testkit.WithResponses(func(r *http.Request) (int, http.Header, string) {
 				got = r.Header.Get("X-Nomad-Token")
 				return 403, http.Header{}, "no: " + got
 			}))
@@ -458,9 +423,9 @@ func FuzzToken(f *testing.F) {
 
 // FuzzPEM gives WithTLS whatever might be in files of certificates and keys.
 func FuzzPEM(f *testing.F) {
-	pki := newPKI(f)
-	f.Add(pki.caPEM, pki.certPEM, pki.keyPEM)
-	f.Add(pki.certPEM, pki.keyPEM, pki.certPEM)
+	pki := testkit.NewPKI(f)
+	f.Add(pki.CAPEM, pki.CertPEM, pki.KeyPEM)
+	f.Add(pki.CertPEM, pki.KeyPEM, pki.CertPEM)
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\n"), []byte{}, []byte{})
 	f.Fuzz(func(t *testing.T, ca, cert, key []byte) {
 		client, err := nomad.NewClient(nomad.WithAddress("https://agent.example"), nomad.WithTLS(nomad.TLS{CAPEM: ca, CertPEM: cert, KeyPEM: nomad.NewSecret(string(key))}))

@@ -1,7 +1,6 @@
-package nomad_test
+package acceptance_test
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,31 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 )
-
-// rawAgent answers each connection with bytes of the test's choice, and closes it. It gives its address.
-func rawAgent(t *testing.T, answer string) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	var group sync.WaitGroup
-	group.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			group.Go(func() {
-				defer conn.Close()
-				conn.SetDeadline(time.Now().Add(10 * time.Second))
-				http.ReadRequest(bufio.NewReader(conn))
-				io.WriteString(conn, answer)
-			})
-		}
-	})
-	t.Cleanup(func() { listener.Close(); group.Wait() })
-	return listener.Addr().String()
-}
 
 // TestHostileAnswers gives a call what no agent sends, and checks that the error has a meaning, is one printable line of
 // bounded length, and repeats no secret. SECRET stands for each secret in turn.
@@ -89,14 +64,14 @@ func TestHostileAnswers(t *testing.T) {
 				answer = strings.ReplaceAll(answer, "SE\x00CRET", secret[:4]+"\x00"+secret[4:])
 				answer = strings.ReplaceAll(answer, "SE\u200bCRET", secret[:4]+"\u200b"+secret[4:])
 				var log strings.Builder
-				client, err := nomad.NewClient(nomad.WithAddress(rawAgent(t, answer)), nomad.WithRetries(0), nomad.WithTimeout(5*time.Second),
+				client, err := nomad.NewClient(nomad.WithAddress(testkit.RawAgent(t, answer)), nomad.WithRetries(0), nomad.WithTimeout(5*time.Second),
 					nomad.WithToken("hunter2-token"), nomad.WithBasicAuth("ops", "hunter2-password"), nomad.WithHeader("X-Session", "hunter2-header"),
 					nomad.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 				require.NoError(t, err)
 				_, err = client.Agent.Servers(t.Context())
 				client.Close()
 				require.Error(t, err)
-				assert.Equal(t, test.want, meaning(err), "%v", err)
+				assert.Equal(t, test.want, testkit.Meaning(err), "%v", err)
 				assert.NotErrorIs(t, err, context.DeadlineExceeded)
 				assert.Less(t, len(err.Error()), 4096)
 				assert.True(t, strings.IndexFunc(err.Error(), func(r rune) bool { return !unicode.IsPrint(r) }) < 0, "%q", err)
@@ -123,13 +98,13 @@ func TestIncompleteResults(t *testing.T) {
 		`"Permission denied"`:                          func(c *nomad.Client) error { return c.Agent.UpdateServers(t.Context(), "a") },
 		`{"Members":[{"Name":"a","Addr":"nonsense"}]}`: func(c *nomad.Client) error { _, err := c.Agent.Members(t.Context()); return err },
 	} {
-		assert.ErrorIs(t, call(newClient(t, answering(200, "application/json", body))), nomad.ErrInvalidResponse, body)
+		assert.ErrorIs(t, call(testkit.Serve(t, testkit.Responding(200, "application/json", body))), nomad.ErrInvalidResponse, body)
 	}
 }
 
 // TestCancelWhileWaiting ends the wait between two tries, and keeps what the first one gave.
 func TestCancelWhileWaiting(t *testing.T) {
-	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	client := testkit.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "20")
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
@@ -146,14 +121,14 @@ func TestCancelWhileWaiting(t *testing.T) {
 // TestAnswersWith429 takes a 429 with JSON for what it is at the autopilot health endpoint: an answer.
 func TestAnswersWith429(t *testing.T) {
 	var asked atomic.Int32
-	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	client := testkit.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusTooManyRequests)
 		io.WriteString(w, `{"Healthy":false}`)
 	}))
 	var out any
-	err := client.Call(t.Context(), "GET", "/v1/operator/autopilot/health", nil, nil, &out)
+	err := testkit.Call(t.Context(), client, "GET", "/v1/operator/autopilot/health", nil, nil, &out)
 	assert.NotErrorIs(t, err, nomad.ErrTooManyRequests)
 	var failure *nomad.APIError
 	require.ErrorAs(t, err, &failure)
@@ -163,11 +138,11 @@ func TestAnswersWith429(t *testing.T) {
 
 // TestHead asks for a head only.
 func TestHead(t *testing.T) {
-	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	client := testkit.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100000000")
 		w.Header().Set("Content-Encoding", "br")
 	}))
-	assert.NoError(t, client.Call(t.Context(), "HEAD", "/v1/x", nil, nil, nil))
+	assert.NoError(t, testkit.Call(t.Context(), client, "HEAD", "/v1/x", nil, nil, nil))
 }
 
 // TestCloseDuringRetry closes the client while a call waits to try again. The call goes on, and leaves no connection.
@@ -210,11 +185,11 @@ func TestCloseDuringRetry(t *testing.T) {
 
 // TestRecoveryFromHungHandshakes calls an agent that hangs in the TLS handshake, and again when it has recovered.
 func TestRecoveryFromHungHandshakes(t *testing.T) {
-	pki := newPKI(t)
+	pki := testkit.NewPKI(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	client, err := nomad.NewClient(nomad.WithAddress(listener.Addr().String()), nomad.WithTimeout(50*time.Millisecond),
-		nomad.WithRetries(0), nomad.WithMaxConns(2), nomad.WithTLS(nomad.TLS{CAPEM: pki.caPEM, ServerName: "server.global.nomad"}))
+		nomad.WithRetries(0), nomad.WithMaxConns(2), nomad.WithTLS(nomad.TLS{CAPEM: pki.CAPEM, ServerName: "server.global.nomad"}))
 	require.NoError(t, err)
 	defer client.Close()
 	for range 10 {
@@ -222,8 +197,8 @@ func TestRecoveryFromHungHandshakes(t *testing.T) {
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 	}
 	server := &http.Server{
-		Handler:   answering(200, "application/json", "[]"),
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{pki.pair}},
+		Handler:   testkit.Responding(200, "application/json", "[]"),
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{pki.Pair}},
 		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo),
 	}
 	go server.ServeTLS(listener, "", "")
@@ -236,7 +211,7 @@ func TestRecoveryFromHungHandshakes(t *testing.T) {
 
 // TestMostResponseSize checks that the largest limit is not taken for none.
 func TestMostResponseSize(t *testing.T) {
-	client := newClient(t, answering(200, "application/json", `["a:1"]`), nomad.WithMaxResponseSize(1<<63-1))
+	client := testkit.Serve(t, testkit.Responding(200, "application/json", `["a:1"]`), nomad.WithMaxResponseSize(1<<63-1))
 	servers, err := client.Agent.Servers(t.Context())
 	require.NoError(t, err)
 	assert.Len(t, servers, 1)
@@ -245,10 +220,10 @@ func TestMostResponseSize(t *testing.T) {
 // TestCallArguments checks what Call refuses before it sends.
 func TestCallArguments(t *testing.T) {
 	var asked atomic.Int32
-	client := newClient(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	client := testkit.Serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	var nilBytes *[]byte
 	for _, out := range []any{nilBytes, struct{}{}, "x"} {
-		assert.ErrorIs(t, client.Call(t.Context(), "PUT", "/v1/x", nil, nil, out), nomad.ErrInvalidArgument)
+		assert.ErrorIs(t, testkit.Call(t.Context(), client, "PUT", "/v1/x", nil, nil, out), nomad.ErrInvalidArgument)
 	}
 	assert.ErrorIs(t, client.Agent.ForceLeave(t.Context(), "a", nil), nomad.ErrInvalidArgument)
 	var noContext context.Context

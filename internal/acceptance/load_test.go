@@ -1,4 +1,4 @@
-package nomad_test
+package acceptance_test
 
 import (
 	"context"
@@ -19,48 +19,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-func clientOf(t *testing.T, opts ...nomad.Option) *nomad.Client {
-	client, err := nomad.NewClient(opts...)
-	require.NoError(t, err)
-	t.Cleanup(func() { client.Close() })
-	return client
-}
-
-// counter counts the connections that are open at once.
-type counter struct {
-	net.Listener
-	open, most, all atomic.Int64
-}
-
-func (c *counter) Accept() (net.Conn, error) {
-	conn, err := c.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	c.all.Add(1)
-	if n := c.open.Add(1); n > c.most.Load() {
-		c.most.Store(n) // nobody else accepts
-	}
-	return &countedConn{Conn: conn, counter: c}, nil
-}
-
-type countedConn struct {
-	net.Conn
-	counter *counter
-	once    sync.Once
-}
-
-func (c *countedConn) Close() error {
-	c.once.Do(func() { c.counter.open.Add(-1) })
-	return c.Conn.Close()
-}
-
 // counting serves what members asks for, and counts connections.
-func counting(t *testing.T, listener net.Listener, name string) *counter {
-	count := &counter{Listener: listener}
+func counting(t *testing.T, listener net.Listener, name string) *testkit.Counter {
+	count := &testkit.Counter{Listener: listener}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"ServerRegion":"global","Members":[{"Name":%q,"Addr":"127.0.0.1","Port":4648,"Status":"alive"}]}`, name)
@@ -81,7 +46,7 @@ func TestGoroutines(t *testing.T) {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			count := counting(t, listener, "a")
-			client := clientOf(t, nomad.WithAddress(listener.Addr().String()))
+			client := testkit.NewClient(t, nomad.WithAddress(listener.Addr().String()))
 			calls := make(chan struct{}, 10_000)
 			for range cap(calls) {
 				calls <- struct{}{}
@@ -100,8 +65,8 @@ func TestGoroutines(t *testing.T) {
 			}
 			wg.Wait()
 			assert.Zero(t, failures.Load())
-			assert.LessOrEqual(t, count.most.Load(), int64(nomad.DefaultMaxConns))
-			t.Logf("at most %d connections at once, %d in all", count.most.Load(), count.all.Load())
+			assert.LessOrEqual(t, count.Most.Load(), int64(nomad.DefaultMaxConns))
+			t.Logf("at most %d connections at once, %d in all", count.Most.Load(), count.All.Load())
 		})
 	}
 }
@@ -161,7 +126,7 @@ func TestNoConnectionLeft(t *testing.T) {
 		}
 	}
 	client := func(opts ...nomad.Option) *nomad.Client {
-		return clientOf(t, append([]nomad.Option{nomad.WithAddress(agent.URL())}, opts...)...)
+		return testkit.NewClient(t, append([]nomad.Option{nomad.WithAddress(agent.URL())}, opts...)...)
 	}
 
 	release := take()
@@ -188,7 +153,7 @@ func TestNoConnectionLeft(t *testing.T) {
 		})
 	}
 	wg.Go(func() { // a call that may be sent once only is not sent by a refusal
-		assert.NoError(t, patient.Call(t.Context(), http.MethodPut, "/v1/agent/join", map[string][]string{"address": {agent.SerfAddr()}}, nil, nil))
+		assert.NoError(t, testkit.Call(t.Context(), patient, http.MethodPut, "/v1/agent/join", map[string][]string{"address": {agent.SerfAddr()}}, nil, nil))
 	})
 	wg.Go(func() {
 		logs, err := patient.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
@@ -266,7 +231,7 @@ func TestNameThatMoves(t *testing.T) {
 	counting(t, second, "second")
 	moved := nameServer(t)
 
-	client := clientOf(t, nomad.WithAddress(fmt.Sprintf("agent.example:%d", port)))
+	client := testkit.NewClient(t, nomad.WithAddress(fmt.Sprintf("agent.example:%d", port)))
 	name := func() string {
 		members, err := client.Agent.Members(t.Context())
 		require.NoError(t, err)
@@ -337,15 +302,15 @@ func TestConnectionBrokenByTheRequest(t *testing.T) {
 			if server.TLS != nil {
 				opts = append(opts, nomad.WithTLSConfig(server.Client().Transport.(*http.Transport).TLSClientConfig))
 			}
-			client := clientOf(t, opts...)
-			err := client.Call(t.Context(), http.MethodGet, "/v1/x", nil, nil, nil)
+			client := testkit.NewClient(t, opts...)
+			err := testkit.Call(t.Context(), client, http.MethodGet, "/v1/x", nil, nil, nil)
 			assert.ErrorIs(t, err, io.EOF)
 			assert.ErrorContains(t, err, "each new connection was closed without a response")
 			assert.NotErrorIs(t, err, context.DeadlineExceeded)
 			assert.EqualValues(t, 5, hits.Load())
 
 			hits.Store(0)
-			err = client.Call(t.Context(), http.MethodPost, "/v1/x", nil, nil, nil)
+			err = testkit.Call(t.Context(), client, http.MethodPost, "/v1/x", nil, nil, nil)
 			assert.ErrorIs(t, err, io.EOF)
 			assert.EqualValues(t, 1, hits.Load(), "a request that may be sent once only")
 		})
@@ -355,8 +320,8 @@ func TestConnectionBrokenByTheRequest(t *testing.T) {
 // TestHedgedRoundTrips has a round tripper of the program's own send a request several times at once. That one ends must not
 // end the others.
 func TestHedgedRoundTrips(t *testing.T) {
-	client := newClient(t, answering(200, "application/json", `["a:1"]`), nomad.WithRetries(0), nomad.WithTransport(func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(r *http.Request) (*http.Response, error) {
+	client := testkit.Serve(t, testkit.Responding(200, "application/json", `["a:1"]`), nomad.WithRetries(0), nomad.WithTransport(func(next http.RoundTripper) http.RoundTripper {
+		return testkit.RoundTripper(func(r *http.Request) (*http.Response, error) {
 			if res, err := next.RoundTrip(r.Clone(r.Context())); err == nil {
 				res.Body.Close()
 			}

@@ -1,4 +1,4 @@
-package nomad_test
+package acceptance_test
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
@@ -52,7 +53,7 @@ func TestTokenFile(t *testing.T) {
 	write := func(content string) { require.NoError(t, os.WriteFile(path, []byte(content), 0o600)) }
 	write(nomadtest.AgentReadToken + "\n")
 	logger, warned := warnings()
-	client := clientOf(t, nomad.WithAddress(agent.URL()), nomad.WithTokenFile(path), nomad.WithLogger(logger))
+	client := testkit.NewClient(t, nomad.WithAddress(agent.URL()), nomad.WithTokenFile(path), nomad.WithLogger(logger))
 	// sent makes a call and gives the tokens that the agent was sent for it.
 	sent := func() (tokens []string, err error) {
 		agent.ForgetRequests()
@@ -179,7 +180,7 @@ func TestTLSFiles(t *testing.T) {
 	agent := cluster.Agents()[0]
 	files := cluster.TLSFiles()
 	logger, warned := warnings()
-	client := clientOf(t, nomad.WithAddress(agent.URL()), nomad.WithTLS(files), nomad.WithLogger(logger))
+	client := testkit.NewClient(t, nomad.WithAddress(agent.URL()), nomad.WithTLS(files), nomad.WithLogger(logger))
 	call := func() {
 		t.Helper()
 		client.HTTPClient().CloseIdleConnections() // so that the next call makes one
@@ -260,5 +261,5 @@ func TestAgentThatComesBack(t *testing.T) {
 	assert.ErrorContains(t, err, "connection refused")
 	assert.NotErrorIs(t, err, context.DeadlineExceeded)
 	agent.Start()
-	require.NoError(t, client.Call(ctx, http.MethodGet, "/v1/agent/members", nil, nil, nil))
+	require.NoError(t, testkit.Call(ctx, client, http.MethodGet, "/v1/agent/members", nil, nil, nil))
 }

@@ -1,4 +1,4 @@
-package nomad_test
+package acceptance_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 )
 
 // matrixFault is what goes wrong: when a client connects, or when it asks.
@@ -212,11 +213,11 @@ func matrixFaults(t *testing.T) []*matrixFault {
 	raw("a redirect to nowhere", whole("302 Found", "text/plain", ""), always("status"))
 
 	// TLS.
-	pki := newPKI(t)
+	pki := testkit.NewPKI(t)
 	secure := func(name string, connect func(*faulty), want func(*matrixCall) string) *matrixFault {
 		f := at(name, connect, want)
 		f.scheme, f.lasts = "https://", true
-		f.opts = []nomad.Option{nomad.WithTLS(nomad.TLS{CAPEM: pki.caPEM, CertPEM: pki.certPEM, KeyPEM: nomad.NewSecret(string(pki.keyPEM)), ServerName: "server.global.nomad"})}
+		f.opts = []nomad.Option{nomad.WithTLS(nomad.TLS{CAPEM: pki.CAPEM, CertPEM: pki.CertPEM, KeyPEM: nomad.NewSecret(string(pki.KeyPEM)), ServerName: "server.global.nomad"})}
 		return f
 	}
 	secured := func(config *tls.Config, then func(*faulty)) func(*faulty) {
@@ -228,18 +229,18 @@ func matrixFaults(t *testing.T) []*matrixFault {
 			}
 		}
 	}
-	known := &tls.Config{Certificates: []tls.Certificate{pki.pair}}
-	other := newPKI(t)
+	known := &tls.Config{Certificates: []tls.Certificate{pki.Pair}}
+	other := testkit.NewPKI(t)
 	secure("no fault with TLS", secured(known, func(c *faulty) {
 		readHead(c)
 		c.say(whole("200 OK", "application/json", c.valid))
 	}), always("ok"))
-	secure("a certificate of another authority", secured(&tls.Config{Certificates: []tls.Certificate{other.pair}}, func(*faulty) {}), always("other"))
+	secure("a certificate of another authority", secured(&tls.Config{Certificates: []tls.Certificate{other.Pair}}, func(*faulty) {}), always("other"))
 	wrongName := secure("a certificate of another name", secured(known, func(*faulty) {}), always("other"))
-	wrongName.opts = []nomad.Option{nomad.WithTLS(nomad.TLS{CAPEM: pki.caPEM})}
-	secure("a certificate that is not taken", secured(&tls.Config{Certificates: []tls.Certificate{pki.pair},
-		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: other.pool}, func(*faulty) {}), always("lost"))
-	secure("an old version", secured(&tls.Config{Certificates: []tls.Certificate{pki.pair}, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, func(*faulty) {}), always("lost"))
+	wrongName.opts = []nomad.Option{nomad.WithTLS(nomad.TLS{CAPEM: pki.CAPEM})}
+	secure("a certificate that is not taken", secured(&tls.Config{Certificates: []tls.Certificate{pki.Pair},
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: other.Pool}, func(*faulty) {}), always("lost"))
+	secure("an old version", secured(&tls.Config{Certificates: []tls.Certificate{pki.Pair}, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, func(*faulty) {}), always("lost"))
 	secure("no TLS", func(c *faulty) { c.say("HTTP/1.1 400 Bad Request\r\n\r\n") }, always("other"))
 	secure("closed in the handshake", func(*faulty) {}, always("lost"))
 	secure("reset in the handshake", func(c *faulty) { c.reset() }, always("lost"))

@@ -1,4 +1,4 @@
-package nomad_test
+package acceptance_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 )
 
 // TestMemoryOfHostileAnswers has agents send texts that are made to take much memory when they are decoded. What is
@@ -20,7 +21,7 @@ func TestMemoryOfHostileAnswers(t *testing.T) {
 	worst := 0.
 	for _, shape := range shapes {
 		body := shape.text(size)
-		client, err := nomad.NewClient(playing(200, body), nomad.WithRetries(0))
+		client, err := nomad.NewClient(testkit.WithResponse(200, body), nomad.WithRetries(0))
 		require.NoError(t, err)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -188,17 +189,17 @@ var shapes = []struct {
 	{"Monitor", "unknown keys frame", repeat("{", keyed(`""`), "}")},
 	{"Monitor", "unknown keys frames", func(n int) string { return strings.Repeat(counted("{", keyed(`""`), "}", 1<<20-100), n>>20) }},
 	{"Monitor", "data null", repeat("", `{"Data":null}`, "")},
-	{"Monitor", "line", func(n int) string { return strings.Repeat(frame(strings.Repeat("x", 60000)), n/80000) }},
+	{"Monitor", "line", func(n int) string { return strings.Repeat(testkit.Frame(strings.Repeat("x", 60000)), n/80000) }},
 	{"Monitor", "json keys line", func(n int) string {
-		f := frame(counted("{", keyed("1"), "}\n", 700_000))
+		f := testkit.Frame(counted("{", keyed("1"), "}\n", 700_000))
 		return strings.Repeat(f, max(n/len(f), 1))
 	}},
 	{"Monitor", "json small objects", func(n int) string {
-		f := frame(repeated(`{"a":[`, `{"":0},`, "]}\n", 700_000))
+		f := testkit.Frame(repeated(`{"a":[`, `{"":0},`, "]}\n", 700_000))
 		return strings.Repeat(f, max(n/len(f), 1))
 	}},
 	{"Monitor", "json numbers", func(n int) string {
-		f := frame(repeated(`{"a":[`, `1,`, "]}\n", 700_000))
+		f := testkit.Frame(repeated(`{"a":[`, `1,`, "]}\n", 700_000))
 		return strings.Repeat(f, max(n/len(f), 1))
 	}},
 	{"Profile", "x", repeat("", "x", "")},

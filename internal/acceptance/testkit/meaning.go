@@ -1,0 +1,41 @@
+package testkit
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/nomad-go/nomad"
+)
+
+// sentinels are all that an error can be matched with.
+var sentinels = map[string]error{
+	"ErrInvalidArgument":  nomad.ErrInvalidArgument,
+	"ErrPermissionDenied": nomad.ErrPermissionDenied,
+	"ErrInvalidToken":     nomad.ErrInvalidToken,
+	"ErrNotFound":         nomad.ErrNotFound,
+	"ErrServerOnly":       nomad.ErrServerOnly,
+	"ErrClientOnly":       nomad.ErrClientOnly,
+	"ErrNoLeader":         nomad.ErrNoLeader,
+	"ErrTooManyRequests":  nomad.ErrTooManyRequests,
+	"ErrUnsupported":      nomad.ErrUnsupported,
+	"ErrUnhealthy":        nomad.ErrUnhealthy,
+	"ErrJoinFailed":       nomad.ErrJoinFailed,
+	"ErrResponseTooLarge": nomad.ErrResponseTooLarge,
+	"ErrInvalidResponse":  nomad.ErrInvalidResponse,
+	"ErrRedirect":         nomad.ErrRedirect,
+	"ErrStreamStalled":    nomad.ErrStreamStalled,
+	"ErrClosed":           nomad.ErrClosed,
+}
+
+// Meaning lists the names of the sentinel errors that err matches, in order, with a space between two.
+func Meaning(err error) string {
+	var names []string
+	for name, sentinel := range sentinels {
+		if errors.Is(err, sentinel) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
