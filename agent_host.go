@@ -8,20 +8,19 @@ import (
 	"net/url"
 )
 
-// Target is the agent that a call is about, where it can be about another than the one that is called. The zero Target
-// is the agent that is called, where the option does not say otherwise.
+// Target is the agent that a request is about. The zero Target is the agent that receives the request.
 type Target struct {
 	key, id string
-	named   bool
 }
 
-// OnServer is a server of the region, by its name as in Members or by its ID; the name leader is whichever server leads.
-func OnServer(name string) Target { return Target{"server_id", name, true} }
+// OnServer targets a server of the region by its name, as in Members, or by its ID. The name leader stands for the
+// region's leader.
+func OnServer(name string) Target { return Target{"server_id", name} }
 
-// OnNode is an agent in client mode, by the full ID of its node.
-func OnNode(id string) Target { return Target{"node_id", id, true} }
+// OnNode targets a client agent by the full ID of its node.
+func OnNode(id string) Target { return Target{"node_id", id} }
 
-// String names the target.
+// String returns the target, such as "server server-1.global".
 func (t Target) String() string {
 	switch t.key {
 	case "server_id":
@@ -34,38 +33,37 @@ func (t Target) String() string {
 
 // addTo sets the target in a query.
 func (t Target) addTo(call string, query url.Values) error {
-	if !t.named {
+	if t.key == "" {
 		return nil
 	}
-	if !isName(t.id) {
-		return invalidArgument(call, "%s %q: want the name or ID of a server, or the ID of a node", t.key, t.id)
+	if t.id == "" {
+		return invalidArgument(call, "Target: the %s is empty: want the name or ID of a server, or the ID of a node", t.key)
 	}
 	query.Set(t.key, t.id)
 	return nil
 }
 
-// Host is what an agent tells about the machine that it runs on.
+// Host describes the machine of an agent.
 type Host struct {
-	AgentID     string              // the full name of the server, or the ID of the node; empty for the zero Target
-	OS          string              // what uname says: kernel, release, version, hardware
-	Network     []HostAddress       // the addresses of its network interfaces
-	ResolvConf  string              // the content of /etc/resolv.conf
-	Hosts       string              // the content of /etc/hosts
-	Environment map[string]string   // the agent's environment; the agent redacts what looks like a secret
-	Disk        map[string]HostDisk // its disks, by where they are mounted
+	AgentID     string              // full name of the server, or ID of the node; empty for the zero Target
+	OS          string              // from uname: kernel, release, version, hardware
+	Network     []HostAddress       // addresses of the network interfaces
+	ResolvConf  string              // content of /etc/resolv.conf
+	Hosts       string              // content of /etc/hosts
+	Environment map[string]Secret   // the agent's environment; the agent redacts some secrets, not all
+	Disk        map[string]HostDisk // disks by mount point
 }
 
 // HostDisk is the size of a disk, in MiB.
 type HostDisk struct {
-	DiskMB int64 // in all
+	DiskMB int64 // size
 	UsedMB int64 // in use
 }
 
-// HostAddress is what an agent tells about one of its machine's addresses, by names such as type, address, network and
-// mask_bits. Its methods read those that people look at.
+// HostAddress describes an address of a network interface, with keys such as type, address, network and mask_bits.
 type HostAddress map[string]string
 
-// Addr is the address. It is invalid when the agent does not tell.
+// Addr returns the address. It is invalid if the agent does not report it.
 func (a HostAddress) Addr() netip.Addr {
 	addr, err := netip.ParseAddr(a["address"])
 	if err != nil {
@@ -74,7 +72,7 @@ func (a HostAddress) Addr() netip.Addr {
 	return addr
 }
 
-// Prefix is the address with the length of its network's prefix. It is invalid when the agent does not tell.
+// Prefix returns the address with the length of its network's prefix. It is invalid if the agent does not report it.
 func (a HostAddress) Prefix() netip.Prefix {
 	prefix, err := netip.ParsePrefix(a["address"] + "/" + a["mask_bits"])
 	if err != nil {
@@ -83,43 +81,43 @@ func (a HostAddress) Prefix() netip.Prefix {
 	return prefix
 }
 
-// hostAnswer has both shapes that agents answer with: the document itself, or one around it when a target was named.
-type hostAnswer struct {
+// hostResponse has both shapes of responses: the document itself, or one around it if there is a target.
+type hostResponse struct {
 	Host
 	HostData *Host
 }
 
-func (h *hostAnswer) check() error {
+func (h *hostResponse) check() error {
 	data := h.HostData
 	if data == nil {
 		data = &h.Host
 	}
 	if data.OS == "" && data.Network == nil && data.Environment == nil && data.Disk == nil {
-		return errors.New("it tells nothing of a host")
+		return errors.New("it does not describe a host")
 	}
 	return nil
 }
 
 var hostEndpoint = endpoint{name: "Host", method: http.MethodGet, path: "/v1/agent/host", acl: "agent:read, or enable_debug on an agent without ACLs", since: "0.12.0"}
 
-// Host tells about the machine that an agent runs on: its addresses, disks, name resolution and environment. The
-// environment can have secrets in it that the agent did not take for such.
+// Host returns the addresses, disks, name resolution and environment of an agent's machine.
 //
-// It needs an agent of any role and an ACL token with agent:read; without ACLs the agent that is called, and the target,
-// must have enable_debug set, or it fails with ErrPermissionDenied. A target that the agent does not know is
-// ErrNotFound. It makes the call GET /v1/agent/host.
+// It requires the ACL capability agent:read. Without ACLs the agent, and the target, must have enable_debug set
+// (ErrPermissionDenied). An unknown target is ErrNotFound.
+//
+// Endpoint: GET /v1/agent/host
 func (a *Agent) Host(ctx context.Context, target Target) (*Host, error) {
 	query := url.Values{}
 	if err := target.addTo("Host", query); err != nil {
 		return nil, err
 	}
-	answer, err := read[hostAnswer](ctx, a.client, hostEndpoint.to(query))
+	res, err := get[hostResponse](ctx, a.client, hostEndpoint.newRequest(query))
 	if err != nil {
 		return nil, err
 	}
-	if answer.HostData != nil {
-		answer.HostData.AgentID = answer.AgentID
-		return answer.HostData, nil
+	if res.HostData != nil {
+		res.HostData.AgentID = res.AgentID
+		return res.HostData, nil
 	}
-	return &answer.Host, nil
+	return &res.Host, nil
 }

@@ -1,19 +1,26 @@
 package nomad
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
+
+	"github.com/nomad-go/nomad/internal/redact"
 )
 
-// Keyring is what the servers of a gossip pool said about the keys that they encrypt gossip with. It prints, logs and
-// encodes without the keys: Secret.Reveal gives one.
+// Keyring is what the servers of a gossip pool report about their encryption keys. It is printed, logged and encoded
+// without the keys, also where Messages repeat one; Secret.Reveal returns a key.
 type Keyring struct {
-	Keys     map[Secret]int    // on how many servers each key is installed; ListKeys only
-	Messages map[string]string // what servers had to say, by their names
-	NumNodes int               // how many servers were asked; those that failed are not among them, see Agent.Members
+	Keys     map[Secret]int    // number of servers that have each key; ListKeys only
+	Messages map[string]string // messages of servers, by server name
+	NumNodes int               // number of servers that responded
 }
 
 func (k *Keyring) check() error {
@@ -23,76 +30,117 @@ func (k *Keyring) check() error {
 	return nil
 }
 
-// Format prints the keyring without its keys, whatever the verb.
-func (k Keyring) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "{Keys:%d Messages:%v NumNodes:%d}", len(k.Keys), k.Messages, k.NumNodes)
+// String returns the number of keys and servers.
+func (k Keyring) String() string {
+	text := fmt.Sprintf("%d keys on %d servers", len(k.Keys), k.NumNodes)
+	for _, name := range slices.Sorted(maps.Keys(k.Messages)) {
+		text += fmt.Sprintf("; %s: %s", name, redact.GossipKeys(k.Messages[name]))
+	}
+	return text
 }
 
-// LogValue logs the keyring without its keys.
-func (k Keyring) LogValue() slog.Value {
-	return slog.GroupValue(slog.Int("keys", len(k.Keys)), slog.Any("messages", k.Messages), slog.Int("nodes", k.NumNodes))
+// Format prints what String returns, whatever the verb.
+func (k Keyring) Format(f fmt.State, _ rune) { io.WriteString(f, k.String()) }
+
+// LogValue logs what String returns.
+func (k Keyring) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// MarshalJSON encodes the keyring without its keys, as
+//
+//	{"Keys":[{"key":"<redacted>","nodes":3}],"Messages":{},"NumNodes":3}
+func (k Keyring) MarshalJSON() ([]byte, error) {
+	type key struct {
+		Key   Secret `json:"key"`
+		Nodes int    `json:"nodes"`
+	}
+	keys := make([]key, 0, len(k.Keys))
+	for secret, nodes := range k.Keys {
+		keys = append(keys, key{secret, nodes})
+	}
+	slices.SortFunc(keys, func(a, b key) int { return cmp.Compare(b.Nodes, a.Nodes) })
+	messages := make(map[string]string, len(k.Messages))
+	for name, message := range k.Messages {
+		messages[name] = redact.GossipKeys(message)
+	}
+	return json.Marshal(struct {
+		Keys     []key
+		Messages map[string]string
+		NumNodes int
+	}{keys, messages, k.NumNodes})
+}
+
+// keyringEndpoint describes one of the endpoints of the keyring.
+func keyringEndpoint(name, method, path string) endpoint {
+	return endpoint{name: name, method: method, path: "/v1/agent/keyring/" + path, role: RoleServer, acl: "agent:write", keys: true, decode: decodeKeyring}
 }
 
 var (
-	listKeysEndpoint   = endpoint{name: "ListKeys", method: http.MethodGet, path: "/v1/agent/keyring/list", role: RoleServer, acl: "agent:write", keys: true}
-	installKeyEndpoint = endpoint{name: "InstallKey", method: http.MethodPut, path: "/v1/agent/keyring/install", role: RoleServer, acl: "agent:write", keys: true}
-	useKeyEndpoint     = endpoint{name: "UseKey", method: http.MethodPut, path: "/v1/agent/keyring/use", role: RoleServer, acl: "agent:write", keys: true}
-	removeKeyEndpoint  = endpoint{name: "RemoveKey", method: http.MethodPut, path: "/v1/agent/keyring/remove", role: RoleServer, acl: "agent:write", keys: true}
+	listKeysEndpoint   = keyringEndpoint("ListKeys", http.MethodGet, "list")
+	installKeyEndpoint = keyringEndpoint("InstallKey", http.MethodPut, "install")
+	useKeyEndpoint     = keyringEndpoint("UseKey", http.MethodPut, "use")
+	removeKeyEndpoint  = keyringEndpoint("RemoveKey", http.MethodPut, "remove")
 )
 
-// ListKeys lists the gossip keys that the servers of the pool have, in all regions. A key that is not on every server,
-// as Keyring.NumNodes counts them, is not safe to use.
-//
-// It needs an agent in server mode, or fails with ErrServerOnly, and an ACL token with agent:write. An agent without
-// gossip encryption, and a server that does not answer, make it fail with status 500. It makes the call
-// GET /v1/agent/keyring/list.
-func (a *Agent) ListKeys(ctx context.Context) (*Keyring, error) {
-	return readWith(ctx, a.client, listKeysEndpoint.to(nil), parseKeyring)
+// decodeKeyring decodes a Keyring. The error of a decoder could quote a key.
+func decodeKeyring(ctx context.Context, body []byte, out any) error {
+	if decodeJSON(ctx, body, out) != nil {
+		return errors.New("it is not the JSON of a keyring")
+	}
+	return nil
 }
 
-// InstallKey gives a key to all servers of the pool, beside those that they have. Installing a key again is no error.
+// ListKeys returns the gossip keys of the servers of the pool, in all regions.
 //
-// A key is the base64 of 16, 24 or 32 random bytes, as nomad operator gossip keyring generate makes it; any other is
-// ErrInvalidArgument before anything is sent. It needs an agent in server mode, or fails with ErrServerOnly, and an ACL
-// token with agent:write. When a server failed it fails with status 500, and the others have the key. It makes the call
-// PUT /v1/agent/keyring/install.
-func (a *Agent) InstallKey(ctx context.Context, key string) (*Keyring, error) {
+// Do not use a key that is not on every server, as Keyring.NumNodes counts them. Without gossip encryption, and if a server
+// does not respond, the error is an APIError with status 500.
+//
+// It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
+//
+// Endpoint: GET /v1/agent/keyring/list
+func (a *Agent) ListKeys(ctx context.Context) (*Keyring, error) {
+	return get[Keyring](ctx, a.client, listKeysEndpoint.newRequest(nil))
+}
+
+// InstallKey adds a key to all servers of the pool. Installing a key again is not an error.
+//
+// A key is the base64 of 16, 24 or 32 random bytes, as nomad operator gossip keyring generate prints it; any other is
+// ErrInvalidArgument. If a server fails the error is an APIError with status 500, and the other servers have the key.
+//
+// It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
+//
+// Endpoint: PUT /v1/agent/keyring/install
+func (a *Agent) InstallKey(ctx context.Context, key Secret) (*Keyring, error) {
 	return a.changeKey(ctx, &installKeyEndpoint, key)
 }
 
-// UseKey makes all servers of the pool encrypt with a key that they have.
+// UseKey makes all servers of the pool encrypt with a key that they have. Its errors are those of InstallKey; a key that
+// a server does not have is an APIError too.
 //
-// What it needs and how it fails is as for InstallKey; so is a key that a server does not have. It makes the call
-// PUT /v1/agent/keyring/use.
-func (a *Agent) UseKey(ctx context.Context, key string) (*Keyring, error) {
+// It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
+//
+// Endpoint: PUT /v1/agent/keyring/use
+func (a *Agent) UseKey(ctx context.Context, key Secret) (*Keyring, error) {
 	return a.changeKey(ctx, &useKeyEndpoint, key)
 }
 
-// RemoveKey takes a key from all servers of the pool.
+// RemoveKey removes a key from all servers of the pool. Its errors are those of InstallKey; removing the active key is an
+// APIError too.
 //
-// What it needs and how it fails is as for InstallKey; so does the key that is in use. It makes the call
-// PUT /v1/agent/keyring/remove.
-func (a *Agent) RemoveKey(ctx context.Context, key string) (*Keyring, error) {
+// It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
+//
+// Endpoint: PUT /v1/agent/keyring/remove
+func (a *Agent) RemoveKey(ctx context.Context, key Secret) (*Keyring, error) {
 	return a.changeKey(ctx, &removeKeyEndpoint, key)
 }
 
-func (a *Agent) changeKey(ctx context.Context, ep *endpoint, key string) (*Keyring, error) {
-	if !isKey(key) {
+func (a *Agent) changeKey(ctx context.Context, ep *endpoint, key Secret) (*Keyring, error) {
+	if !redact.IsGossipKey(key.Reveal()) {
 		return nil, invalidArgument(ep.name, "the key is not the base64 of 16, 24 or 32 bytes")
 	}
-	r, err := ep.with(struct{ Key string }{key})
+	r, err := ep.newJSONRequest(struct{ Key string }{key.Reveal()})
 	if err != nil {
 		return nil, err
 	}
-	r.secret = key
-	return readWith(ctx, a.client, r, parseKeyring)
-}
-
-// parseKeyring is the parser of a Keyring. What a decoder would say about a text that is none has keys in it.
-func parseKeyring(ctx context.Context, body []byte, k *Keyring) error {
-	err := parse(ctx, body, k)
-	if err != nil && ctx.Err() == nil {
-		return errors.New("it is not the JSON of a keyring")
-	}
-	return err
+	r.secret = key.Reveal()
+	return get[Keyring](ctx, a.client, r)
 }

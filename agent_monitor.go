@@ -3,7 +3,6 @@ package nomad
 import (
 	"bufio"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -11,19 +10,17 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
+	"github.com/nomad-go/nomad/internal/agentconn"
+	"github.com/nomad-go/nomad/internal/logframe"
 )
 
 // LogLevel is the level of a log entry.
 type LogLevel string
 
-// The levels of log entries, from the one that says most.
+// The levels of log entries, from the most verbose.
 const (
 	LevelTrace LogLevel = "trace"
 	LevelDebug LogLevel = "debug"
@@ -32,32 +29,36 @@ const (
 	LevelError LogLevel = "error"
 )
 
-// MonitorOptions says which log to stream, and how.
+// MonitorOptions selects the log that [Agent.Monitor] streams.
 type MonitorOptions struct {
-	Level    LogLevel // the lowest level to send; empty means LevelInfo
+	Level    LogLevel // lowest level, in any case; default LevelInfo
 	JSON     bool     // lines of JSON, for LogStream.Entries, in place of text
 	Location bool     // the source file and line with each entry
-	Target   Target   // the agent whose log it is; the zero Target is the one that is called, as is any server to agents in client mode
+
+	// Target is the agent whose log it is; default the agent that receives the request. Client agents ignore a server.
+	Target Target
 }
 
 var monitorEndpoint = endpoint{name: "Monitor", method: http.MethodGet, path: "/v1/agent/monitor", acl: "agent:read", since: "0.10.2"}
 
-// Monitor streams an agent's log, beginning now, until the context ends or the stream is closed. It returns when the
-// agent has begun to send, which takes up to a second, within the limit of WithTimeout. The stream uses a connection
-// of its own, beside those of WithMaxConns.
+// Monitor streams an agent's log from now on, until the context ends or the stream is closed.
 //
-// It needs an agent of any role and an ACL token with agent:read. A token that the agent does not know is
-// ErrPermissionDenied and ErrInvalidToken, although the agent answers it with an empty stream. A target that it does
-// not know is ErrNotFound, an unknown level ErrInvalidArgument before anything is sent. It makes the call
-// GET /v1/agent/monitor.
+// It returns when the agent has begun to send, which takes up to a second, within the limit of WithTimeout. The stream
+// has a connection of its own in addition to those of WithMaxConns. Such a log has no end: when the agent or the target
+// stops, or the connection is lost, the stream ends with ErrStreamEnded.
+//
+// It requires the ACL capability agent:read. Agents respond to an unknown token with an empty stream: the error is
+// ErrInvalidToken all the same. An unknown target is ErrNotFound, an unknown level ErrInvalidArgument.
+//
+// Endpoint: GET /v1/agent/monitor
 func (a *Agent) Monitor(ctx context.Context, opts MonitorOptions) (*LogStream, error) {
 	query := url.Values{}
 	if opts.Level != "" {
-		levels := []LogLevel{LevelTrace, LevelDebug, LevelInfo, LevelWarn, LevelError}
-		if !slices.Contains(levels, opts.Level) {
-			return nil, invalidArgument("Monitor", "level %q: want one of %q", opts.Level, levels)
+		level, err := ParseLogLevel(string(opts.Level))
+		if err != nil {
+			return nil, invalidArgument("Monitor", "Level: %v", err)
 		}
-		query.Set("log_level", string(opts.Level))
+		query.Set("log_level", string(level))
 	}
 	if opts.JSON {
 		query.Set("log_json", "true")
@@ -68,39 +69,54 @@ func (a *Agent) Monitor(ctx context.Context, opts MonitorOptions) (*LogStream, e
 	if err := opts.Target.addTo("Monitor", query); err != nil {
 		return nil, err
 	}
-	return a.client.openLog(ctx, monitorEndpoint.to(query))
+	return a.client.openLog(ctx, monitorEndpoint.newRequest(query), true)
 }
 
-// MonitorExportOptions says which stored log to send. Either OnDisk or Service must be given.
+// ParseLogLevel returns the level of a name in any case, as Nomad's log_level has it. The name warning stands for warn.
+func ParseLogLevel(name string) (LogLevel, error) {
+	levels := []LogLevel{LevelTrace, LevelDebug, LevelInfo, LevelWarn, LevelError}
+	level := LogLevel(strings.ToLower(strings.TrimSpace(name)))
+	if level == "warning" {
+		level = LevelWarn
+	}
+	if !slices.Contains(levels, level) {
+		return "", fmt.Errorf("%q is not a log level: want one of %q", name, levels)
+	}
+	return level, nil
+}
+
+// MonitorExportOptions selects the stored log that [Agent.MonitorExport] streams. It needs either OnDisk or Service.
 type MonitorExportOptions struct {
 	OnDisk  bool          // the agent's log file, as its setting log_file names it
-	Service string        // the journal of a systemd service; its name must have nomad in it
-	Since   time.Duration // how far to look back in the journal, in whole seconds; 0 means 72 h
-	Follow  bool          // go on with what is added to the journal; not with OnDisk
-	Target  Target        // the agent whose log it is; see MonitorOptions
+	Service string        // the journal of a systemd service, whose name must contain nomad
+	Since   time.Duration // age of the first entry in the journal, in whole seconds; default 72 h
+	Follow  bool          // continue with what is added to the journal; not with OnDisk
+	Target  Target        // the agent whose log it is, as in MonitorOptions
 }
 
 var monitorExportEndpoint = endpoint{name: "MonitorExport", method: http.MethodGet, path: "/v1/agent/monitor/export", acl: "agent:read", since: "1.10.4"}
 
-// MonitorExport streams what an agent's log has been, from its log file or from systemd's journal. The stream ends
-// where the log does, unless Follow is set. It returns when the agent has begun to send.
+// MonitorExport streams an agent's past log, from its log file or from systemd's journal.
 //
-// It needs an agent of any role of Nomad 1.10.4 or later, or fails with ErrUnsupported, and an ACL token with
-// agent:read. Options that do not go together are ErrInvalidArgument before anything is sent; an agent without a log
-// file is too. It makes the call GET /v1/agent/monitor/export.
+// It returns when the agent has begun to send. The stream ends with the log; with Follow it has no end, as in Monitor.
+//
+// It requires Nomad 1.10.4 or later (ErrUnsupported) and the ACL capability agent:read. An unknown target is ErrNotFound.
+// Options that contradict each other, and an agent without a log file, are ErrInvalidArgument.
+//
+// Endpoint: GET /v1/agent/monitor/export
 func (a *Agent) MonitorExport(ctx context.Context, opts MonitorExportOptions) (*LogStream, error) {
 	query := url.Values{}
 	switch {
 	case opts.OnDisk && opts.Service != "":
-		return nil, invalidArgument("MonitorExport", "OnDisk and Service do not go together")
+		return nil, invalidArgument("MonitorExport", "OnDisk and Service contradict each other")
 	case !opts.OnDisk && opts.Service == "":
 		return nil, invalidArgument("MonitorExport", "want OnDisk or Service")
 	case opts.OnDisk && opts.Follow:
-		return nil, invalidArgument("MonitorExport", "OnDisk and Follow do not go together")
+		return nil, invalidArgument("MonitorExport", "OnDisk and Follow contradict each other")
 	case opts.Service != "" && (!isName(opts.Service) || !strings.Contains(opts.Service, "nomad") || len(opts.Service) > 255):
-		return nil, invalidArgument("MonitorExport", "service %.300q: want the name of a systemd service with nomad in it", opts.Service)
+		return nil, invalidArgument("MonitorExport", "Service: %.300q: want the name of a systemd service that contains nomad", opts.Service)
 	case opts.Since < 0 || opts.Since%time.Second != 0:
-		return nil, invalidArgument("MonitorExport", "since %v: want whole seconds, 0 or more", opts.Since)
+		return nil, invalidArgument("MonitorExport", "Since: %v: want whole seconds, 0 or more", opts.Since)
 	}
 	if opts.OnDisk {
 		query.Set("on_disk", "true")
@@ -116,107 +132,160 @@ func (a *Agent) MonitorExport(ctx context.Context, opts MonitorExportOptions) (*
 	if err := opts.Target.addTo("MonitorExport", query); err != nil {
 		return nil, err
 	}
-	return a.client.openLog(ctx, monitorExportEndpoint.to(query))
+	return a.client.openLog(ctx, monitorExportEndpoint.newRequest(query), opts.Follow)
 }
 
-const (
-	maxFrame = 1 << 20 // bytes of a frame on the wire; agents send some 90 kB at most
-	maxLine  = 1 << 20 // bytes of a line
-)
+// maxLine is how many bytes a line of a log has at most.
+const maxLine = 1 << 20
 
-// LogStream is the text of an agent's log, as it comes. Read it with one of Read, Lines and Entries, and close it; a
-// loop over Lines or Entries closes it when it ends, in whatever way. It keeps no more than a frame and a line in memory.
+// LogStream is an agent's log. Read it with one of Read, Lines and Entries, and close it; a loop over Lines or Entries
+// closes it. It keeps at most one frame and one line in memory.
 //
-// It ends with the context of the call that made it, and with ErrStreamStalled when nothing, not even a heartbeat, has
-// come for 10 s while it was read. All but Close must be called from one goroutine at a time.
+// It ends with the context of the method that opened it, and with ErrStreamStalled if nothing, not even a heartbeat,
+// arrives for 10 s while it is read. All methods but Close must be called from one goroutine at a time.
 type LogStream struct {
-	stream *stream
-	dec    *jsontext.Decoder
-	budget *budgetReader
-	frame  logFrame
-	rest   []byte // of the frame's data
-	lines  *bufio.Reader
-	err    error
+	stream  *stream
+	frames  *logframe.Reader
+	endless bool   // an end is ErrStreamEnded
+	piece   []byte // what is left of a frame
+	lines   *bufio.Reader
+	err     error
 }
-
-// logFrame is a piece of a log on the wire. One without data is a heartbeat.
-type logFrame struct{ Data []byte }
 
 // openLog opens a log and reads its first frame.
-func (c *Client) openLog(ctx context.Context, r *request) (*LogStream, error) {
+func (c *Client) openLog(ctx context.Context, r *request, endless bool) (*LogStream, error) {
+	for {
+		l, err := c.tryLog(ctx, r, endless)
+		switch {
+		case err == nil:
+			return l, nil
+		case err != io.EOF:
+			return nil, err
+		}
+		// The log ended before its first frame, as it does if the agent does not know the token.
+		other, err := c.checkToken(ctx, r)
+		switch {
+		case err != nil:
+			return nil, err
+		case other:
+			continue
+		case endless:
+			return nil, c.requestError(r, fmt.Errorf("%w before its first entry", ErrStreamEnded))
+		}
+		l.err = io.EOF
+		return l, nil
+	}
+}
+
+// tryLog opens a log once. If the log is empty the error is io.EOF, and the LogStream is closed.
+func (c *Client) tryLog(ctx context.Context, r *request, endless bool) (*LogStream, error) {
 	s, err := c.open(ctx, r, c.settings.timeout)
 	if err != nil {
 		return nil, err
 	}
-	l := &LogStream{stream: s, budget: &budgetReader{r: s.plain}}
-	l.dec = jsontext.NewDecoder(l.budget, decodeOptions)
+	l := &LogStream{stream: s, frames: logframe.NewReader(s.body), endless: endless}
 	l.lines = bufio.NewReaderSize(readerFunc(l.read), 16<<10)
-	err = l.next()
-	if s.head.Stop() && err == nil {
+	err = s.waiting(l.next)
+	if !s.begin.Stop() && err == nil { // the limit was reached at the same moment
+		err = context.DeadlineExceeded
+	}
+	if err == nil {
 		return l, nil
 	}
-	if err == nil { // the limit was reached at the same moment
-		err = s.explain(context.DeadlineExceeded)
+	if err != io.EOF {
+		err = l.explain(err)
 	}
 	l.Close()
-	if err != io.EOF {
-		return nil, err
-	}
-	if c.settings.token != "" {
-		return nil, c.apiError(r, http.StatusOK, "the agent ended the log before it began, as it does when it does not know the token",
+	return l, err
+}
+
+// checkToken finds out whether the token of a request is the reason for an empty log, by a request with it. It returns an
+// error if that is so, and reports whether the token file has another token by now.
+func (c *Client) checkToken(ctx context.Context, r *request) (other bool, err error) {
+	check := selfEndpoint.newRequest(nil)
+	_, err = c.do(ctx, check, new(Self))
+	switch {
+	case err == nil:
+		other = check.token != r.token && r.refused == ""
+		r.refused = r.token
+		return other, nil
+	case ctx.Err() != nil:
+		return false, err
+	case r.token != "":
+		return false, c.apiError(r, http.StatusOK, "the agent ended the log before its first entry, as it does if it does not know the token",
 			ErrInvalidToken, ErrPermissionDenied)
 	}
-	return nil, c.callError(r, fmt.Errorf("%w: the log is empty", ErrInvalidResponse))
+	return false, nil
 }
 
-// next reads one frame.
-func (l *LogStream) next() error {
-	return l.stream.waiting(func() error {
-		l.budget.left = maxFrame
-		l.frame.Data = l.frame.Data[:0]
-		if kind := l.dec.PeekKind(); kind != '{' && kind != jsontext.KindInvalid {
-			return fmt.Errorf("%w: a frame begins with %q", ErrInvalidResponse, kind)
-		}
-		err := json.UnmarshalDecode(l.dec, &l.frame)
-		l.rest = l.frame.Data
-		switch {
-		case err == nil, err == io.EOF:
-			return err
-		case errors.Is(err, io.ErrUnexpectedEOF):
-			return fmt.Errorf("%w: the log was cut short: %w", ErrInvalidResponse, io.ErrUnexpectedEOF)
-		case errors.As(err, new(*jsontext.SyntacticError)), errors.As(err, new(*json.SemanticError)),
-			errors.As(err, new(base64.CorruptInputError)):
-			return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
-		}
-		return err
-	})
+// next reads a frame.
+func (l *LogStream) next() (err error) {
+	l.piece, err = l.frames.Next()
+	return err
 }
 
-// read gives the text of the frames.
+// explain gives the error of a frame its meaning.
+func (l *LogStream) explain(err error) error {
+	s, c := l.stream, l.stream.client
+	var format *logframe.FormatError
+	switch {
+	case s.ctx.Err() != nil:
+	case err == io.EOF:
+		err = ErrStreamEnded
+	case errors.As(err, &format) && isMessage(format.Message):
+		if kinds := classify(s.r.endpoint, http.StatusInternalServerError, format.Message); kinds != nil {
+			return c.apiError(s.r, http.StatusInternalServerError, format.Message, kinds...)
+		}
+		err = fmt.Errorf("%w: the log ends with: %s", ErrInvalidResponse, format.Message)
+	case errors.As(agentconn.Classify(err, nil), new(*agentconn.LostError)) && l.endless:
+		err = fmt.Errorf("%w: the connection was lost: %w", ErrStreamEnded, lostError{err})
+	default:
+		err = fmt.Errorf("%w: it is cut short: %w", ErrInvalidResponse, err)
+	}
+	return s.explain(err)
+}
+
+// isMessage reports whether text is an agent's message and not a piece of something else.
+func isMessage(text string) bool {
+	first, _, _ := strings.Cut(text, " ")
+	return first != "" && !strings.ContainsAny(text[:1], "{}[]\"\x00<") && strings.ContainsFunc(first, isLetter)
+}
+
+func isLetter(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' }
+
+// lostError is a connection that was lost while a response was read.
+type lostError struct{ error }
+
+func (e lostError) Unwrap() error        { return e.error }
+func (e lostError) Is(target error) bool { return target == io.ErrUnexpectedEOF }
+
+// read reads the log.
 func (l *LogStream) read(p []byte) (int, error) {
-	for len(l.rest) == 0 {
+	for len(l.piece) == 0 {
 		if l.err != nil {
 			return 0, l.err
 		}
-		if l.err = l.next(); l.err != nil {
+		if err := l.stream.waiting(l.next); err != nil {
+			if l.err = err; err != io.EOF || l.endless {
+				l.err = l.explain(err)
+			}
 			l.Close()
 		}
 	}
-	n := copy(p, l.rest)
-	l.rest = l.rest[n:]
+	n := copy(p, l.piece)
+	l.piece = l.piece[n:]
 	return n, nil
 }
 
-// Read reads the log's text. At the end of a log that has one it gives io.EOF. When the agent goes away in the middle of
-// its work the error says so.
+// Read reads the log as text. The end of a log that has one is io.EOF.
 func (l *LogStream) Read(p []byte) (int, error) { return l.lines.Read(p) }
 
-// Close ends the stream and its connection. It can be called from another goroutine than the one that reads, which then
-// gets ErrClosed, and again. The error is always nil.
+// Close ends the stream and its connection. It can be called again, and from another goroutine than the one that reads,
+// whose read then fails with ErrClosed. The error is always nil.
 func (l *LogStream) Close() error { return l.stream.Close() }
 
-// Lines gives the log's lines, without what ends them, however they were spread over frames. A line above 1 MiB comes in
-// pieces. An error that ends the log comes last; the end of the log itself, and Close, are none.
+// Lines returns the log's lines without their line breaks. A line above 1 MiB is split. An error ends the sequence; the
+// end of a log that has one, and Close, end it without an error.
 func (l *LogStream) Lines() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		defer l.Close()
@@ -265,107 +334,6 @@ func trimLine(line []byte) string {
 		text = strings.TrimSuffix(text, "\r")
 	}
 	return text
-}
-
-// LogEntry is an entry of a log in JSON.
-type LogEntry struct {
-	Time    time.Time      // when it was written; zero if the line does not tell
-	Level   LogLevel       // empty if the line does not tell
-	Module  string         // the part of Nomad that wrote it, such as nomad.raft
-	Message string         // what happened, or the whole line when it is not an entry in JSON
-	Fields  map[string]any // what else was written, by name; nil when there is nothing
-}
-
-// Entries gives the log's entries. It needs a stream that was opened with MonitorOptions.JSON; a line that is not an
-// entry in JSON becomes one that has only a message. An error comes as with Lines.
-func (l *LogStream) Entries() iter.Seq2[LogEntry, error] {
-	return func(yield func(LogEntry, error) bool) {
-		for line, err := range l.Lines() {
-			if err != nil {
-				yield(LogEntry{}, err)
-				return
-			}
-			if !yield(parseEntry(line), nil) {
-				return
-			}
-		}
-	}
-}
-
-// parseEntry reads an entry as Nomad's logger writes it.
-func parseEntry(line string) LogEntry {
-	var fields map[string]any
-	if !strings.HasPrefix(line, "{") ||
-		json.Unmarshal([]byte(line), &fields, decodeOptions, jsontext.AllowDuplicateNames(true)) != nil {
-		return LogEntry{Message: line}
-	}
-	take := func(name string) string {
-		text, ok := fields[name].(string)
-		if ok {
-			delete(fields, name)
-		}
-		return text
-	}
-	e := LogEntry{Level: LogLevel(take("@level")), Module: take("@module"), Message: take("@message")}
-	if stamp, ok := fields["@timestamp"].(string); ok {
-		if at, err := time.Parse(time.RFC3339Nano, stamp); err == nil {
-			e.Time = at
-			delete(fields, "@timestamp")
-		}
-	}
-	if len(fields) > 0 {
-		e.Fields = fields
-	}
-	return e
-}
-
-// String is the entry on one line, as in Nomad's log.
-func (e LogEntry) String() string {
-	var b strings.Builder
-	if !e.Time.IsZero() {
-		b.WriteString(e.Time.Format("2006-01-02T15:04:05.000Z07:00 "))
-	}
-	if e.Level != "" {
-		fmt.Fprintf(&b, "%-7s ", "["+strings.ToUpper(oneLine(string(e.Level)))+"]")
-	}
-	if e.Module != "" {
-		b.WriteString(oneLine(e.Module) + ": ")
-	}
-	b.WriteString(oneLine(e.Message))
-	for _, name := range sortedNames(e.Fields) {
-		text, ok := e.Fields[name].(string)
-		if !ok {
-			text = fmt.Sprint(e.Fields[name])
-		} else if text == "" || strings.ContainsAny(text, " \"=") {
-			text = strconv.Quote(text)
-		}
-		b.WriteString(" " + oneLine(name) + "=" + oneLine(text))
-	}
-	return b.String()
-}
-
-// oneLine escapes what does not print.
-func oneLine(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
-		return s
-	}
-	quoted := strconv.Quote(s)
-	return quoted[1 : len(quoted)-1]
-}
-
-// budgetReader reads no more than its budget.
-type budgetReader struct {
-	r    io.Reader
-	left int
-}
-
-func (b *budgetReader) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, fmt.Errorf("%w: a frame above %d bytes", ErrInvalidResponse, maxFrame)
-	}
-	n, err := b.r.Read(p[:min(len(p), b.left)])
-	b.left -= n
-	return n, err
 }
 
 type readerFunc func([]byte) (int, error)

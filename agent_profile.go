@@ -3,9 +3,9 @@ package nomad
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,55 +13,60 @@ import (
 	"time"
 )
 
-// ProfileName is a kind of profile.
-type ProfileName string
+// ProfileType is a type of profile.
+type ProfileType string
 
-// The profiles that agents make. ProfileCPU and ProfileTrace take the time of ProfileOptions.Duration; the others are a
-// look at this moment. Any other name that package runtime/pprof knows can be used too.
+// The types of profiles. ProfileCPU and ProfileTrace observe the agent for ProfileOptions.Duration; the others are
+// snapshots. Any other name that the agent's package runtime/pprof knows can be used too.
 const (
-	ProfileCPU          ProfileName = "profile"      // where CPU time is spent
-	ProfileTrace        ProfileName = "trace"        // an execution trace, for go tool trace
-	ProfileCmdline      ProfileName = "cmdline"      // the agent's command line, as text
-	ProfileHeap         ProfileName = "heap"         // memory in use
-	ProfileAllocs       ProfileName = "allocs"       // all memory allocated so far
-	ProfileGoroutine    ProfileName = "goroutine"    // the stacks of all goroutines
-	ProfileBlock        ProfileName = "block"        // where goroutines wait for each other
-	ProfileMutex        ProfileName = "mutex"        // who holds mutexes that others wait for
-	ProfileThreadcreate ProfileName = "threadcreate" // what made threads of the system
+	ProfileCPU          ProfileType = "profile"      // CPU time
+	ProfileTrace        ProfileType = "trace"        // an execution trace, for go tool trace
+	ProfileCmdline      ProfileType = "cmdline"      // the agent's command line, as text
+	ProfileHeap         ProfileType = "heap"         // memory in use
+	ProfileAllocs       ProfileType = "allocs"       // all memory allocated so far
+	ProfileGoroutine    ProfileType = "goroutine"    // stacks of all goroutines
+	ProfileBlock        ProfileType = "block"        // where goroutines wait for each other
+	ProfileMutex        ProfileType = "mutex"        // holders of contended mutexes
+	ProfileThreadcreate ProfileType = "threadcreate" // what created threads
 )
 
-// ProfileOptions says which profile to make, and of whom.
+// ProfileOptions selects the profile that [Agent.Profile] takes.
 type ProfileOptions struct {
-	Name     ProfileName   // the kind of profile
-	Duration time.Duration // how long to look, in whole seconds; at most an hour; ProfileCPU and ProfileTrace only; 0 means 1 s
-	Debug    int           // 1 or 2 for text in place of the format of pprof; not for ProfileCPU and ProfileTrace
-	GC       bool          // collect garbage before; ProfileHeap and its like only
-	Target   Target        // the agent to look at; the zero Target is the server that is called, or that of the client that is called
+	Type     ProfileType   // required
+	Duration time.Duration // for ProfileCPU and ProfileTrace, in whole seconds, at most an hour; default 1 s
+	Debug    int           // 1 or 2 for text in place of pprof's format; not for ProfileCPU and ProfileTrace
+	GC       bool          // collect garbage first; for ProfileHeap and the like
+
+	// Target is the agent to profile; default the server that receives the request, or the server of the client agent
+	// that does.
+	Target Target
 }
 
 const maxProfile = time.Hour
 
 var profileEndpoint = endpoint{name: "Profile", method: http.MethodGet, path: "/v1/agent/pprof/", acl: "agent:write, or enable_debug on an agent without ACLs", since: "0.11.0"}
 
-// Profile makes a profile of an agent and streams it: copy it to a file, and close it. It returns when the agent has
-// begun to send, which is after the profile's duration. All of it must have come within the limit of WithTimeout and the
-// profile's duration together, and nothing may be silent for 10 s, or reading ends with an error.
+// Profile takes a profile of an agent and streams it: copy it to a file, and close it.
 //
-// It needs an agent of any role and an ACL token with agent:write; without ACLs the agent, and the target, must have
-// enable_debug set, or it fails with ErrPermissionDenied. A profile or target that the agent does not know is
-// ErrNotFound, options that mean nothing ErrInvalidArgument before anything is sent. It makes the call
-// GET /v1/agent/pprof/<name>.
+// It returns when the agent has begun to send, after the profile's duration. The whole profile must arrive within the
+// limit of WithTimeout and the profile's duration together, and nothing may be silent for 10 s.
+//
+// It requires the ACL capability agent:write. Without ACLs the agent, and the target, must have enable_debug set
+// (ErrPermissionDenied). An unknown profile or target is ErrNotFound. Options that contradict each other are
+// ErrInvalidArgument.
+//
+// Endpoint: GET /v1/agent/pprof/<type>
 func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser, error) {
-	timed := opts.Name == ProfileCPU || opts.Name == ProfileTrace
+	timed := opts.Type == ProfileCPU || opts.Type == ProfileTrace
 	switch {
-	case !isName(string(opts.Name)) || strings.Contains(string(opts.Name), "/"):
-		return nil, invalidArgument("Profile", "name %q: want a profile such as %q or %q", opts.Name, ProfileCPU, ProfileHeap)
+	case !isName(string(opts.Type)) || strings.Contains(string(opts.Type), "/"):
+		return nil, invalidArgument("Profile", "Type: %q: want a profile such as %q or %q", opts.Type, ProfileCPU, ProfileHeap)
 	case opts.Duration < 0 || opts.Duration%time.Second != 0 || opts.Duration > maxProfile:
-		return nil, invalidArgument("Profile", "duration %v: want whole seconds, from 0 to %v", opts.Duration, maxProfile)
+		return nil, invalidArgument("Profile", "Duration: %v: want whole seconds, from 0 to %v", opts.Duration, maxProfile)
 	case opts.Duration > 0 && !timed:
-		return nil, invalidArgument("Profile", "duration %v: profile %s takes no time", opts.Duration, opts.Name)
+		return nil, invalidArgument("Profile", "Duration: %v: the profile %s is a snapshot", opts.Duration, opts.Type)
 	case opts.Debug < 0 || opts.Debug > 2:
-		return nil, invalidArgument("Profile", "debug %d: want 0, 1 or 2", opts.Debug)
+		return nil, invalidArgument("Profile", "Debug: %d: want 0, 1 or 2", opts.Debug)
 	}
 	query := url.Values{}
 	if timed {
@@ -77,30 +82,32 @@ func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser
 	if err := opts.Target.addTo("Profile", query); err != nil {
 		return nil, err
 	}
-	r := profileEndpoint.to(query)
-	r.path += url.PathEscape(string(opts.Name))
+	r := profileEndpoint.newRequest(query)
+	r.path += url.PathEscape(string(opts.Type))
 	s, err := a.client.open(ctx, r, a.client.settings.timeout+opts.Duration)
 	if err != nil {
 		return nil, err
 	}
-	if mediaType, _, _ := mime.ParseMediaType(s.header.Get("Content-Type")); mediaType == "text/html" {
-		err = s.explain(fmt.Errorf("%w: a page, not a profile", ErrInvalidResponse))
-		s.Close()
-		return nil, err
-	}
-	p := &profile{stream: s, buffered: bufio.NewReader(s.plain)}
-	// What is empty is no profile.
-	if err := p.waiting(func() error { _, err := p.buffered.Peek(1); return err }); err != nil {
-		if err == io.EOF {
-			err = a.client.callError(r, fmt.Errorf("%w: it is empty", ErrInvalidResponse))
+	p := &profile{stream: s, buffered: bufio.NewReader(s.body)}
+	err = p.waiting(func() error {
+		if mediaType(s.header) == "text/html" {
+			return errors.New("it is a web page, not a profile")
 		}
+		_, err := p.buffered.Peek(1)
+		if err == io.EOF {
+			err = errors.New("it is empty")
+		}
+		return err
+	})
+	if err != nil {
+		err = p.explain(fmt.Errorf("%w: %w", ErrInvalidResponse, err))
 		p.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-// profile is a profile that is on its way. The limit of its stream holds until it is closed.
+// profile is a profile that is being received. The limit of its stream holds until it is closed.
 type profile struct {
 	*stream
 	buffered *bufio.Reader
@@ -111,5 +118,8 @@ func (p *profile) Read(b []byte) (n int, err error) {
 		n, err = p.buffered.Read(b)
 		return err
 	})
+	if err != nil && err != io.EOF {
+		err = p.explain(fmt.Errorf("%w: %w", ErrInvalidResponse, err))
+	}
 	return n, err
 }

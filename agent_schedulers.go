@@ -3,20 +3,21 @@ package nomad
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
 )
 
-// Schedulers are the scheduler workers of a server.
+// Schedulers has the scheduler workers of a server.
 type Schedulers struct {
-	ServerID   string      `json:"server_id"` // the server's name, such as server-1.global
+	ServerID   string      `json:"server_id"` // server name, such as server-1.global
 	Schedulers []Scheduler `json:"schedulers"`
 }
 
 func (s *Schedulers) check() error {
 	if s.ServerID == "" {
-		return errors.New("it names no server")
+		return errors.New("it has no server_id")
 	}
 	return nil
 }
@@ -24,64 +25,84 @@ func (s *Schedulers) check() error {
 // Scheduler is a worker that evaluates jobs.
 type Scheduler struct {
 	ID                string    `json:"id"`
-	EnabledSchedulers []string  `json:"enabled_schedulers"` // the types of jobs that it works on, and _core
+	EnabledSchedulers []string  `json:"enabled_schedulers"` // types of jobs that it evaluates, and _core
 	Started           time.Time `json:"started"`
-	Status            string    `json:"status"`          // of the worker: Starting, Started, Pausing, Paused, Resuming, Stopping, Stopped
-	WorkloadStatus    string    `json:"workload_status"` // of its work, such as WaitingToDequeue, Scheduling or Backoff
+	Status            string    `json:"status"`          // state of the worker: Starting, Started, Pausing, Paused, Resuming, Stopping, Stopped
+	WorkloadStatus    string    `json:"workload_status"` // state of its work, such as WaitingToDequeue, Scheduling or Backoff
 }
 
 var schedulersEndpoint = endpoint{name: "Schedulers", method: http.MethodGet, path: "/v1/agent/schedulers", role: RoleServer, acl: "agent:read", since: "1.2.4"}
 
-// Schedulers lists the scheduler workers of a server.
+// Schedulers returns the scheduler workers of a server.
 //
-// It needs an agent in server mode, or fails with ErrServerOnly, and an ACL token with agent:read. It makes the call
-// GET /v1/agent/schedulers.
+// It requires a server agent (ErrServerOnly) and the ACL capability agent:read.
+//
+// Endpoint: GET /v1/agent/schedulers
 func (a *Agent) Schedulers(ctx context.Context) (*Schedulers, error) {
-	return read[Schedulers](ctx, a.client, schedulersEndpoint.to(nil))
+	return get[Schedulers](ctx, a.client, schedulersEndpoint.newRequest(nil))
 }
 
-// SchedulerConfig is how many scheduler workers a server has, and what they work on.
+// SchedulerConfig is the configuration of a server's scheduler workers.
 type SchedulerConfig struct {
-	ServerID          string   `json:"server_id"`          // the server's name; the agent pays no heed to it in an update
-	NumSchedulers     int      `json:"num_schedulers"`     // how many workers; at most the number of cores
-	EnabledSchedulers []string `json:"enabled_schedulers"` // service, batch, system, sysbatch, and _core, which must be there
+	ServerID          string   `json:"server_id"`          // server name; ignored in an update
+	NumSchedulers     int      `json:"num_schedulers"`     // number of workers, at most the number of cores
+	EnabledSchedulers []string `json:"enabled_schedulers"` // service, batch, system, sysbatch, and _core, which is required
 }
 
 func (s *SchedulerConfig) check() error {
 	if s.ServerID == "" {
-		return errors.New("it names no server")
+		return errors.New("it has no server_id")
 	}
 	return nil
 }
 
 var schedulerConfigEndpoint = endpoint{name: "SchedulerConfig", method: http.MethodGet, path: "/v1/agent/schedulers/config", role: RoleServer, acl: "agent:read", since: "1.2.4"}
 
-// SchedulerConfig tells how many scheduler workers a server has, and what they work on.
+// SchedulerConfig returns the configuration of a server's scheduler workers.
 //
-// It needs an agent in server mode, or fails with ErrServerOnly, and an ACL token with agent:read. It makes the call
-// GET /v1/agent/schedulers/config.
+// It requires a server agent (ErrServerOnly) and the ACL capability agent:read.
+//
+// Endpoint: GET /v1/agent/schedulers/config
 func (a *Agent) SchedulerConfig(ctx context.Context) (*SchedulerConfig, error) {
-	return read[SchedulerConfig](ctx, a.client, schedulerConfigEndpoint.to(nil))
+	return get[SchedulerConfig](ctx, a.client, schedulerConfigEndpoint.newRequest(nil))
 }
 
-var updateSchedulerConfigEndpoint = endpoint{name: "UpdateSchedulerConfig", method: http.MethodPut, path: "/v1/agent/schedulers/config", role: RoleServer, acl: "agent:write", since: "1.2.4"}
+var updateSchedulerConfigEndpoint = endpoint{name: "UpdateSchedulerConfig", method: http.MethodPut, path: "/v1/agent/schedulers/config", role: RoleServer, acl: "agent:write", since: "1.2.4", once: true}
 
-// UpdateSchedulerConfig sets how many scheduler workers a server has, and what they work on, until it is restarted. It
-// gives what the server has made of it.
+// UpdateSchedulerConfig sets the configuration of a server's scheduler workers until it restarts, and returns what the
+// server made of it.
 //
-// It needs an agent in server mode, or fails with ErrServerOnly, and an ACL token with agent:write. A negative number, and
-// a list without _core, are ErrInvalidArgument before anything is sent. It makes the call
-// PUT /v1/agent/schedulers/config.
-func (a *Agent) UpdateSchedulerConfig(ctx context.Context, config SchedulerConfig) (*SchedulerConfig, error) {
+// Agents ignore some updates without an error: if the number of workers stays the same and the new list of schedulers,
+// sorted, is the beginning of the old one. Then the error is ErrNotApplied. An agent can close the connection on a list that
+// it cannot handle, so the request is not retried once it was sent.
+//
+// It requires a server agent (ErrServerOnly) and the ACL capability agent:write. A negative number, and a list without
+// _core, are ErrInvalidArgument.
+//
+// Endpoint: PUT /v1/agent/schedulers/config
+func (a *Agent) UpdateSchedulerConfig(ctx context.Context, config *SchedulerConfig) (*SchedulerConfig, error) {
 	if config.NumSchedulers < 0 {
-		return nil, invalidArgument("UpdateSchedulerConfig", "%d schedulers: want 0 or more", config.NumSchedulers)
+		return nil, invalidArgument("UpdateSchedulerConfig", "NumSchedulers: %d: want 0 or more", config.NumSchedulers)
 	}
 	if !slices.Contains(config.EnabledSchedulers, "_core") {
-		return nil, invalidArgument("UpdateSchedulerConfig", "enabled schedulers %q: _core must be one of them", config.EnabledSchedulers)
+		return nil, invalidArgument("UpdateSchedulerConfig", "EnabledSchedulers: %q: want a list with _core", config.EnabledSchedulers)
 	}
-	r, err := updateSchedulerConfigEndpoint.with(config)
+	r, err := updateSchedulerConfigEndpoint.newJSONRequest(config)
 	if err != nil {
 		return nil, err
 	}
-	return read[SchedulerConfig](ctx, a.client, r)
+	updated, err := get[SchedulerConfig](ctx, a.client, r)
+	if err != nil {
+		return nil, err
+	}
+	if !sameNames(updated.EnabledSchedulers, config.EnabledSchedulers) {
+		return nil, a.client.requestError(r, fmt.Errorf("%w: the server still has the schedulers %q", ErrNotApplied, updated.EnabledSchedulers))
+	}
+	return updated, nil
+}
+
+// sameNames reports whether two lists have the same names, in whatever order.
+func sameNames(a, b []string) bool {
+	unique := func(names []string) []string { return slices.Compact(slices.Sorted(slices.Values(names))) }
+	return slices.Equal(unique(a), unique(b))
 }

@@ -2,50 +2,90 @@ package nomad
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/nomad-go/nomad/agentconfig"
+	"github.com/nomad-go/nomad/internal/lenient"
 )
 
-// Self is what an agent knows about itself.
+// Self is an agent's configuration, its entry in the gossip pool and its state.
 type Self struct {
-	object
+	Config *agentconfig.Config // configuration
+	Member Member              // entry in the gossip pool; on a client agent empty, with StatusNone
+	Stats  Stats               // counters and states
 
-	Config *Config `json:"config"` // what it was configured to do, and the defaults for the rest
-	Member Member  `json:"member"` // its part in the gossip pool; of a client agent empty, with StatusNone
-	Stats  Stats   `json:"stats"`  // counters and states at this moment
+	raw *string // what was decoded; package fmt never prints what a pointer to a string points to
 }
 
-func (s *Self) check() error {
+// Raw returns a copy of the document as the agent sent it, with the secrets that the agent does not redact. It is nil
+// for a Self that was not decoded.
+func (s *Self) Raw() json.RawMessage {
+	if s.raw == nil {
+		return nil
+	}
+	return json.RawMessage(*s.raw)
+}
+
+// String describes the agent on one line: its name, region, version, roles and status.
+func (s Self) String() string {
+	if s.Config == nil {
+		return s.Member.String()
+	}
+	return fmt.Sprintf("%s, %s", s.Config, s.Member.Status)
+}
+
+// Format prints what String returns, whatever the verb.
+func (s Self) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
+
+// LogValue logs what String returns.
+func (s Self) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// selfJSON is Self in JSON. A pointer is nil if the value is missing or of another type.
+type selfJSON struct {
+	Config *agentconfig.Config `json:"config"`
+	Member *Member             `json:"member"`
+	Stats  Stats               `json:"stats"`
+}
+
+// MarshalJSON returns the values with the names and shapes of Nomad, and with secrets as "<redacted>". Raw has what the
+// agent sent.
+func (s Self) MarshalJSON() ([]byte, error) {
+	return json.Marshal(selfJSON{s.Config, &s.Member, s.Stats})
+}
+
+// UnmarshalJSON decodes a document from an agent. A value whose type does not fit its field is skipped.
+func (s *Self) UnmarshalJSON(data []byte) error { return lenient.Unmarshal(data, s) }
+
+// UnmarshalJSONFrom is UnmarshalJSON for json/v2.
+func (s *Self) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if dec.PeekKind() == 'n' {
+		return dec.SkipValue()
+	}
+	var document selfJSON
+	raw, err := lenient.UnmarshalFrom(dec, &document)
 	switch {
-	case s.Config == nil:
+	case err != nil:
+		return err
+	case document.Config == nil:
 		return errors.New("it has no config")
-	case s.kept.rest["member"] != nil || !s.kept.seen.has(1):
+	case document.Member == nil:
 		return errors.New("it has no member")
-	case s.Stats == nil:
+	case document.Stats == nil:
 		return errors.New("it has no stats")
 	}
+	*s = Self{document.Config, *document.Member, document.Stats, &raw}
 	return nil
 }
-
-// Format prints the answer like %+v, whatever the verb, so that no Secret in it is ever shown.
-func (s Self) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "{Config:%v Member:%+v Stats:%v}", s.Config, s.Member, s.Stats)
-}
-
-// LogValue logs what Format prints.
-func (s Self) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
-
-// MarshalJSON writes what the agent sent, in another order, and with the secrets in it. Of the member it writes what
-// Member has fields for.
-func (s Self) MarshalJSON() ([]byte, error) { return marshalLenient(&s) }
-
-// UnmarshalJSON reads what agents send.
-func (s *Self) UnmarshalJSON(data []byte) error { return unmarshalLenient(data, s) }
 
 // Stats are an agent's counters and states, in groups: runtime always, nomad, raft and serf of a server, client of a
 // client. Their values are texts, whatever they count. Its methods read those that people look at, and give zero where
@@ -123,11 +163,13 @@ func (s Stats) duration(group, key string) time.Duration {
 	return d
 }
 
-var selfEndpoint = endpoint{name: "Self", method: http.MethodGet, path: "/v1/agent/self", acl: "agent:read"}
+var selfEndpoint = endpoint{name: "Self", method: http.MethodGet, path: "/v1/agent/self", acl: "agent:read", limit: largeResponse}
 
-// Self tells the agent's configuration, its part in the gossip pool and its state.
+// Self returns an agent's configuration, its entry in the gossip pool and its state.
 //
-// It needs an agent of any role and an ACL token with agent:read. It makes the call GET /v1/agent/self.
+// It requires the ACL capability agent:read.
+//
+// Endpoint: GET /v1/agent/self
 func (a *Agent) Self(ctx context.Context) (*Self, error) {
-	return readWith(ctx, a.client, selfEndpoint.to(nil), parseLenient[Self])
+	return get[Self](ctx, a.client, selfEndpoint.newRequest(nil))
 }

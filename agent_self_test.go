@@ -1,10 +1,8 @@
 package nomad_test
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
-	"math"
 	"net/http"
 	"reflect"
 	"strings"
@@ -12,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -43,30 +42,36 @@ func selfOf(t testing.TB, body string) *nomad.Self {
 	return self
 }
 
-// TestSelfIsLossless decodes every recorded answer and encodes it again, and compares them leaf by leaf.
-func TestSelfIsLossless(t *testing.T) {
-	total := 0
+// TestRecordedSelfArrivesInTheFields compares every recorded document with the member and the statistics, leaf by leaf.
+// Package agentconfig does it for the configuration.
+func TestRecordedSelfArrivesInTheFields(t *testing.T) {
 	for name, body := range recordedSelfs(t) {
 		t.Run(name, func(t *testing.T) {
 			self := selfOf(t, body)
+			assert.Equal(t, body, string(self.Raw()))
 			assert.Empty(t, self.Config.Unknown(), "every key has a field that it fits")
 			encoded, err := json.Marshal(self)
 			require.NoError(t, err)
-			var want, have any
+			var want, have map[string]any
 			require.NoError(t, json.Unmarshal([]byte(body), &want))
 			require.NoError(t, json.Unmarshal(encoded, &have))
-			wantLeaves := leaves(want)
-			require.Equal(t, wantLeaves, leaves(have))
-			total += len(wantLeaves)
-			// The same holds for keys, whatever their values.
-			assert.Equal(t, keysOf("", want), keysOf("", have))
+			assert.Equal(t, keysOf("", want["member"]), keysOf("", have["member"]))
+			for _, part := range []string{"member", "stats"} {
+				require.Equal(t, leaves(want[part]), leaves(have[part]))
+			}
+			config, err := json.Marshal(self.Config)
+			require.NoError(t, err)
+			assert.Equal(t, leaves(exactly(t, string(config))), leaves(exactly(t, string(encoded)).(map[string]any)["config"]))
 
-			var again nomad.Self
-			require.NoError(t, json.Unmarshal(encoded, &again))
+			var again, v2 nomad.Self
+			require.NoError(t, json.Unmarshal([]byte(body), &again))
 			assert.Equal(t, self, &again)
+			require.NoError(t, jsonv2.Unmarshal([]byte(body), &v2))
+			assert.Equal(t, self, &v2)
+			require.NoError(t, json.Unmarshal(encoded, &again), "the JSON of a Self is one too")
+			assert.Empty(t, again.Config.Unknown())
 		})
 	}
-	t.Logf("%d answers, %d leaves that say something", len(recordedSelfs(t)), total)
 }
 
 // keysOf lists the paths of all keys.
@@ -112,6 +117,8 @@ func TestSelfOfAnotherVersion(t *testing.T) {
 				t.Parallel()
 				original := encodedLeaves(t, selfOf(t, body))
 				for _, c := range changes {
+					path := strings.Replace(c.path, "/config/Consul/", "/config/Consuls/0/", 1)
+					path = strings.Replace(path, "/config/Vault/", "/config/Vaults/0/", 1)
 					for _, other := range []any{"another type", 1.5, true, nil, []any{"x"}, map[string]any{"x": 1.0}} {
 						if reflect.TypeOf(other) == reflect.TypeOf(c.value) {
 							continue
@@ -121,7 +128,7 @@ func TestSelfOfAnotherVersion(t *testing.T) {
 						require.NoError(t, err)
 						now := encodedLeaves(t, selfOf(t, string(changed)))
 						for leaf, value := range original {
-							if leaf != c.path && !strings.HasPrefix(leaf, c.path+"/") && now[leaf] != value {
+							if leaf != path && !strings.HasPrefix(leaf, path+"/") && now[leaf] != value {
 								t.Fatalf("%s became %v: %s is %v, was %v", c.path, other, leaf, now[leaf], value)
 							}
 						}
@@ -174,86 +181,47 @@ func eachLeaf(value any, path string, visit func(change)) {
 	}
 }
 
-// TestConfigAcrossVersions asks both versions the same way, and sees durations in one type however they came.
-func TestConfigAcrossVersions(t *testing.T) {
-	selfs := recordedSelfs(t)
-	for _, version := range []string{"1.6.5", "2.0.5"} {
-		config := selfOf(t, selfs[version+" self on cli1"]).Config
-		assert.Equal(t, version, config.Version.String())
-		require.Len(t, config.Consuls, 1, version)
-		assert.Equal(t, "nomad-client", config.Consuls[0].ClientServiceName)
-		assert.Equal(t, 5*time.Second, config.Consuls[0].Timeout)
-		require.Len(t, config.Vaults, 1, version)
-		assert.Equal(t, "https://vault.service.consul:8200", config.Vaults[0].Addr)
-		assert.Equal(t, 30*time.Second, config.Vaults[0].ConnectionRetryIntv)
-		assert.Equal(t, 30*time.Second, config.ACL.TokenTTL, "a number")
-		assert.Equal(t, 30*time.Minute, config.Client.Artifact.GCSTimeout, "a text")
-		assert.Zero(t, config.LogRotateDuration, "an empty text")
-		assert.True(t, config.Client.Enabled)
-		assert.Equal(t, "env_aws,env_gce,env_azure,env_digitalocean", config.Client.Options["fingerprint.denylist"])
-		assert.Nil(t, config.Server.NumSchedulers)
-	}
+// TestSelfSkipsWhatDoesNotFit decodes values of other types than the fields have.
+func TestSelfSkipsWhatDoesNotFit(t *testing.T) {
+	body := `{"config":{"Region":5,"Later":{"a":[1]}},"member":{"Name":"x","Port":"y","Status":"alive","Addr":"nowhere"},
+		"stats":{"raft":{"term":5,"state":["x"]},"new":"x"},"future":{"a":1}}`
+	self := selfOf(t, body)
+	unknown := map[string]json.RawMessage{"/Region": json.RawMessage("5"), "/Later": json.RawMessage(`{"a":[1]}`)}
+	assert.Equal(t, unknown, self.Config.Unknown())
+	assert.Equal(t, nomad.Member{Name: "x", Status: nomad.StatusAlive}, self.Member)
+	assert.Zero(t, self.Stats.RaftTerm())
+	assert.Empty(t, self.Stats.RaftState())
+	assert.Equal(t, body, string(self.Raw()))
 }
 
-// TestUnknownConfig keeps what it has no place for.
-func TestUnknownConfig(t *testing.T) {
-	self := selfOf(t, `{"config":{"Region":5,"Brand New":{"a":[1]},"Client":{"Enabled":"yes","Servers":["a:1",7],"Meta":{"a":"b","c":1}},
-		"Consuls":[{"Name":"default","Later":true}],"Consul":{"Name":"second"},"Limits":"none"},"member":{"Name":"x","Port":"y","Status":"alive"},
-		"stats":{"raft":{"term":5,"state":["x"]},"new":"x"},"future":{"a":1}}`)
-	unknown := map[string]string{}
-	for path, value := range self.Config.Unknown() {
-		unknown[path] = string(value)
-	}
-	assert.Equal(t, map[string]string{
-		"/Region": "5", "/Brand New": `{"a":[1]}`, "/Client/Enabled": `"yes"`, "/Client/Servers/1": "7", "/Client/Meta/c": "1",
-		"/Consuls/0/Later": "true", "/Consul": `{"Name":"second"}`, "/Limits": `"none"`,
-	}, unknown)
-	assert.Equal(t, []string{"a:1", ""}, self.Config.Client.Servers)
-	assert.Equal(t, map[string]string{"a": "b"}, self.Config.Client.Meta)
-	assert.Equal(t, "x", self.Member.Name)
-	assert.Equal(t, nomad.StatusAlive, self.Member.Status)
-	assert.Equal(t, nomad.Stats{"raft": {}}, self.Stats)
-	encoded, err := json.Marshal(self)
-	require.NoError(t, err)
-	assert.JSONEq(t, `{"config":{"Region":5,"Brand New":{"a":[1]},"Client":{"Enabled":"yes","Servers":["a:1",7],"Meta":{"a":"b","c":1}},
-		"Consuls":[{"Name":"default","Later":true}],"Consul":{"Name":"second"},"Limits":"none"},
-		"member":{"Name":"x","Addr":"","Port":0,"Tags":null,"Status":"alive","ProtocolMin":0,"ProtocolMax":0,"ProtocolCur":0,"DelegateMin":0,"DelegateMax":0,"DelegateCur":0},
-		"stats":{"raft":{"term":5,"state":["x"]},"new":"x"},"future":{"a":1}}`, string(encoded))
-}
-
-// TestConfigEdges decodes and encodes what recordings do not have.
-func TestConfigEdges(t *testing.T) {
-	for in, want := range map[string]string{
-		`{"Plugins":[{"Name":"p","Config":{"n":9007199254740993,"nested":{"a":[null]}}}]}`: "",
-		`{"ACL":{"ReplicationToken":"s"},"Vault":{"Token":"t"}}`:                           "",
-		`{"a/b~c":{"d/e":1},"HTTPAPIResponseHeaders":{"x/y":5,"z":"w"}}`:                   "",
-		`{"Consuls":[],"Vaults":null,"Client":{"HostVolumes":[{"Name":"v"},7]}}`:           "",
-		`{"RPC":{"KeepAliveIntervalHCL":"30m"}}`:                                           `{"RPC":{"KeepAliveIntervalHCL":"30m0s"}}`,
-		`{}`:                                                                               "",
+func TestSelfIsIncomplete(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"member":{},"stats":{}}`:                                   "no config",
+		`{"config":null,"member":{},"stats":{}}`:                     "no config",
+		`{"config":[],"member":{},"stats":{}}`:                       "no config",
+		`{"config":{},"stats":{}}`:                                   "no member",
+		`{"config":{},"member":"x","stats":{}}`:                      "no member",
+		`{"config":{},"member":{},"stats":null}`:                     "no stats",
+		`{"config":{},"member":{},"stats":[1]}`:                      "no stats",
+		`{"config":{},"member":{},"stats":{},"stats":{}}`:            "duplicate",
+		`{"config":{"X":1,"X":2},"member":{},"stats":{}}`:            "duplicate",
+		`{"config":{},"member":{"Tags":{"a":"","a":""}},"stats":{}}`: "duplicate",
+		`[]`: "",
 	} {
-		var config nomad.Config
-		require.NoError(t, json.Unmarshal([]byte(in), &config))
-		encoded, err := json.Marshal(config)
+		client, err := nomad.NewClient(playing(200, body))
 		require.NoError(t, err)
-		assert.Equal(t, exactly(t, cmp.Or(want, in)), exactly(t, string(encoded)))
+		_, err = client.Agent.Self(t.Context())
+		assert.ErrorIs(t, err, nomad.ErrInvalidResponse, body)
+		assert.ErrorContains(t, err, want, body)
 	}
-	var config nomad.Config
-	require.NoError(t, json.Unmarshal([]byte("null"), &config))
-	assert.Error(t, json.Unmarshal([]byte("[]"), &config))
-	assert.Error(t, json.Unmarshal([]byte(`{"Region":"a","Region":"b"}`), &config))
+}
 
-	// What was made or changed by hand is written too.
-	made := nomad.Config{Region: "eu", Consuls: []nomad.ConfigConsul{{Name: "a"}, {Name: "b"}}}
-	encoded, err := json.Marshal(made)
-	require.NoError(t, err)
-	var again nomad.Config
-	require.NoError(t, json.Unmarshal(encoded, &again))
-	assert.Equal(t, "eu", again.Region)
-	assert.Equal(t, "b", again.Consuls[1].Name)
-	again.Region = "us"
-	encoded, err = json.Marshal(again)
-	require.NoError(t, err)
-	assert.Contains(t, string(encoded), `"Region":"us"`)
+func TestSelfString(t *testing.T) {
+	selfs := recordedSelfs(t)
+	assert.Equal(t, "srv1.global 2.0.5 (server), alive", selfOf(t, selfs["2.0.5 self on srv1"]).String())
+	assert.Equal(t, "cli1.global 2.0.5 (client), none", fmt.Sprintf("%+v", selfOf(t, selfs["2.0.5 self on cli1"])))
+	assert.Equal(t, "x (alive)", nomad.Self{Member: nomad.Member{Name: "x", Status: nomad.StatusAlive}}.String())
+	assert.Nil(t, new(nomad.Self).Raw())
 }
 
 // exactly decodes JSON with the numbers as they are written.
@@ -264,21 +232,50 @@ func exactly(t *testing.T, text string) (value any) {
 	return value
 }
 
-// TestConfigKeepsSecrets prints a configuration that has some.
-func TestConfigKeepsSecrets(t *testing.T) {
-	self := selfOf(t, `{"config":{"ACL":{"ReplicationToken":"hunter2"},"Vault":{"Token":"hunter2"},"Client":{"IntroToken":"hunter2"},
-		"Later":{"Token":"hunter2"}},"member":{},"stats":{}}`)
+// TestSelfKeepsSecrets prints a Self that has some, one of them in a field that is not known.
+func TestSelfKeepsSecrets(t *testing.T) {
+	self := selfOf(t, `{"config":{"ACL":{"ReplicationToken":"hunter2"},"Vault":{"Token":"hunter2"},
+		"Client":{"IntroToken":"hunter2"},"HTTPAPIResponseHeaders":{"X-Key":"hunter2"},"Later":{"Token":"hunter2"}},"member":{},"stats":{},"later":"hunter2"}`)
 	assert.Equal(t, "hunter2", self.Config.Vaults[0].Token.Reveal())
-	var log strings.Builder
-	logJSON(&log, "x", self, *self, self.Config, *self.Config, self.Config.ACL, self.Config.Vaults, self.Config.ACL.ReplicationToken,
-		struct{ v nomad.ConfigACL }{self.Config.ACL})
-	assert.NotContains(t, log.String(), "hunter2")
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%p", "%w"} {
-		for _, value := range []any{self, *self, self.Config, *self.Config, self.Config.Vaults, self.Config.ACL.ReplicationToken,
-			struct{ s nomad.Secret }{self.Config.ACL.ReplicationToken}, struct{ c nomad.ConfigACL }{self.Config.ACL}} {
-			assert.NotContains(t, fmt.Sprintf(verb, value), "hunter2", verb)
+	assert.Contains(t, string(self.Raw()), `"later":"hunter2"`)
+	for _, value := range []any{
+		self, *self, self.Config, *self.Config, struct{ s nomad.Self }{*self}, struct{ s *nomad.Self }{self},
+	} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%p", "%w"} {
+			assertNoSecret(t, fmt.Sprintf(verb, value), verb)
 		}
+		var log strings.Builder
+		logJSON(&log, "x", value)
+		encoded, err := json.Marshal(value)
+		require.NoError(t, err)
+		assertNoSecret(t, log.String()+string(encoded), "JSON")
 	}
+	encoded, err := jsonv2.Marshal(self)
+	require.NoError(t, err)
+	assertNoSecret(t, string(encoded), "json/v2")
+	assert.Contains(t, string(encoded), "<redacted>")
+}
+
+// BenchmarkSelfDecode decodes the document of a server and client, and the way of the official client beside it.
+func BenchmarkSelfDecode(b *testing.B) {
+	body := []byte(recordedSelfs(b)["2.0.5 self on both1"])
+	b.Run("Self", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			require.NoError(b, new(nomad.Self).UnmarshalJSON(body))
+		}
+	})
+	b.Run("map", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var self struct {
+				Config map[string]any            `json:"config"`
+				Member map[string]any            `json:"member"`
+				Stats  map[string]map[string]any `json:"stats"`
+			}
+			require.NoError(b, json.Unmarshal(body, &self))
+		}
+	})
 }
 
 func TestStats(t *testing.T) {
@@ -314,21 +311,4 @@ func TestStats(t *testing.T) {
 	_, known = odd.LastContact()
 	assert.False(t, known)
 	assert.Empty(t, nomad.Stats(nil).KnownServers())
-}
-
-// TestSelfIndexes reads the only numbers of a configuration that are counted without a sign.
-func TestSelfIndexes(t *testing.T) {
-	var config nomad.Config
-	require.NoError(t, json.Unmarshal([]byte(`{"Server":{"DefaultSchedulerConfig":{"CreateIndex":7,"ModifyIndex":18446744073709551615}}}`), &config))
-	assert.EqualValues(t, 7, config.Server.DefaultSchedulerConfig.CreateIndex)
-	assert.EqualValues(t, uint64(math.MaxUint64), config.Server.DefaultSchedulerConfig.ModifyIndex)
-	assert.Empty(t, config.Unknown())
-}
-
-// TestSelfKeysTwice gives a table a key twice, where one value or both are of another type.
-func TestSelfKeysTwice(t *testing.T) {
-	for _, meta := range []string{`"a":"x","a":"y"`, `"a":"x","a":1`, `"a":1,"a":"x"`, `"a":1,"a":2`} {
-		var config nomad.Config
-		assert.ErrorContains(t, json.Unmarshal([]byte(`{"Client":{"Meta":{`+meta+`}}}`), &config), "twice", meta)
-	}
 }

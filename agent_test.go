@@ -23,6 +23,7 @@ const agentsRefusal = testkit.Refusal
 
 var (
 	answering   = testkit.Responding
+	call        = testkit.Call
 	clientOf    = testkit.NewClient
 	connectBoth = testkit.ConnectBoth
 	frame       = testkit.Frame
@@ -32,7 +33,6 @@ var (
 	newPKI      = testkit.NewPKI
 	playing     = testkit.WithResponse
 	rawAgent    = testkit.RawAgent
-	replying    = testkit.WithResponses
 )
 
 type (

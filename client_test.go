@@ -35,7 +35,7 @@ func TestWrongAnswers(t *testing.T) {
 		"Health":  func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Health(ctx); return err },
 		"Call": func(ctx context.Context, c *nomad.Client) error {
 			var out struct{ A []int }
-			return c.Call(ctx, "GET", "/v1/x", nil, nil, &out)
+			return call(ctx, c, "GET", "/v1/x", nil, nil, &out)
 		},
 	}
 	for name, body := range map[string]string{
@@ -72,7 +72,7 @@ func TestWrongAnswers(t *testing.T) {
 			err = client.Agent.UpdateServers(t.Context(), "a:1")
 		}
 		assert.ErrorIs(t, err, nomad.ErrInvalidResponse, call)
-		assert.ErrorContains(t, err, `: invalid response: status 200, content type "text/html": want an empty answer`)
+		assert.ErrorContains(t, err, `: invalid response: status 200, content type "text/html": want an empty response`)
 	}
 	// What a decoder repeats of an answer is bounded and on one line.
 	long := `{"Members":[{"Addr":"` + strings.Repeat(`x\n`, 1<<19) + `"}]}`
@@ -246,7 +246,7 @@ func TestRetries(t *testing.T) {
 			}
 
 			tries.Store(0)
-			err = client.Call(t.Context(), "PUT", "/v1/jobs", nil, map[string]string{"a": "b"}, nil)
+			err = call(t.Context(), client, "PUT", "/v1/jobs", nil, map[string]string{"a": "b"}, nil)
 			assert.EqualValues(t, test.call, tries.Load(), "a PUT of unknown effect")
 			assert.Equal(t, test.call == 3, err == nil, "%v", err)
 
@@ -317,7 +317,7 @@ func TestLongestTimeout(t *testing.T) {
 	client := newClient(t, answering(200, "application/json", `["a:1"]`), nomad.WithTimeout(1<<63-1))
 	_, err := client.Agent.Servers(t.Context())
 	assert.NoError(t, err)
-	profile, err := client.Agent.Profile(t.Context(), nomad.ProfileOptions{Name: nomad.ProfileCPU, Duration: time.Second})
+	profile, err := client.Agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileCPU, Duration: time.Second})
 	if assert.NoError(t, err) {
 		profile.Close()
 	}
@@ -343,7 +343,7 @@ func TestTime(t *testing.T) {
 			client := newClient(t, stalling(t, before), nomad.WithTimeout(50*time.Millisecond))
 			_, err := client.Agent.Servers(t.Context())
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
-			assert.ErrorContains(t, err, "/v1/agent/servers: no answer within 50ms: context deadline exceeded")
+			assert.ErrorContains(t, err, "/v1/agent/servers: no response within 50ms: context deadline exceeded")
 
 			patient, err := client.With(nomad.WithTimeout(time.Hour))
 			require.NoError(t, err)
@@ -351,7 +351,7 @@ func TestTime(t *testing.T) {
 			defer cancel()
 			_, err = patient.Agent.Servers(ctx)
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
-			assert.NotContains(t, err.Error(), "no answer within")
+			assert.NotContains(t, err.Error(), "no response within")
 
 			ctx, cancelCause := context.WithCancelCause(t.Context())
 			time.AfterFunc(20*time.Millisecond, func() { cancelCause(errors.New("the operator went home")) })
@@ -513,22 +513,21 @@ func TestWrongUse(t *testing.T) {
 	ctx, agent := t.Context(), client.Agent
 	result := func(_ any, err error) error { return err }
 	for want, err := range map[string]error{
-		"Join: no address: want at least one host:port":                                        result(agent.Join(ctx)),
-		`Join: address "": want host:port or host`:                                             result(agent.Join(ctx, "a:1", "")),
-		`Join: address "http://a:1": want host:port or host`:                                   result(agent.Join(ctx, "http://a:1")),
-		"UpdateServers: no address: want at least one host:port":                               agent.UpdateServers(ctx),
-		`UpdateServers: address "a b": want host:port or host`:                                 agent.UpdateServers(ctx, "a b"),
-		`ForceLeave: node "": want the name of a member, such as server-2.global`:              agent.ForceLeave(ctx, ""),
-		`ForceLeave: node "a\nb": want the name of a member, such as server-2.global`:          agent.ForceLeave(ctx, "a\nb"),
-		`Health: role "leader": want "server" or "client"`:                                     result(agent.Health(ctx, nomad.RoleServer, "leader")),
-		`Call: "G T" is not an HTTP method`:                                                    client.Call(ctx, "G T", "/v1/x", nil, nil, nil),
-		`Call: "v1/x" is not a path: want one such as /v1/jobs`:                                client.Call(ctx, "GET", "v1/x", nil, nil, nil),
-		`Call: "//evil/v1" is not a path: want one such as /v1/jobs`:                           client.Call(ctx, "GET", "//evil/v1", nil, nil, nil),
-		`Call: "@evil/v1" is not a path: want one such as /v1/jobs`:                            client.Call(ctx, "GET", "@evil/v1", nil, nil, nil),
-		`Call: "/v1/%zz" is not a path: want one such as /v1/jobs`:                             client.Call(ctx, "GET", "/v1/%zz", nil, nil, nil),
-		`Call: "/v1/x?a=b" has a query or fragment in it: the query is an argument of its own`: client.Call(ctx, "GET", "/v1/x?a=b", nil, nil, nil),
-		`Call: "/v1/%2e%2e/x" has . or .. in it`:                                               client.Call(ctx, "GET", "/v1/%2e%2e/x", nil, nil, nil),
-		"Call: the body cannot be written as JSON: json: unsupported type: func()":             client.Call(ctx, "PUT", "/v1/x", nil, func() {}, nil),
+		"Join: no address: want at least one host:port":                                 result(agent.Join(ctx)),
+		`Join: address "": want host:port or host`:                                      result(agent.Join(ctx, "a:1", "")),
+		`Join: address "http://a:1": want host:port or host`:                            result(agent.Join(ctx, "http://a:1")),
+		"UpdateServers: no address: want at least one host:port":                        agent.UpdateServers(ctx),
+		`UpdateServers: address "a b": want host:port or host`:                          agent.UpdateServers(ctx, "a b"),
+		`ForceLeave: node is empty: want the name of a member, such as server-2.global`: agent.ForceLeave(ctx, ""),
+		`Health: role "leader": want "server" or "client"`:                              result(agent.Health(ctx, nomad.RoleServer, "leader")),
+		`Do: Method: "G T" is not an HTTP method`:                                       call(ctx, client, "G T", "/v1/x", nil, nil, nil),
+		`Do: Path: "v1/x" is not a path: want one such as /v1/jobs`:                     call(ctx, client, "GET", "v1/x", nil, nil, nil),
+		`Do: Path: "//evil/v1" is not a path: want one such as /v1/jobs`:                call(ctx, client, "GET", "//evil/v1", nil, nil, nil),
+		`Do: Path: "@evil/v1" is not a path: want one such as /v1/jobs`:                 call(ctx, client, "GET", "@evil/v1", nil, nil, nil),
+		`Do: Path: "/v1/%zz" is not a path: want one such as /v1/jobs`:                  call(ctx, client, "GET", "/v1/%zz", nil, nil, nil),
+		`Do: Path: "/v1/x?a=b" has a query or fragment in it: use Query`:                call(ctx, client, "GET", "/v1/x?a=b", nil, nil, nil),
+		`Do: Path: "/v1/%2e%2e/x" has . or .. in it`:                                    call(ctx, client, "GET", "/v1/%2e%2e/x", nil, nil, nil),
+		"Do: Body: it cannot be encoded as JSON: json: unsupported type: func()":        call(ctx, client, "PUT", "/v1/x", nil, func() {}, nil),
 	} {
 		assert.EqualError(t, err, "nomad: "+want)
 		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
@@ -543,14 +542,14 @@ func TestCall(t *testing.T) {
 		fmt.Fprintf(w, `{"Got":%q}`, fmt.Sprintf("%s %s %s %s", r.Method, r.URL.RequestURI(), r.Header.Get("Content-Type"), body))
 	}), nomad.WithRegion("eu"))
 	var out struct{ Got string }
-	err := client.Call(t.Context(), "put", "/v1/job/web%2Ffront/plan", url.Values{"namespace": {"a b"}}, map[string]int{"N": 1}, &out)
+	err := call(t.Context(), client, "put", "/v1/job/web%2Ffront/plan", url.Values{"namespace": {"a b"}}, map[string]int{"N": 1}, &out)
 	require.NoError(t, err)
 	assert.Equal(t, `PUT /v1/job/web%2Ffront/plan?namespace=a+b&region=eu application/json {"N":1}`, out.Got)
 
 	var raw []byte
-	require.NoError(t, client.Call(t.Context(), "GET", "/v1/x", url.Values{"region": {"us"}}, nil, &raw))
+	require.NoError(t, call(t.Context(), client, "GET", "/v1/x", url.Values{"region": {"us"}}, nil, &raw))
 	assert.Equal(t, `{"Got":"GET /v1/x?region=us  "}`, string(raw))
-	require.NoError(t, client.Call(t.Context(), "DELETE", "/v1/x", nil, nil, nil))
+	require.NoError(t, call(t.Context(), client, "DELETE", "/v1/x", nil, nil, nil))
 }
 
 // TestInformational answers with 1xx heads first, a few and without end.
@@ -603,7 +602,7 @@ func TestEscapedPaths(t *testing.T) {
 		{"/eu%2F1 x", "/v1/jobs", "/eu%2F1%20x/v1/jobs"},
 	} {
 		client := clientOf(t, nomad.WithAddress(server.URL+test.base))
-		require.NoError(t, client.Call(t.Context(), http.MethodGet, test.path, nil, nil, nil), test.path)
+		require.NoError(t, call(t.Context(), client, http.MethodGet, test.path, nil, nil, nil), test.path)
 		assert.Equal(t, test.want, got, "%s %s", test.base, test.path)
 	}
 }
@@ -621,6 +620,6 @@ func TestHTTP2IsNotOffered(t *testing.T) {
 	config.NextProtos = []string{"h2", "http/1.1"}
 	var proto string
 	client := clientOf(t, nomad.WithAddress(server.URL), nomad.WithTLSConfig(config))
-	require.NoError(t, client.Call(t.Context(), http.MethodGet, "/v1/x", nil, nil, &proto))
+	require.NoError(t, call(t.Context(), client, http.MethodGet, "/v1/x", nil, nil, &proto))
 	assert.Equal(t, "HTTP/1.1", proto)
 }

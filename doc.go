@@ -59,20 +59,23 @@
 //
 // # Watching
 //
-// [Agent.WatchMembers] tells what happens in the gossip pool, and [Agent.WatchHealth] how an agent is, for as long as the
-// loop goes on. An outage is an error that comes once, and what was missed is told after it:
+// Package [github.com/nomad-go/nomad/watch] reports what happens in the gossip pool, how healthy an agent is and what it
+// logs, for as long as the loop runs. An outage is an event, and so is its end:
 //
-//	for event, err := range client.Agent.WatchMembers(ctx, nomad.WatchOptions{}) {
+//	for event, err := range watch.Members(ctx, client.Agent, watch.Options{}) {
 //		if err != nil {
-//			log.Print(err)
-//			continue
+//			return err // the end: the context's error, ErrClosed
 //		}
-//		if event.Kind == nomad.MemberFailed {
+//		switch event.Kind {
+//		case watch.Failed:
 //			page(event.Name(), event.Time)
+//		case watch.Outage:
+//			log.Print(event)
 //		}
 //	}
 //
-// [Agent.Survey] asks every server of the pool for its own view, and reports who cannot be reached and where views differ.
+// Package [github.com/nomad-go/nomad/survey] gets from every server of the pool its own health and view, and reports which
+// cannot be reached and where views differ.
 //
 // # Streams
 //

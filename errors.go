@@ -7,27 +7,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
+	"time"
 
 	"github.com/nomad-go/nomad/internal/agentconn"
+	"github.com/nomad-go/nomad/internal/redact"
 )
 
-// The errors that a program can act on. They are matched with errors.Is, and they go by the meaning of an answer,
-// not by its status: Nomad reports the same fault with different statuses on different endpoints and versions.
+// The errors that a program can act on, for errors.Is. They go by the meaning of a response and not by its status: Nomad
+// reports the same failure with different statuses on different endpoints and versions.
+//
+// An error matches one of them, with these exceptions: ErrInvalidToken is an ErrPermissionDenied too, ErrNoLeader of
+// Agent.Health is an ErrUnhealthy too, and ErrTooManyRequests matches a context error too if the deadline ended the wait.
 var (
-	// ErrInvalidArgument reports an argument that was refused, here before anything was sent or by the agent
-	// (status 400). Trying again helps only when what the argument names has changed.
+	// ErrInvalidArgument reports an argument that was refused: by this package before a request was sent, or by the agent
+	// (status 400).
 	ErrInvalidArgument = errors.New("nomad: invalid argument")
 
-	// ErrPermissionDenied reports that the ACL token, or the lack of one, does not allow the call, or that a proxy
-	// in front of the agent wants to know who calls (status 401). Agents since
-	// Nomad 2.0 answer a token that they do not know in the same way, so every ErrInvalidToken is an
-	// ErrPermissionDenied too.
+	// ErrPermissionDenied reports that the ACL token, or its absence, does not allow the request (status 403), or that a
+	// proxy in front of the agent requires authentication (status 401). Since Nomad 2.0 agents report an unknown token
+	// this way, so every ErrInvalidToken is an ErrPermissionDenied too.
 	ErrPermissionDenied = errors.New("nomad: permission denied")
 
 	// ErrInvalidToken reports an ACL token that is malformed, expired or, before Nomad 2.0, unknown.
@@ -36,65 +40,70 @@ var (
 	// ErrNotFound reports a node, server, region, profile or path that the agent does not know.
 	ErrNotFound = errors.New("nomad: not found")
 
-	// ErrServerOnly reports a call that needs an agent in server mode, made to one that is not.
+	// ErrServerOnly reports a request that requires an agent in server mode, sent to one that is not.
 	ErrServerOnly = errors.New("nomad: the agent is not a server")
 
-	// ErrClientOnly reports a call that needs an agent in client mode, made to one that is not.
+	// ErrClientOnly reports a request that requires an agent in client mode, sent to one that is not.
 	ErrClientOnly = errors.New("nomad: the agent is not a client")
 
-	// ErrNoLeader reports that the region has no leader at the moment. Servers say so after waiting 5 s for one.
+	// ErrNoLeader reports that the region has no leader. Servers wait 5 s for one before they respond.
 	ErrNoLeader = errors.New("nomad: no cluster leader")
 
-	// ErrTooManyRequests reports that the agent still had no connection free for this address when the time was over, or
-	// that a proxy before it still refused the call (status 429) when all retries were used.
+	// ErrTooManyRequests reports that the agent had no room for another connection from this address within the time
+	// limit, or that a proxy in front of it refused every attempt with status 429.
 	ErrTooManyRequests = errors.New("nomad: too many requests")
 
-	// ErrUnsupported reports an endpoint that the agent does not have (404 with an empty body): its version is
-	// older than the call.
+	// ErrUnsupported reports an endpoint that the agent does not have: its version is older.
 	ErrUnsupported = errors.New("nomad: not supported by this agent's version")
 
-	// ErrUnhealthy reports that an agent said of itself that it is unhealthy.
+	// ErrUnhealthy reports that an agent considers itself unhealthy.
 	ErrUnhealthy = errors.New("nomad: the agent is unhealthy")
 
-	// ErrJoinFailed reports that no address could be joined. Agents answer this with status 200.
+	// ErrJoinFailed reports that none of the addresses could be joined. Agents respond with status 200.
 	ErrJoinFailed = errors.New("nomad: join failed")
 
-	// ErrResponseTooLarge reports an answer over the limit of WithMaxResponseSize, or over 4 MiB where it does not grow
-	// with the cluster: of all calls but Members, Client.Call and streams.
+	// ErrResponseTooLarge reports a response over its limit; see WithMaxResponseSize.
 	ErrResponseTooLarge = errors.New("nomad: response too large")
 
-	// ErrInvalidResponse reports an answer that is not what the endpoint answers: empty, null, cut short, not
-	// JSON, of the wrong shape, or followed by something else.
+	// ErrInvalidResponse reports a response that the endpoint does not give: empty, null, cut short, not JSON, of the
+	// wrong shape, or followed by something else.
 	ErrInvalidResponse = errors.New("nomad: invalid response")
 
-	// ErrRedirect reports a redirect that was not followed, because it leads to another host or port, from https
-	// to http, or would turn a PUT into a GET. Nothing was sent to where it leads.
+	// ErrNotApplied reports an update that the agent accepted without changing anything.
+	ErrNotApplied = errors.New("nomad: the update was not applied")
+
+	// ErrRedirect reports a redirect that was not followed: to another host or port, from https to http, or one that
+	// turns a PUT into a GET. Nothing was sent to its target.
 	ErrRedirect = errors.New("nomad: redirect refused")
 
-	// ErrStreamStalled reports a stream on which nothing, not even a heartbeat, has come for 10 s.
+	// ErrStreamEnded reports that a log without an end has ended: the agent or the target stopped, or the connection was
+	// lost, in which case the error matches io.ErrUnexpectedEOF too.
+	ErrStreamEnded = errors.New("nomad: the stream has ended")
+
+	// ErrStreamStalled reports a stream on which nothing, not even a heartbeat, arrived for 10 s.
 	ErrStreamStalled = errors.New("nomad: the stream has stalled")
 
-	// ErrClosed reports a call on a closed Client, or a read from a closed stream.
+	// ErrClosed reports a request on a closed Client, or a read from a closed stream.
 	ErrClosed = errors.New("nomad: use of a closed client or stream")
 )
 
-// APIError is an answer that reports a failure. What it means is told by errors.Is and the errors of this package:
+// APIError is a response that reports a failure. Use errors.Is with the errors of this package to find out what it means:
 //
 //	if errors.Is(err, nomad.ErrPermissionDenied) { … }
 //
-// Its fields are for people and for logs.
+// Its fields are for people and logs.
 type APIError struct {
 	Method     string // the HTTP method, such as PUT
-	Address    string // the agent that was called, such as http://127.0.0.1:4646
+	Address    string // the agent's address, such as http://127.0.0.1:4646
 	Path       string // the path below the address, without the query
 	StatusCode int    // the HTTP status; 200 for ErrJoinFailed
-	Message    string // the agent's words on one line, at most 1 KiB, without any secret of the client
+	Message    string // the agent's message on one line, at most 1 KiB, without the secrets of the request
 
 	hint  string
 	kinds []error
 }
 
-// Error says what was called, what came back and, where it helps, what that means.
+// Error returns the request, the status, the message and, where it helps, an explanation.
 func (e *APIError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "nomad: %s %s%s:", e.Method, e.Address, e.Path)
@@ -110,43 +119,47 @@ func (e *APIError) Error() string {
 	return b.String()
 }
 
-// Is reports whether target is one of the things that this answer means.
+// Is reports whether target is the meaning of the response.
 func (e *APIError) Is(target error) bool { return slices.Contains(e.kinds, target) }
 
-// failure makes an error of an answer that reports one.
-func (c *Client) failure(r *request, a *answer) *APIError {
-	text := a.body.String()
-	if a.partial {
-		text = c.dropCut(r, text)
-	}
-	message := c.clean(r, text, maxMessage)
-	kinds := classify(r.endpoint, a.status, message)
-	if r.isDocument(a) {
-		kinds = nil
-	}
-	if a.partial {
-		// That there is no text does not mean that there was none.
+// maxMessage is how many bytes of an agent's message an error has.
+const maxMessage = 1 << 10
+
+// failure makes an error of a response that reports one. It is classified as the agent sent it, and redacted afterwards.
+func (c *Client) failure(r *request, res *response) *APIError {
+	text := res.body.String()
+	kinds := classify(r.endpoint, res.status, text)
+	if res.partial {
+		text = c.secrets(r).RemoveCut(text)
+		// The body may have had a message.
 		if i := slices.Index(kinds, ErrUnsupported); i >= 0 {
 			kinds[i] = ErrNotFound
 		}
 	}
-	return c.apiError(r, a.status, message, kinds...)
+	e := c.apiError(r, res.status, text, kinds...)
+	if e.hint == "" || e.Is(ErrPermissionDenied) {
+		e.hint = cmp.Or(c.proxyHint(res), e.hint)
+	}
+	return e
 }
 
-// apiError makes an error of an answer whose meaning is known. The message is clean.
-func (c *Client) apiError(r *request, status int, message string, kinds ...error) *APIError {
-	e := &APIError{Method: r.method, Address: c.address, Path: r.path, StatusCode: status, Message: message, kinds: kinds}
-	e.hint = hint(r.endpoint, e)
+// apiError makes an error of a response whose meaning is known.
+func (c *Client) apiError(r *request, status int, text string, kinds ...error) *APIError {
+	e := &APIError{
+		Method: r.method, Address: c.address, Path: c.shownPath(r), StatusCode: status,
+		Message: redact.Cut(c.clean(r, text), maxMessage), kinds: kinds,
+	}
+	e.hint = hint(r, e)
 	if file := c.settings.tokenFile; file != nil && e.Is(ErrPermissionDenied) {
-		if note := file.Problem(); note != "" {
-			e.hint = strings.TrimPrefix(e.hint+"; the token file cannot be used: "+note, "; ")
+		if problem := file.Problem(); problem != "" {
+			e.hint = strings.TrimPrefix(e.hint+"; the token file cannot be used: "+problem, "; ")
 		}
 	}
 	return e
 }
 
-// invalidTokenTexts are how agents say that they could not make sense of a token. All but the first two come from
-// below the ACL code and so have changed between versions.
+// invalidTokenTexts are messages of agents about the token of a request. All but the first two come from below the ACL
+// code, so they differ between versions.
 var invalidTokenTexts = []string{
 	"acl token not found",
 	"acl token expired",
@@ -155,16 +168,17 @@ var invalidTokenTexts = []string{
 	"failed to parse signed token",
 }
 
-// notFoundTexts are how agents say, with status 500, that they do not know a target.
+// notFoundTexts are messages of agents, with status 500, about an unknown target.
 var notFoundTexts = []string{
 	"unknown nomad server",
 	"unknown node",
 	"no path to region",
 }
 
-// classify finds what an answer means. The rules come from recorded answers of Nomad 1.6.5 and 2.0.5.
-func classify(ep *endpoint, status int, message string) []error {
-	// A server that passed the call on to another agent reports that agent's status in the text.
+// classify returns the meaning of a response that reports a failure. The rules come from recorded responses.
+func classify(ep *endpoint, status int, text string) []error {
+	message := redact.Line(text, 4*maxMessage)
+	// A server that forwarded the request to another agent has that agent's status in its message.
 	if coded, ok := strings.CutPrefix(message, "RPC Error:: "); ok {
 		if code, text, ok := strings.Cut(coded, ","); ok {
 			if n, err := strconv.Atoi(code); err == nil && n >= 400 && n <= 599 {
@@ -176,191 +190,143 @@ func classify(ep *endpoint, status int, message string) []error {
 		return nil
 	}
 	lower := strings.ToLower(message)
-	says := func(text string) bool { return strings.Contains(lower, text) }
+	has := func(text string) bool { return strings.Contains(lower, text) }
 	switch {
-	case status == http.StatusNotImplemented && says("invalid method") && ep.role == RoleClient:
+	case status == http.StatusNotImplemented && has("invalid method") && ep.role == RoleClient:
 		return []error{ErrClientOnly}
-	case status == http.StatusNotImplemented && says("invalid method") && ep.role == RoleServer,
-		says("server only endpoint"):
+	case status == http.StatusNotImplemented && has("invalid method") && ep.role == RoleServer,
+		has("server only endpoint"):
 		return []error{ErrServerOnly}
-	case slices.ContainsFunc(invalidTokenTexts, says):
+	case status != http.StatusNotFound && slices.ContainsFunc(invalidTokenTexts, has):
 		return []error{ErrInvalidToken, ErrPermissionDenied}
 	case status == http.StatusForbidden, status == http.StatusUnauthorized, strings.HasSuffix(message, "Permission denied"):
 		return []error{ErrPermissionDenied}
-	case says("no cluster leader"):
+	case has("no cluster leader"), status == http.StatusInternalServerError && strings.HasSuffix(lower, "no leader"):
 		return []error{ErrNoLeader}
 	case status == http.StatusTooManyRequests:
 		return []error{ErrTooManyRequests}
 	case status == http.StatusNotFound && message == "":
 		return []error{ErrUnsupported}
-	case status == http.StatusNotFound, slices.ContainsFunc(notFoundTexts, says):
+	case status == http.StatusNotFound, slices.ContainsFunc(notFoundTexts, has):
 		return []error{ErrNotFound}
-	case status == http.StatusBadRequest, status == http.StatusUnprocessableEntity, says("illegal base64"):
+	case status == http.StatusBadRequest, status == http.StatusUnprocessableEntity, has("illegal base64"):
 		return []error{ErrInvalidArgument}
 	}
 	return nil
 }
 
-// hint says what an answer means to the person who reads the error, where the agent's words do not.
-func hint(ep *endpoint, e *APIError) string {
+// hint explains an error where the agent's message does not.
+func hint(r *request, e *APIError) string {
 	switch {
-	case e.Is(ErrServerOnly) && !e.Is(ErrUnhealthy):
+	case e.Is(ErrServerOnly):
 		return "this agent is not a server"
-	case e.Is(ErrClientOnly) && !e.Is(ErrUnhealthy):
+	case e.Is(ErrClientOnly):
 		return "this agent is not a client"
+	case e.Is(ErrInvalidToken) && strings.Count(r.token, ".") == 2:
+		return "this agent could not verify the workload identity"
 	case e.Is(ErrInvalidToken):
 		return "the ACL token is malformed, expired or unknown"
-	case e.Is(ErrPermissionDenied) && ep.acl != "":
-		return "the call needs a valid ACL token with " + ep.acl
-	case e.Is(ErrTooManyRequests) && strings.Contains(e.Message, "too many concurrent connections"):
-		return "the agent takes no more connections from this address"
-	case e.Is(ErrUnsupported) && ep.since != "":
-		return ep.name + " needs Nomad " + ep.since + " or later"
+	case e.Is(ErrPermissionDenied) && r.acl != "":
+		return "it requires a valid ACL token with " + r.acl
+	case e.Is(ErrUnsupported) && r.since != "":
+		return r.name + " requires Nomad " + r.since + " or later"
 	case e.Is(ErrUnsupported):
 		return "this agent does not have the endpoint"
 	case e.StatusCode == http.StatusBadRequest && strings.Contains(e.Message, "HTTP request to an HTTPS server"):
-		return "this agent wants an https:// address"
+		return "this agent requires an https:// address"
 	}
 	return ""
 }
 
-const (
-	maxMessage   = 1 << 10 // bytes of an agent's words that are kept in an error
-	maxErrorText = 2 << 10 // bytes of another error's text
-)
+// proxyHint explains a response that a proxy gave in place of the agent.
+func (c *Client) proxyHint(res *response) string {
+	scheme, _, _ := strings.Cut(res.header.Get("WWW-Authenticate"), " ")
+	switch {
+	case res.status == http.StatusUnauthorized && strings.EqualFold(scheme, "Basic"):
+		return "a proxy in front of the agent requires a user and password: use WithBasicAuth"
+	case res.status == http.StatusTooManyRequests:
+		return "a proxy in front of the agent limits requests"
+	}
+	return ""
+}
 
-// clean makes one printable line, of at most limit bytes, of what came from the network, without the secrets that the
-// request carried, in case that they are repeated.
-func (c *Client) clean(r *request, text string, limit int) string {
-	// Agents list faults one a line, below a line that counts them.
-	if first, faults, ok := strings.Cut(text, "\n"); ok && strings.HasSuffix(first, " occurred:") {
-		text = strings.ReplaceAll(strings.TrimPrefix(strings.TrimSpace(faults), "* "), "\n\t* ", "; ")
-	}
-	text = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case !unicode.IsPrint(r):
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(text, "\uFFFD"))
-	text = strings.Join(strings.Fields(text), " ")
-	for _, secret := range c.secrets(r) {
-		text = strings.ReplaceAll(text, secret, "<redacted>")
-	}
+// maxErrorText is how many bytes of another error's message an error has.
+const maxErrorText = 2 << 10
+
+// clean returns text from the network on one printable line, without the secrets of the request.
+func (c *Client) clean(r *request, text string) string {
+	text = c.secrets(r).Remove(redact.Line(text, maxErrorBody))
 	if r.keys {
-		text = withoutKeys(text)
+		text = redact.GossipKeys(text)
 	}
-	if len(text) > limit {
-		text = strings.ToValidUTF8(text[:limit], "") + " …"
-	}
-	return text
+	return redact.Cut(text, maxErrorText)
 }
 
-// withoutKeys takes out what looks like a gossip key.
-func withoutKeys(text string) string {
-	words := strings.FieldsFunc(text, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("+/=", r))
-	})
-	for _, word := range words {
-		// A word can have a sign before the key, as in Key=….
-		for i := max(0, len(word)-44); i <= len(word)-24; i++ {
-			if isKey(word[i:]) {
-				text = strings.ReplaceAll(text, word[i:], "<redacted>")
-				break
-			}
-		}
-	}
-	return text
-}
-
-// isKey reports whether a text is the base64 of 16, 24 or 32 bytes, as gossip keys are.
-func isKey(text string) bool {
-	key, err := base64.StdEncoding.DecodeString(text)
-	// The decoder passes over line breaks; agents do not.
-	return err == nil && (len(key) == 16 || len(key) == 24 || len(key) == 32) && !strings.ContainsAny(text, "\r\n")
-}
-
-// dropCut takes the beginning of a secret from the end of a text that was cut.
-func (c *Client) dropCut(r *request, text string) string {
-	for _, secret := range c.secrets(r) {
-		for n := min(len(secret)-1, len(text)); n > 2; n-- {
-			if strings.HasSuffix(text, secret[:n]) {
-				return text[:len(text)-n]
-			}
-		}
-	}
-	return text
-}
-
-// secrets lists what must not appear in an error, in all forms that went over the wire, longest first.
-func (c *Client) secrets(r *request) []string {
+// secrets returns what must not appear in an error.
+func (c *Client) secrets(r *request) redact.Secrets {
 	s := c.settings
 	secrets := []string{s.token, r.token, r.refused, s.password, r.secret}
-	if r.secret != "" { // base64, in the forms that it has in URLs and JSON
-		secrets = append(secrets, url.QueryEscape(r.secret), url.PathEscape(r.secret), strings.TrimRight(r.secret, "="),
-			strings.ReplaceAll(r.secret, "/", `\/`), strings.ReplaceAll(r.secret, "+", `\u002b`),
-			strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(r.secret), "="))
+	if s.user != "" {
+		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(s.user+":"+s.password)))
 	}
 	if c.pool.conns != nil && s.address.socket == "" {
-		if proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &c.common.base}); proxy != nil && proxy.User != nil {
+		if proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &c.base}); proxy != nil && proxy.User != nil {
 			password, _ := proxy.User.Password()
 			secrets = append(secrets, password, base64.StdEncoding.EncodeToString([]byte(proxy.User.Username()+":"+password)))
 		}
 	}
-	if s.user != "" {
-		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(s.user+":"+s.password)))
-	}
-	for name, values := range s.header {
-		for _, value := range values {
-			// A short value of a harmless header would take words out of every message.
-			if len(value) >= 6 || name == "Authorization" || name == "Cookie" {
-				secrets = append(secrets, value)
-			}
-			if _, credentials, ok := strings.Cut(value, " "); ok && name == "Authorization" {
-				secrets = append(secrets, credentials)
+	for _, h := range []http.Header{s.header, r.header} {
+		for name, values := range h {
+			for _, value := range values {
+				// A short value of a harmless header would remove words from every message.
+				if len(value) >= 6 && name != "Content-Type" && name != "Accept" || name == "Authorization" || name == "Cookie" {
+					secrets = append(secrets, value)
+				}
+				if _, credentials, ok := strings.Cut(value, " "); ok && name == "Authorization" {
+					secrets = append(secrets, credentials)
+				}
 			}
 		}
 	}
-	for _, secret := range secrets { // as package http quotes it
-		if quoted := strconv.Quote(secret); len(quoted) > len(secret)+2 {
-			secrets = append(secrets, quoted[1:len(quoted)-1])
-		}
-	}
-	secrets = slices.DeleteFunc(secrets, func(secret string) bool { return secret == "" })
-	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	return secrets
+	return redact.New(secrets...)
 }
 
-// callFailure is a call that got no answer, or none that can be used. Its text is clean; what it wraps is for errors.Is
-// and errors.As.
-type callFailure struct {
+// shownPath returns the path of a request. Only that of Do may have a secret in it.
+func (c *Client) shownPath(r *request) string {
+	if r.name == "Do" {
+		return c.secrets(r).Remove(r.path)
+	}
+	return r.path
+}
+
+// failedRequest is a request without a response that can be used. Its message is clean; the cause is for errors.Is and
+// errors.As.
+type failedRequest struct {
 	text  string
 	cause error
 }
 
-func (e *callFailure) Error() string              { return e.text }
-func (e *callFailure) Unwrap() error              { return e.cause }
-func (e *callFailure) Format(f fmt.State, _ rune) { io.WriteString(f, e.text) }
+func (e *failedRequest) Error() string              { return e.text }
+func (e *failedRequest) Unwrap() error              { return e.cause }
+func (e *failedRequest) Format(f fmt.State, _ rune) { io.WriteString(f, e.text) }
 
-// callError says which call failed, unless the error says so already.
-func (c *Client) callError(r *request, err error) error {
+// requestError adds the request to an error, unless it has it.
+func (c *Client) requestError(r *request, err error) error {
 	switch err.(type) {
-	case *APIError, *callFailure:
+	case *APIError, *failedRequest:
 		return err
 	}
 	raw := err.Error()
-	cleaned := c.clean(r, raw, maxErrorText)
-	if slices.ContainsFunc(c.secrets(r), func(secret string) bool { return strings.Contains(raw, secret) }) {
+	cleaned := c.clean(r, raw)
+	if c.secrets(r).In(raw) {
 		err = &sealedError{cleaned, err}
 	}
-	text := fmt.Sprintf("nomad: %s %s%s: %s", r.method, c.address, r.path, strings.TrimPrefix(cleaned, "nomad: "))
-	return &callFailure{text, err}
+	text := fmt.Sprintf("nomad: %s %s%s: %s", r.method, c.address, c.shownPath(r), strings.TrimPrefix(cleaned, "nomad: "))
+	return &failedRequest{text, err}
 }
 
-// sealedError is an error whose text has a secret in it. It can be matched, but what prints errors layer by layer does
-// not come to the text.
+// sealedError is an error whose message has a secret in it. It can be matched, but code that prints errors layer by
+// layer does not reach the message.
 type sealedError struct {
 	text  string
 	cause error
@@ -371,38 +337,70 @@ func (e *sealedError) Is(target error) bool       { return errors.Is(e.cause, ta
 func (e *sealedError) As(target any) bool         { return errors.As(e.cause, target) }
 func (e *sealedError) Format(f fmt.State, _ rune) { io.WriteString(f, e.text) }
 
-// transportError gives an error of the transport its meaning.
-func transportError(ctx context.Context, err error) error {
-	text := err.Error()
-	var lost *agentconn.LostError
+// sendError gives an error of http.Client its meaning.
+func (c *Client) sendError(ctx context.Context, err error) error {
+	var wrapped *url.Error // it has the query in it
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	var transport *roundTripError
+	if !errors.As(err, &transport) {
+		if ctx.Err() == nil && !errors.Is(err, ErrRedirect) && !errors.Is(err, ErrUnsupported) {
+			err = fmt.Errorf("%w: %w", ErrRedirect, err) // all else that http.Client fails with
+		}
+		return err
+	}
+	err = transport.error
+	var protocol *agentconn.ProtocolError
 	switch {
 	case errors.Is(err, agentconn.ErrFull):
 		err = fmt.Errorf("%w: %w", ErrTooManyRequests, agentconn.ErrFull)
 		if ctx.Err() != nil {
-			return &waitError{context.Cause(ctx), err}
+			return &endedError{context.Cause(ctx), err}
 		}
-		return err
 	case errors.Is(err, agentconn.ErrNoResponse) && ctx.Err() != nil:
-		return &waitError{context.Cause(ctx), agentconn.ErrNoResponse}
-	case errors.As(err, &lost), errors.Is(err, agentconn.ErrNoResponse), errors.As(err, new(*agentconn.DialError)):
-		return err
-	case strings.Contains(text, "response headers exceeded"):
-		return fmt.Errorf("%w: its head: %w", ErrResponseTooLarge, err)
-	case strings.Contains(text, "Location header"):
-		return fmt.Errorf("%w: %w", ErrRedirect, err)
-	case isMalformed(err), strings.Contains(text, "1xx informational"):
+		return &endedError{context.Cause(ctx), agentconn.ErrNoResponse}
+	case errors.As(err, &protocol) && protocol.TooLarge:
+		return fmt.Errorf("%w: its headers: %w", ErrResponseTooLarge, err)
+	case errors.As(err, &protocol):
 		return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return fmt.Errorf("%w: this agent requires an http:// address", err)
 	}
 	return err
 }
 
-// isMalformed reports whether package http could not make sense of the head of an answer.
-func isMalformed(err error) bool {
-	text := err.Error()
-	return strings.Contains(text, "malformed") || strings.Contains(text, "HTTP/1.x transport connection broken")
+// endedError is a wait that the context ended.
+type endedError struct{ cause, last error }
+
+func (e *endedError) Error() string   { return e.cause.Error() }
+func (e *endedError) Unwrap() []error { return []error{e.cause, e.last} }
+
+// timeError reports which deadline expired, or that the caller's context was canceled, if that is how a request ended.
+func (c *Client) timeError(ctx, caller context.Context, limit time.Duration, err error) error {
+	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) && !errors.Is(err, context.Cause(ctx)) && !timedOut(err) {
+		return err
+	}
+	ended := fmt.Errorf("no response within %v: %w", limit, context.DeadlineExceeded)
+	if caller.Err() != nil {
+		ended = caller.Err()
+		if cause := context.Cause(caller); cause != ended {
+			ended = fmt.Errorf("%w: %w", ended, cause)
+		}
+	}
+	if waited := (*endedError)(nil); errors.As(err, &waited) {
+		return fmt.Errorf("%w (%w)", ended, waited.last)
+	}
+	return ended
 }
 
-// invalidArgument refuses an argument of a call before anything is sent.
+// timedOut reports whether a time limit of the transport was reached.
+func timedOut(err error) bool {
+	var limit net.Error
+	return errors.As(err, &limit) && limit.Timeout()
+}
+
+// invalidArgument refuses an argument before a request is sent.
 func invalidArgument(call, format string, args ...any) error {
 	return &argumentError{text: "nomad: " + call + ": " + fmt.Sprintf(format, args...)}
 }

@@ -3,7 +3,6 @@ package nomad_test
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -80,14 +79,14 @@ func ExampleClient_With() {
 	// Output: true
 }
 
-func ExampleClient_Call() {
+func ExampleClient_Do() {
 	cluster := nomadtest.NewCluster()
 	defer cluster.Close()
 	client := cluster.Client("server-1")
 
 	// Call reaches what has no method. Here it asks for the members again.
 	var answer struct{ ServerRegion string }
-	if err := client.Call(context.Background(), "GET", "/v1/agent/members", nil, nil, &answer); err != nil {
+	if _, err := client.Do(context.Background(), &nomad.Request{Path: "/v1/agent/members"}, &answer); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(answer.ServerRegion)
@@ -319,7 +318,7 @@ func ExampleAgent_Profile() {
 	cluster := nomadtest.NewCluster(nomadtest.Debug())
 	defer cluster.Close()
 
-	profile, err := cluster.Client("server-1").Agent.Profile(context.Background(), nomad.ProfileOptions{Name: nomad.ProfileHeap})
+	profile, err := cluster.Client("server-1").Agent.Profile(context.Background(), nomad.ProfileOptions{Type: nomad.ProfileHeap})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -369,7 +368,7 @@ func ExampleAgent_UpdateSchedulerConfig() {
 	cluster := nomadtest.NewCluster()
 	defer cluster.Close()
 
-	config, err := cluster.Client("server-1").Agent.UpdateSchedulerConfig(context.Background(), nomad.SchedulerConfig{
+	config, err := cluster.Client("server-1").Agent.UpdateSchedulerConfig(context.Background(), &nomad.SchedulerConfig{
 		NumSchedulers:     1,
 		EnabledSchedulers: []string{"service", "_core"},
 	})
@@ -386,7 +385,7 @@ func ExampleAgent_InstallKey() {
 	defer cluster.Close()
 	agent, ctx := cluster.Client("server-1").Agent, context.Background()
 
-	const key = "tbLJg26ZJyJ9pK3qhc9jig==" // of nomad operator gossip keyring generate
+	key := nomad.NewSecret("tbLJg26ZJyJ9pK3qhc9jig==") // from nomad operator gossip keyring generate
 	if _, err := agent.InstallKey(ctx, key); err != nil {
 		log.Fatal(err)
 	}
@@ -394,20 +393,20 @@ func ExampleAgent_InstallKey() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if ring.Keys[nomad.NewSecret(key)] == ring.NumNodes { // every server has it
+	if ring.Keys[key] == ring.NumNodes { // every server has it
 		if _, err := agent.UseKey(ctx, key); err != nil {
 			log.Fatal(err)
 		}
 	}
 	for old := range ring.Keys {
-		if old.Reveal() != key {
-			if _, err := agent.RemoveKey(ctx, old.Reveal()); err != nil {
+		if old != key {
+			if _, err := agent.RemoveKey(ctx, old); err != nil {
 				log.Fatal(err)
 			}
 		}
 	}
 	fmt.Println(ring)
-	// Output: {Keys:2 Messages:map[] NumNodes:3}
+	// Output: 2 keys on 3 servers
 }
 
 func ExampleAgent_ListKeys() {
@@ -428,7 +427,7 @@ func ExampleAgent_UseKey() {
 	cluster := nomadtest.NewCluster(nomadtest.GossipKey("cg8StVXbQJ0gPvMd9o7yrg=="))
 	defer cluster.Close()
 
-	_, err := cluster.Client("server-1").Agent.UseKey(context.Background(), "short")
+	_, err := cluster.Client("server-1").Agent.UseKey(context.Background(), nomad.NewSecret("short"))
 	fmt.Println(err)
 	// Output: nomad: UseKey: the key is not the base64 of 16, 24 or 32 bytes
 }
@@ -443,7 +442,7 @@ func ExampleAgent_RemoveKey() {
 		log.Fatal(err)
 	}
 	for key := range ring.Keys { // the only key is in use, and stays
-		_, err := agent.RemoveKey(ctx, key.Reveal())
+		_, err := agent.RemoveKey(ctx, key)
 		fmt.Println(err != nil)
 	}
 	// Output: true
@@ -460,17 +459,6 @@ func ExampleAgent_Reload() {
 	// Output:
 	// <nil>
 	// true
-}
-
-func ExampleConfig_Unknown() {
-	var config nomad.Config
-	if err := json.Unmarshal([]byte(`{"Region":"eu","Client":{"Enabled":true,"FromTheFuture":"10m"}}`), &config); err != nil {
-		log.Fatal(err)
-	}
-	for path, value := range config.Unknown() {
-		fmt.Println(path, string(value))
-	}
-	// Output: /Client/FromTheFuture "10m"
 }
 
 func ExampleStats() {
@@ -591,5 +579,5 @@ func ExampleWithLogger() {
 	}))
 	client := cluster.Client("server-1", nomad.WithLogger(logger))
 	client.Agent.Health(context.Background())
-	// Output: level=DEBUG msg="nomad call" method=GET attempt=1 status=200
+	// Output: level=DEBUG msg="nomad request" method=GET attempt=1 status=200
 }

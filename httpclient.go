@@ -75,6 +75,9 @@ func (t *lentTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		own = *own.WithContext(agentconn.WithMark(own.Context(), agentconn.Slow))
 	}
 	res, err := c.pool.http.Transport.RoundTrip(&own)
+	if failed := (*roundTripError)(nil); errors.As(err, &failed) {
+		err = failed.error
+	}
 	if res != nil {
 		res.Request = req
 	}
@@ -92,7 +95,7 @@ func (t *lentTransport) CloseIdleConnections() {
 
 // isOwn reports whether a request leads to the address of the Client. Through a proxy it goes where its Host says.
 func (c *Client) isOwn(req *http.Request) bool {
-	u, base := req.URL, &c.common.base
+	u, base := req.URL, &c.base
 	if c.settings.address.socket != "" {
 		return true // wherever it leads, it is sent to the socket
 	}

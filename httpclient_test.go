@@ -1097,7 +1097,7 @@ func TestHTTPClientInManyGoroutines(t *testing.T) {
 				assert.Equal(t, token, seen.Header.Get("X-Nomad-Token"))
 				if n%8 == 0 {
 					var out seenRequest
-					assert.NoError(t, second.Call(t.Context(), http.MethodGet, "/v1/x", nil, nil, &out))
+					assert.NoError(t, call(t.Context(), second, http.MethodGet, "/v1/x", nil, nil, &out))
 				}
 				if n%12 == 0 {
 					h.CloseIdleConnections()

@@ -5,8 +5,8 @@ import (
 	"log/slog"
 )
 
-// logger is where a client tells what it does. Only WithLogger makes one of a *slog.Logger, so that the linker leaves what
-// package log/slog writes with, a quarter of a megabyte, out of a program that does not call WithLogger.
+// logger is the part of *slog.Logger that a Client uses. Only WithLogger converts one, so that programs without it are not
+// linked with the handlers of package log/slog, a quarter of a megabyte.
 type logger interface {
 	Enabled(context.Context, slog.Level) bool
 	LogAttrs(context.Context, slog.Level, string, ...slog.Attr)

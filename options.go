@@ -15,35 +15,33 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nomad-go/nomad/internal/agentconn"
 	"github.com/nomad-go/nomad/internal/reload"
 )
 
-// The defaults of a Client, for the options that have a number.
+// The defaults of options.
 const (
-	DefaultAddress         = "http://127.0.0.1:4646" // WithAddress; https when WithTLS or WithTLSConfig is given
+	DefaultAddress         = "http://127.0.0.1:4646" // WithAddress; https if TLS is configured by an option or variable
 	DefaultTimeout         = 30 * time.Second        // WithTimeout
 	DefaultMaxConns        = 64                      // WithMaxConns
-	DefaultMaxResponseSize = 64 << 20                // WithMaxResponseSize, in bytes
+	DefaultMaxResponseSize = 64 << 20                // WithMaxResponseSize, in bytes, for Members and Do
 	DefaultRetries         = 4                       // WithRetries
 )
 
-// defaultUserAgent names this library to agents and to what stands before them.
-const defaultUserAgent = "nomad-go (github.com/nomad-go/nomad)"
-
-// Option sets one thing about a Client. Options are applied in their order, and a later one replaces what an earlier
-// one set. A value that cannot be used is an error from NewClient or Client.With that names the option.
+// Option configures a Client. Options are applied in order; a later one replaces what an earlier one set. A value that
+// cannot be used is an error of NewClient or Client.With that names the option.
 type Option func(*settings) error
 
-// settings is what options set. A Client never changes its own.
+// settings are what options set. A Client never changes its own.
 type settings struct {
 	address         address
 	token           string
 	tokenPath       *string // of the file that tokenFile follows, in place of token
 	tokenFile       *reload.Token
 	region          string
+	namespace       string
 	user, password  string
-	header          http.Header
+	header          http.Header // of WithHeader
+	common          http.Header // of all requests
 	userAgent       string
 	tls             *TLS
 	tlsConfig       *tls.Config
@@ -51,26 +49,24 @@ type settings struct {
 	wrappers        []func(http.RoundTripper) http.RoundTripper
 	timeout         time.Duration
 	maxConns        int
-	maxResponseSize int64
+	maxResponseSize int64 // 0 for the limits of the endpoints
 	compression     bool
 	retries         int
 	logger          logger
-	mark            agentconn.Mark // on all requests
 
-	// reconnects names the options given that take effect when connections are made, and so only in NewClient.
+	// reconnects has the names of the given options that only NewClient accepts, because connections depend on them.
 	reconnects []string
 }
 
 func defaultSettings() *settings {
 	return &settings{
-		address:         address{host: "127.0.0.1:4646"}, // DefaultAddress, with https when TLS is set up
-		header:          http.Header{},
-		userAgent:       defaultUserAgent,
-		timeout:         DefaultTimeout,
-		maxConns:        DefaultMaxConns,
-		maxResponseSize: DefaultMaxResponseSize,
-		retries:         DefaultRetries,
-		logger:          noLogger{},
+		address:   address{host: "127.0.0.1:4646"}, // DefaultAddress, with https when TLS is set up
+		header:    http.Header{},
+		userAgent: defaultUserAgent,
+		timeout:   DefaultTimeout,
+		maxConns:  DefaultMaxConns,
+		retries:   DefaultRetries,
+		logger:    noLogger{},
 	}
 }
 
@@ -82,8 +78,8 @@ func (s *settings) clone() *settings {
 	return &clone
 }
 
-// requestHeader is the header that all requests have.
-func (s *settings) requestHeader() http.Header {
+// commonHeader returns the headers of all requests.
+func (s *settings) commonHeader() http.Header {
 	h := maps.Clone(s.header)
 	h["User-Agent"] = []string{s.userAgent}
 	h["Accept"] = []string{"application/json, text/plain;q=0.5, */*;q=0.1"}
@@ -102,7 +98,7 @@ func (s *settings) requestHeader() http.Header {
 	return h
 }
 
-// apply applies options and reports every one that failed.
+// apply applies options and reports every one that fails.
 func (s *settings) apply(opts []Option) error {
 	var errs []error
 	for i, opt := range opts {
@@ -124,7 +120,7 @@ func (s *settings) apply(opts []Option) error {
 	return optionErrors(errs)
 }
 
-// optionErrors makes one error of all that is wrong with options.
+// optionErrors joins the errors of options.
 func optionErrors(errs []error) error {
 	if len(errs) == 0 {
 		return nil
@@ -140,11 +136,12 @@ type optionError struct{ error }
 func (e *optionError) Unwrap() error        { return e.error }
 func (e *optionError) Is(target error) bool { return target == ErrInvalidArgument }
 
-// WithAddress sets the agent to call. It takes an address as people write it: http://host:port, https://host:port,
-// either with a path in front of /v1 where a proxy wants one, unix:///path/to/socket, and host:port, which means https
-// when WithTLS or WithTLSConfig is given and http otherwise. An address that says http:// is called without TLS whatever
-// those say. IPv6 hosts stand in brackets: [::1]:4646. An address with a user or password in it is refused:
-// WithBasicAuth takes them. The default is DefaultAddress.
+// WithAddress sets the agent's address: http://host:port, https://host:port, unix:///path/to/socket or host:port.
+// The default is DefaultAddress.
+//
+// host:port means https if WithTLS or WithTLSConfig is given, and http otherwise. An http or https address can have a path
+// in front of /v1, as behind a proxy. IPv6 hosts are in brackets: [::1]:4646. An address with a user or password is
+// refused: use WithBasicAuth.
 func WithAddress(addr string) Option {
 	return func(s *settings) error { return s.setAddress("WithAddress", addr) }
 }
@@ -158,8 +155,8 @@ func (s *settings) setAddress(source, addr string) error {
 	return nil
 }
 
-// WithToken sets the ACL token that every call sends in X-Nomad-Token: the secret ID of a token, or a workload
-// identity. Empty sends none. The default is none. The token never appears in an error or a log.
+// WithToken sets the ACL token that requests send in X-Nomad-Token: the secret ID of a token, or a workload identity.
+// Empty sends none, which is the default. The token does not appear in errors and logs.
 func WithToken(token string) Option {
 	return func(s *settings) error { return s.setToken("WithToken", token) }
 }
@@ -172,23 +169,31 @@ func (s *settings) setToken(source, token string) error {
 	return nil
 }
 
-// WithRegion sets the region that calls ask for. Agents pass a call on to another region where the endpoint allows
-// it. Empty means the agent's own region, which is the default.
+// WithRegion sets the region that requests are for; agents forward them where the endpoint allows it. Empty means the
+// agent's own region, which is the default.
 func WithRegion(region string) Option {
 	return func(s *settings) error { return s.setRegion("WithRegion", region) }
 }
 
-func (s *settings) setRegion(source, region string) error {
-	if region != "" && !isName(region) {
-		return fmt.Errorf("%s(%q): want the name of a region, without spaces", source, region)
-	}
+func (s *settings) setRegion(_, region string) error {
 	s.region = region
 	return nil
 }
 
-// WithBasicAuth sets the user and password of HTTP basic authentication, for a proxy in front of the agent. It replaces
-// an Authorization of WithHeader. An empty user sends none, which is the default. The password never appears in an
-// error or a log.
+// WithNamespace sets the namespace of requests to endpoints that have one, which are reached by Client.Do. Empty means the
+// namespace default, which is the default. The endpoints of /v1/agent have none.
+func WithNamespace(namespace string) Option {
+	return func(s *settings) error { return s.setNamespace("WithNamespace", namespace) }
+}
+
+func (s *settings) setNamespace(_, namespace string) error {
+	s.namespace = namespace
+	return nil
+}
+
+// WithBasicAuth sets the user and password of HTTP basic authentication, for a proxy in front of the agent. It replaces an
+// Authorization of WithHeader. An empty user sends none, which is the default. The password does not appear in errors and
+// logs.
 func WithBasicAuth(user, password string) Option {
 	return func(s *settings) error {
 		if strings.Contains(user, ":") {
@@ -203,7 +208,7 @@ func WithBasicAuth(user, password string) Option {
 	}
 }
 
-// ownHeaders are the headers that have an option of their own, or that belong to the connection.
+// ownHeaders are the headers that have an option of their own or belong to the connection.
 var ownHeaders = map[string]string{
 	"X-Nomad-Token":     "use WithToken or WithTokenFile",
 	"User-Agent":        "use WithUserAgent",
@@ -219,10 +224,10 @@ var ownHeaders = map[string]string{
 	"Trailer":           "it belongs to the connection",
 }
 
-// WithHeader sets a header that every call sends, in addition to those of the library. A later one of the same name
-// replaces the earlier; an empty value removes it. Headers that have an option of their own (WithToken,
-// WithUserAgent, WithCompression) or that belong to the connection are refused. The value is taken for a secret: it
-// does not appear in errors and logs.
+// WithHeader sets a header of all requests. A later one of the same name replaces it; an empty value removes it.
+//
+// Headers that have an option of their own, such as WithToken, or that belong to the connection are refused. The value is
+// treated as a secret: it does not appear in errors and logs.
 func WithHeader(name, value string) Option {
 	return func(s *settings) error {
 		if !isHeaderName(name) {
@@ -247,7 +252,7 @@ func WithHeader(name, value string) Option {
 	}
 }
 
-// WithUserAgent sets the User-Agent that agents and proxies see. The default names this library.
+// WithUserAgent sets the User-Agent of requests. The default is the name and version of this library.
 func WithUserAgent(name string) Option {
 	return func(s *settings) error {
 		if strings.TrimSpace(name) == "" || !isHeaderValue(name) {
@@ -258,9 +263,9 @@ func WithUserAgent(name string) Option {
 	}
 }
 
-// WithTLS sets how an https agent is verified and how this client shows who it is. It replaces an earlier WithTLS or
-// WithTLSConfig. Files are read by NewClient. The default is to trust the system's authorities and show no
-// certificate. Versions below TLS 1.2 are never spoken.
+// WithTLS sets how the certificate of an https agent is verified, and the certificate of this client. It replaces an earlier
+// WithTLS or WithTLSConfig. The default is to trust the system's authorities and to send no certificate. NewClient reads the
+// files. TLS 1.2 is the lowest version.
 func WithTLS(t TLS) Option {
 	return func(s *settings) error {
 		s.tls, s.tlsConfig = &t, nil
@@ -269,8 +274,8 @@ func WithTLS(t TLS) Option {
 	}
 }
 
-// WithTLSConfig sets the TLS configuration as a whole, for what TLS does not cover, such as keys in hardware. It
-// replaces an earlier WithTLS. The configuration is copied. A MinVersion below TLS 1.2 is refused, none means 1.2.
+// WithTLSConfig sets the whole TLS configuration, for what TLS does not cover, such as keys in hardware. It replaces an
+// earlier WithTLS. The configuration is copied. A MinVersion below TLS 1.2 is refused; none means 1.2.
 func WithTLSConfig(config *tls.Config) Option {
 	return func(s *settings) error {
 		if config == nil {
@@ -285,12 +290,12 @@ func WithTLSConfig(config *tls.Config) Option {
 	}
 }
 
-// WithHTTPClient makes calls through the transport and the cookie jar of an http.Client of your own, in place of the
-// transport of this library. Connections are then that client's business: how many there are, how long they are kept and
-// what happens when the agent has too many. The http.Client itself is not changed: its Timeout and CheckRedirect give way
-// to WithTimeout and to this library's rule for redirects. It cannot be combined with WithTLS, WithTLSConfig,
-// WithMaxConns, unix addresses and the TLS variables of FromEnvironment, which are about the transport that it replaces.
-// Client.Close leaves its connections alone.
+// WithHTTPClient sends requests over the transport and the cookie jar of another http.Client. Then connections are that
+// client's business: how many there are, how long they are kept, and what happens if the agent accepts no more of them.
+//
+// The http.Client itself is not changed, and its Timeout and CheckRedirect are not used: WithTimeout and this library's rule
+// for redirects apply. It cannot be combined with options of the replaced transport: WithTLS, WithTLSConfig, WithMaxConns,
+// unix addresses and the TLS variables of FromEnvironment. Client.Close does not close its connections.
 func WithHTTPClient(client *http.Client) Option {
 	return func(s *settings) error {
 		if client == nil {
@@ -302,10 +307,11 @@ func WithHTTPClient(client *http.Client) Option {
 	}
 }
 
-// WithTransport puts a round tripper of your own around the transport, for tracing, metrics or signing. It sees each
-// attempt of each call, and is called once, by NewClient. The last one given is the outermost. A request that the agent
-// refuses for its limit of connections, or whose connection is lost before the response, is sent again below it: that is
-// one attempt.
+// WithTransport wraps the transport, for tracing, metrics or signing. NewClient calls wrap once; the last wrapper given is
+// the outermost.
+//
+// The wrapper sees each attempt of a request. A request that the agent refuses for its limit of connections, or whose
+// connection is lost before the response, may be sent again below the wrapper: that is one attempt.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return func(s *settings) error {
 		if wrap == nil {
@@ -317,9 +323,10 @@ func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	}
 }
 
-// WithTimeout limits how long a call takes as a whole, retries and waiting included. A context that ends sooner ends
-// it sooner. Agents wait 5 s for a leader before they answer some calls, so that a limit below that reports the wrong
-// thing. The default is DefaultTimeout; there is always a limit.
+// WithTimeout limits the duration of a method call, with retries and waiting. A context that ends sooner ends it sooner.
+// The default is DefaultTimeout; there is always a limit.
+//
+// Agents wait 5 s for a leader before they respond to some requests: a shorter limit hides the real error.
 func WithTimeout(d time.Duration) Option {
 	return func(s *settings) error {
 		if d <= 0 {
@@ -330,11 +337,13 @@ func WithTimeout(d time.Duration) Option {
 	}
 }
 
-// WithMaxConns sets the most connections to one agent, in use and idle; further calls wait in order for a free one. How
-// many there are follows the agent: up to 16 to one that is near, more where calls wait because of the distance. Streams,
-// blocking queries, and requests that have waited for more than a second, are not counted. An agent takes 100 connections from one address
-// in all, unless limits.http_max_conns_per_client says otherwise: what several processes there want beyond that they share,
-// as no connection is kept for more than about 5 s. The default is DefaultMaxConns.
+// WithMaxConns sets the most connections to one agent, in use and idle. Further requests wait in order for a free one. The
+// default is DefaultMaxConns.
+//
+// How many there are follows the agent: up to 16 for a near agent, more if requests wait because of the distance. Streams,
+// blocking queries and requests without a response for a second do not count. An agent accepts 100 connections from one
+// address unless limits.http_max_conns_per_client says otherwise. Processes share them: no connection is kept for more
+// than about 5 s.
 func WithMaxConns(n int) Option {
 	return func(s *settings) error {
 		if n < 1 {
@@ -346,10 +355,11 @@ func WithMaxConns(n int) Option {
 	}
 }
 
-// WithMaxResponseSize limits the size of an answer in bytes, after decompression; a larger one is ErrResponseTooLarge.
-// Calls other than Members and Client.Call take at most 4 MiB all the same. A decoded answer takes about three times the
-// memory of its text, the worst that was found 13 times, and that of Client.Call what package encoding/json makes of it.
-// The default is DefaultMaxResponseSize, the most is 2 GiB.
+// WithMaxResponseSize limits the size of every response in bytes, after decompression. A larger one is
+// ErrResponseTooLarge. Values above 2 GiB mean 2 GiB.
+//
+// The default is DefaultMaxResponseSize for Members and Client.Do, 4 MiB for Self, and 1 MiB for everything else. Streams
+// have no limit. A decoded response takes about three times the memory of its JSON, at worst about eight times.
 func WithMaxResponseSize(bytes int64) Option {
 	return func(s *settings) error {
 		if bytes < 1 {
@@ -360,8 +370,8 @@ func WithMaxResponseSize(bytes int64) Option {
 	}
 }
 
-// WithCompression asks for compressed answers when enabled. That pays on slow links only: on loopback an agent answered
-// three times slower with it. The default is off.
+// WithCompression requests compressed responses. It helps on slow networks only: on loopback agents respond three times
+// slower with it. The default is off.
 func WithCompression(enabled bool) Option {
 	return func(s *settings) error {
 		s.compression = enabled
@@ -369,18 +379,18 @@ func WithCompression(enabled bool) Option {
 	}
 }
 
-// WithRetries sets how many times a call is tried again, after the first attempt, when that is safe: when no connection
-// could be made, by a proxy either, when it was lost before the response began, and on the statuses 429, 502, 503 and
-// 504. The waits between attempts start at about 0.1 s and double up to about 2 s, each varied at random by half, or are
-// what the response asks for in Retry-After. All attempts share the limit of WithTimeout, and all calls to an agent share
-// a budget of 100 retries, which regains one a second and one for every ten calls; a call that needs one when there is
-// none fails at once.
+// WithRetries sets how many times a request is retried where that is safe: if no connection could be made, by a proxy
+// either, if it was lost before the response, and on the statuses 429, 502, 503 and 504. The default is DefaultRetries.
 //
-// A connection that the agent refuses because it has too many from this address is not counted here: the call waits
-// within its time limit until one of the Client's connections is free or the agent has room for another. Where every
-// connection is closed without a response, and the agent sent nothing for 5 s (15 s if it ever did), the call fails.
+// Attempts are 0.1 s apart at first, doubling up to 2 s, each varied by half at random, or what Retry-After says. They
+// share the limit of WithTimeout. All requests to an agent share a budget of 100 retries, which regains one a second and
+// one for every ten requests, so that retries do not multiply the load on a failing agent.
 //
-// The default is DefaultRetries. With 0 a call makes one request, and does not wait until the agent has room.
+// A connection that the agent refuses because it has too many from this address is no attempt: the request waits until a
+// connection is free or the agent has room. If the agent closes every connection without a response for 5 s, or 15 s if it
+// ever responded, the request fails.
+//
+// With 0 a method sends one request and does not wait for room.
 func WithRetries(n int) Option {
 	return func(s *settings) error {
 		if n < 0 {
@@ -391,9 +401,8 @@ func WithRetries(n int) Option {
 	}
 }
 
-// WithLogger sets where one record at level debug goes for each attempt of a call: method, URL without its query,
-// attempt, status, duration and error; and one at level warn when a file that was read once cannot be used any more. The
-// default is nowhere.
+// WithLogger logs each attempt of a request at level debug: method, URL without its query, attempt, status, duration and
+// error. It also logs at level warn when a token or certificate file can no longer be used. The default is not to log.
 func WithLogger(logger *slog.Logger) Option {
 	return func(s *settings) error {
 		if logger == nil {
@@ -404,12 +413,13 @@ func WithLogger(logger *slog.Logger) Option {
 	}
 }
 
-// FromEnvironment takes settings from the variables that Nomad's own tools use: NOMAD_ADDR, NOMAD_UNIX_ADDR when
-// NOMAD_ADDR is not set (Nomad sets it for tasks, to the socket of the task API), NOMAD_TOKEN, NOMAD_REGION,
+// FromEnvironment configures the Client from the variables of Nomad's own tools: NOMAD_ADDR, or NOMAD_UNIX_ADDR if that is
+// not set (Nomad sets it for tasks, to the socket of the task API), NOMAD_TOKEN, NOMAD_REGION, NOMAD_NAMESPACE,
 // NOMAD_HTTP_AUTH as user:password, and for TLS NOMAD_CACERT, NOMAD_CAPATH, NOMAD_CLIENT_CERT, NOMAD_CLIENT_KEY,
-// NOMAD_TLS_SERVER_NAME and NOMAD_SKIP_VERIFY. One that is empty is taken as not set. They are read when the option
-// is applied; nothing else in this package reads them. The TLS variables, if there are any, replace an earlier WithTLS
-// as a whole. An error names the variable.
+// NOMAD_TLS_SERVER_NAME and NOMAD_SKIP_VERIFY.
+//
+// An empty variable counts as not set. Variables are read when the option is applied; nothing else in this package reads
+// them. The TLS variables, if any is set, replace an earlier WithTLS as a whole. An error names the variable.
 func FromEnvironment() Option {
 	return func(s *settings) error {
 		var errs []error
@@ -427,6 +437,7 @@ func FromEnvironment() Option {
 		}
 		set("NOMAD_TOKEN", s.setToken)
 		set("NOMAD_REGION", s.setRegion)
+		set("NOMAD_NAMESPACE", s.setNamespace)
 		set("NOMAD_HTTP_AUTH", func(source, value string) error {
 			user, password, _ := strings.Cut(value, ":")
 			if user == "" {
@@ -477,7 +488,7 @@ func (s *settings) setUnixAddress(source, value string) error {
 	return s.setAddress(source, value)
 }
 
-// isName reports whether s can be the name of a region, node or server: printable, without spaces.
+// isName reports whether s is printable and has no spaces.
 func isName(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\uFFFD' })
 }

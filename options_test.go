@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -133,12 +134,11 @@ func TestEnvironments(t *testing.T) {
 		{name: "a bad socket", env: "NOMAD_UNIX_ADDR=api.sock", err: `NOMAD_UNIX_ADDR: "unix://api.sock": the socket's path is not absolute: want unix:///path/to/socket`},
 		{name: "a URL for a socket", env: "NOMAD_UNIX_ADDR=http://a:1", err: `NOMAD_UNIX_ADDR: "http://a:1" is not a unix socket: want unix:///path/to/socket`},
 		{name: "a token with a line break", env: "NOMAD_TOKEN=hunter2\n", err: "NOMAD_TOKEN: the token has a space at an end or a character that a header cannot carry"},
-		{name: "a bad region", env: "NOMAD_REGION=a\tb", err: `NOMAD_REGION("a\tb"): want the name of a region, without spaces`},
 		{name: "a password alone", env: "NOMAD_HTTP_AUTH=:hunter2", err: "NOMAD_HTTP_AUTH: want user:password"},
 		{name: "no authority", env: "NOMAD_CACERT=" + none, err: "NOMAD_CACERT: open " + noFile},
-		{name: "an empty authority", env: "NOMAD_CACERT=" + empty, err: "NOMAD_CACERT: no PEM certificate in " + empty},
+		{name: "an empty authority", env: "NOMAD_CACERT=" + empty, err: "NOMAD_CACERT: no PEM certificate in " + strconv.Quote(empty)},
 		{name: "no folder", env: "NOMAD_CAPATH=" + none, err: "NOMAD_CAPATH: lstat " + noFile},
-		{name: "an empty folder", env: "NOMAD_CAPATH=" + folder, err: "NOMAD_CAPATH: no PEM certificate in the files of " + folder},
+		{name: "an empty folder", env: "NOMAD_CAPATH=" + folder, err: "NOMAD_CAPATH: no PEM certificate in the files of " + strconv.Quote(folder)},
 		{name: "a certificate without key", env: "NOMAD_CLIENT_CERT=" + pki.CertFile, err: "NOMAD_CLIENT_CERT: the certificate has no key"},
 		{name: "a key without certificate", env: "NOMAD_CLIENT_KEY=" + pki.KeyFile, err: "NOMAD_CLIENT_KEY: the key has no certificate"},
 		{name: "no certificate", env: "NOMAD_CLIENT_CERT=" + none + " NOMAD_CLIENT_KEY=" + pki.KeyFile, err: "NOMAD_CLIENT_CERT: open " + noFile},
@@ -184,7 +184,6 @@ func TestBadOptions(t *testing.T) {
 	}{
 		{"option 1 is nil", []nomad.Option{nil}},
 		{"WithToken: the token has a space at an end or a character that a header cannot carry", []nomad.Option{nomad.WithToken("hunter2 ")}},
-		{`WithRegion("a b"): want the name of a region, without spaces`, []nomad.Option{nomad.WithRegion("a b")}},
 		{"WithBasicAuth: a user cannot contain a colon", []nomad.Option{nomad.WithBasicAuth("a:b", "hunter2")}},
 		{"WithBasicAuth: a password needs a user", []nomad.Option{nomad.WithBasicAuth("", "hunter2")}},
 		{`WithHeader(""): not the name of a header`, []nomad.Option{nomad.WithHeader("", "x")}},
@@ -345,7 +344,7 @@ func TestLogger(t *testing.T) {
 		nomad.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 	_, err := client.Agent.Servers(t.Context())
 	require.NoError(t, err)
-	assert.Regexp(t, `level=DEBUG msg="nomad call" method=GET url=http://127.0.0.1:\d+/v1/agent/servers attempt=1 duration=\S+ status=200\n$`, log.String())
+	assert.Regexp(t, `level=DEBUG msg="nomad request" method=GET url=http://127.0.0.1:\d+/v1/agent/servers attempt=1 duration=\S+ status=200\n$`, log.String())
 }
 
 // TestTransportWrappers checks that wrappers see every attempt, the last one outermost.

@@ -3,6 +3,7 @@ package nomad_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -66,7 +67,7 @@ func TestLines(t *testing.T) {
 		{"nothing but heartbeats", "{}{}", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			stream, err := newClient(t, sends(test.wire)).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+			stream, err := newClient(t, sends(test.wire)).Agent.MonitorExport(t.Context(), nomad.MonitorExportOptions{OnDisk: true})
 			require.NoError(t, err)
 			lines, err := collect(t, stream)
 			require.NoError(t, err)
@@ -104,9 +105,9 @@ func TestBrokenStreams(t *testing.T) {
 		want  string
 		cause error
 	}{
-		{"ends in a frame", sends(frame("a\n") + frame("b\n")[:12]), 1, "ErrInvalidResponse", io.ErrUnexpectedEOF},
-		{"dies in a frame", dies(frame("a\n") + frame("b\n")[:12]), 1, "ErrInvalidResponse", io.ErrUnexpectedEOF},
-		{"dies between frames", dies(frame("a\n") + "{}"), 1, "ErrInvalidResponse", io.ErrUnexpectedEOF},
+		{"ends in a frame", sends(frame("a\n") + frame("b\n")[:12]), 1, "ErrStreamEnded", io.ErrUnexpectedEOF},
+		{"dies in a frame", dies(frame("a\n") + frame("b\n")[:12]), 1, "ErrStreamEnded", io.ErrUnexpectedEOF},
+		{"dies between frames", dies(frame("a\n") + "{}"), 1, "ErrStreamEnded", io.ErrUnexpectedEOF},
 		{"not JSON", sends(frame("a\n") + "oops"), 1, "ErrInvalidResponse", nil},
 		{"not a frame", sends(frame("a\n") + "[1]"), 1, "ErrInvalidResponse", nil},
 		{"not base64", sends(frame("a\n") + `{"Data":"*"}`), 1, "ErrInvalidResponse", nil},
@@ -129,12 +130,14 @@ func TestBrokenStreams(t *testing.T) {
 		})
 	}
 	// What is wrong with the first frame is an error of the call.
-	for name, text := range map[string]string{"HTML": "<html>", "a list": "[]", "half a frame": `{"Data":"`} {
+	for name, text := range map[string]string{"HTML": "<html>", "a list": "[]", "text": "no"} {
 		_, err := newClient(t, sends(text)).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
 		assert.ErrorIs(t, err, nomad.ErrInvalidResponse, name)
 	}
-	_, err := newClient(t, sends("")).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
-	assert.Equal(t, "ErrInvalidResponse", meaning(err))
+	_, err := newClient(t, sends(`{"Data":"`)).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	assert.Equal(t, "ErrStreamEnded", meaning(err))
+	_, err = newClient(t, sends("")).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	assert.Equal(t, "ErrStreamEnded", meaning(err))
 	_, err = newClient(t, sends(""), nomad.WithToken("x")).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
 	assert.Equal(t, "ErrInvalidToken ErrPermissionDenied", meaning(err))
 }
@@ -182,7 +185,7 @@ func TestStall(t *testing.T) {
 				io.WriteString(w, frame("b\n"))
 			}
 		}))
-		stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+		stream, err := client.Agent.MonitorExport(t.Context(), nomad.MonitorExportOptions{OnDisk: true})
 		require.NoError(t, err)
 		var lines []string
 		for line, err := range stream.Lines() {
@@ -277,8 +280,8 @@ func TestConnectingStreams(t *testing.T) {
 	client := newClient(t, stalling(t, func(http.ResponseWriter) {}), nomad.WithTimeout(50*time.Millisecond))
 	_, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
-	assert.ErrorContains(t, err, "no answer within 50ms")
-	_, err = client.Agent.Profile(t.Context(), nomad.ProfileOptions{Name: nomad.ProfileHeap})
+	assert.ErrorContains(t, err, "no response within 50ms")
+	_, err = client.Agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileHeap})
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 
 	tries := 0
@@ -308,7 +311,7 @@ func TestBeginningOfStreams(t *testing.T) {
 		}), nomad.WithTimeout(100*time.Millisecond))
 		_, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		_, err = client.Agent.Profile(t.Context(), nomad.ProfileOptions{Name: nomad.ProfileHeap})
+		_, err = client.Agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileHeap})
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 	}
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -364,7 +367,7 @@ func TestLongStream(t *testing.T) {
 			}
 		}
 	}))
-	stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	stream, err := client.Agent.MonitorExport(t.Context(), nomad.MonitorExportOptions{OnDisk: true})
 	require.NoError(t, err)
 	heap := func() uint64 {
 		runtime.GC()
@@ -394,7 +397,7 @@ func TestLongStream(t *testing.T) {
 func TestEntries(t *testing.T) {
 	wire := frame(`{"@level":"warn","@message":"Election timeout reached","@module":"nomad.raft","@timestamp":"2026-11-23T18:43:00.870Z","term":3,"error":"a b"}` + "\n" +
 		"plain text\n{\"half\n" + `{"@message":5,"@timestamp":"yesterday"}` + "\n" + `{"@message":"twice","a":1,"a":2}` + "\n")
-	stream, err := newClient(t, sends(wire)).Agent.Monitor(t.Context(), nomad.MonitorOptions{JSON: true})
+	stream, err := newClient(t, sends(wire)).Agent.MonitorExport(t.Context(), nomad.MonitorExportOptions{OnDisk: true})
 	require.NoError(t, err)
 	var entries []nomad.LogEntry
 	for entry, err := range stream.Entries() {
@@ -403,11 +406,11 @@ func TestEntries(t *testing.T) {
 	}
 	assert.Equal(t, []nomad.LogEntry{
 		{Time: time.Date(2026, 11, 23, 18, 43, 0, 870_000_000, time.UTC), Level: nomad.LevelWarn, Module: "nomad.raft",
-			Message: "Election timeout reached", Fields: map[string]any{"term": 3.0, "error": "a b"}},
+			Message: "Election timeout reached", Fields: map[string]any{"term": json.Number("3"), "error": "a b"}},
 		{Message: "plain text"},
 		{Message: `{"half`},
-		{Fields: map[string]any{"@message": 5.0, "@timestamp": "yesterday"}},
-		{Message: "twice", Fields: map[string]any{"a": 2.0}},
+		{Fields: map[string]any{"@message": json.Number("5"), "@timestamp": "yesterday"}},
+		{Message: "twice", Fields: map[string]any{"a": json.Number("2")}},
 	}, entries)
 	assert.Equal(t, `2026-11-23T18:43:00.870Z [WARN]  nomad.raft: Election timeout reached error="a b" term=3`, entries[0].String())
 	assert.Equal(t, "plain text", entries[1].String())
@@ -417,7 +420,7 @@ func TestEntries(t *testing.T) {
 // TestProfileStream checks what can be wrong with a profile on its way.
 func TestProfileStream(t *testing.T) {
 	get := func(agent http.Handler, opts ...nomad.Option) ([]byte, error) {
-		profile, err := newClient(t, agent, opts...).Agent.Profile(t.Context(), nomad.ProfileOptions{Name: nomad.ProfileHeap})
+		profile, err := newClient(t, agent, opts...).Agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileHeap})
 		if err != nil {
 			return nil, err
 		}
@@ -451,7 +454,7 @@ func TestProfileTime(t *testing.T) {
 		time.Sleep(time.Second)
 		io.WriteString(w, "profile")
 	}), nomad.WithTimeout(500*time.Millisecond))
-	profile, err := client.Agent.Profile(t.Context(), nomad.ProfileOptions{Name: nomad.ProfileCPU, Duration: 2 * time.Second})
+	profile, err := client.Agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileCPU, Duration: 2 * time.Second})
 	require.NoError(t, err)
 	content, err := io.ReadAll(profile)
 	require.NoError(t, err)
@@ -467,25 +470,24 @@ func TestWrongOptions(t *testing.T) {
 	result := func(_ any, err error) error { return err }
 	const badKey = "the key is not the base64 of 16, 24 or 32 bytes"
 	for want, err := range map[string]error{
-		`Host: server_id "": want the name or ID of a server, or the ID of a node`:           result(agent.Host(ctx, nomad.OnServer(""))),
-		`Host: node_id "a b": want the name or ID of a server, or the ID of a node`:          result(agent.Host(ctx, nomad.OnNode("a b"))),
-		`Monitor: level "loud": want one of ["trace" "debug" "info" "warn" "error"]`:         result(agent.Monitor(ctx, nomad.MonitorOptions{Level: "loud"})),
-		`Monitor: node_id "": want the name or ID of a server, or the ID of a node`:          result(agent.Monitor(ctx, nomad.MonitorOptions{Target: nomad.OnNode("")})),
-		"MonitorExport: want OnDisk or Service":                                              result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{})),
-		"MonitorExport: OnDisk and Service do not go together":                               result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true, Service: "nomad"})),
-		"MonitorExport: OnDisk and Follow do not go together":                                result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true, Follow: true})),
-		`MonitorExport: service "sshd": want the name of a systemd service with nomad in it`: result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{Service: "sshd"})),
-		"MonitorExport: since 1.5s: want whole seconds, 0 or more":                           result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true, Since: 1500 * time.Millisecond})),
-		`Profile: name "": want a profile such as "profile" or "heap"`:                       result(agent.Profile(ctx, nomad.ProfileOptions{})),
-		`Profile: name "../x": want a profile such as "profile" or "heap"`:                   result(agent.Profile(ctx, nomad.ProfileOptions{Name: "../x"})),
-		"Profile: duration 1ms: want whole seconds, from 0 to 1h0m0s":                        result(agent.Profile(ctx, nomad.ProfileOptions{Name: "trace", Duration: time.Millisecond})),
-		"Profile: duration 1s: profile heap takes no time":                                   result(agent.Profile(ctx, nomad.ProfileOptions{Name: "heap", Duration: time.Second})),
-		"Profile: debug 3: want 0, 1 or 2":                                                   result(agent.Profile(ctx, nomad.ProfileOptions{Name: "heap", Debug: 3})),
-		"UpdateSchedulerConfig: -1 schedulers: want 0 or more":                               result(agent.UpdateSchedulerConfig(ctx, nomad.SchedulerConfig{NumSchedulers: -1})),
-		`UpdateSchedulerConfig: enabled schedulers ["service"]: _core must be one of them`:   result(agent.UpdateSchedulerConfig(ctx, nomad.SchedulerConfig{EnabledSchedulers: []string{"service"}})),
-		"InstallKey: " + badKey: result(agent.InstallKey(ctx, "hunter2")),
-		"UseKey: " + badKey:     result(agent.UseKey(ctx, "aHVudGVyMg==")),
-		"RemoveKey: " + badKey:  result(agent.RemoveKey(ctx, "")),
+		`Host: Target: the server_id is empty: want the name or ID of a server, or the ID of a node`:     result(agent.Host(ctx, nomad.OnServer(""))),
+		`Monitor: Level: "loud" is not a log level: want one of ["trace" "debug" "info" "warn" "error"]`: result(agent.Monitor(ctx, nomad.MonitorOptions{Level: "loud"})),
+		`Monitor: Target: the node_id is empty: want the name or ID of a server, or the ID of a node`:    result(agent.Monitor(ctx, nomad.MonitorOptions{Target: nomad.OnNode("")})),
+		"MonitorExport: want OnDisk or Service":                                                          result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{})),
+		"MonitorExport: OnDisk and Service contradict each other":                                        result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true, Service: "nomad"})),
+		"MonitorExport: OnDisk and Follow contradict each other":                                         result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true, Follow: true})),
+		`MonitorExport: Service: "sshd": want the name of a systemd service that contains nomad`:         result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{Service: "sshd"})),
+		"MonitorExport: Since: 1.5s: want whole seconds, 0 or more":                                      result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true, Since: 1500 * time.Millisecond})),
+		`Profile: Type: "": want a profile such as "profile" or "heap"`:                                  result(agent.Profile(ctx, nomad.ProfileOptions{})),
+		`Profile: Type: "../x": want a profile such as "profile" or "heap"`:                              result(agent.Profile(ctx, nomad.ProfileOptions{Type: "../x"})),
+		"Profile: Duration: 1ms: want whole seconds, from 0 to 1h0m0s":                                   result(agent.Profile(ctx, nomad.ProfileOptions{Type: "trace", Duration: time.Millisecond})),
+		"Profile: Duration: 1s: the profile heap is a snapshot":                                          result(agent.Profile(ctx, nomad.ProfileOptions{Type: "heap", Duration: time.Second})),
+		"Profile: Debug: 3: want 0, 1 or 2":                                                              result(agent.Profile(ctx, nomad.ProfileOptions{Type: "heap", Debug: 3})),
+		"UpdateSchedulerConfig: NumSchedulers: -1: want 0 or more":                                       result(agent.UpdateSchedulerConfig(ctx, &nomad.SchedulerConfig{NumSchedulers: -1})),
+		`UpdateSchedulerConfig: EnabledSchedulers: ["service"]: want a list with _core`:                  result(agent.UpdateSchedulerConfig(ctx, &nomad.SchedulerConfig{EnabledSchedulers: []string{"service"}})),
+		"InstallKey: " + badKey: result(agent.InstallKey(ctx, nomad.NewSecret("hunter2"))),
+		"UseKey: " + badKey:     result(agent.UseKey(ctx, nomad.NewSecret("aHVudGVyMg=="))),
+		"RemoveKey: " + badKey:  result(agent.RemoveKey(ctx, nomad.NewSecret(""))),
 	} {
 		assert.EqualError(t, err, "nomad: "+want)
 		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
@@ -509,16 +511,16 @@ func TestKeysDoNotShow(t *testing.T) {
 	assert.NotContains(t, log.String(), key)
 
 	for _, breaks := range []string{"\n", "\r\n"} {
-		_, err = newClient(t, answering(200, "", "")).Agent.UseKey(t.Context(), key+breaks)
+		_, err = newClient(t, answering(200, "", "")).Agent.UseKey(t.Context(), nomad.NewSecret(key+breaks))
 		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
 	}
-	_, err = newClient(t, answering(500, "", "no cg8StVXbQJ0gPvMd9o7yrg%3D%3D")).Agent.UseKey(t.Context(), key)
+	_, err = newClient(t, answering(500, "", "no cg8StVXbQJ0gPvMd9o7yrg%3D%3D")).Agent.UseKey(t.Context(), nomad.NewSecret(key))
 	assert.NotContains(t, err.Error(), "cg8StVXb")
 	_, err = newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.WriteHeader(500)
 		fmt.Fprintf(w, "no such key: %s", body)
-	})).Agent.UseKey(t.Context(), key)
+	})).Agent.UseKey(t.Context(), nomad.NewSecret(key))
 	assert.ErrorContains(t, err, `no such key: {"Key":"<redacted>"}`)
 }
 
@@ -546,7 +548,7 @@ func TestCompressedStream(t *testing.T) {
 		w.Header().Set("Content-Encoding", "gzip")
 		io.WriteString(w, zipped)
 	}), nomad.WithCompression(true))
-	stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	stream, err := client.Agent.MonitorExport(t.Context(), nomad.MonitorExportOptions{OnDisk: true})
 	require.NoError(t, err)
 	lines, err := collect(t, stream)
 	require.NoError(t, err)

@@ -9,49 +9,48 @@ import (
 	"github.com/nomad-go/nomad/internal/reload"
 )
 
-// TLS says how an https agent is verified and how this client shows who it is, as Nomad's NOMAD_CACERT and the
-// variables beside it do. The zero value trusts the system's authorities and shows no certificate.
+// TLS configures how the certificate of an https agent is verified, and the certificate of the client, as Nomad's
+// NOMAD_CACERT and related variables do. The zero value trusts the system's authorities and sends no certificate.
 //
-// Files are read again for every connection that is made, at least every 5 s while calls are made, so that certificates
-// and authorities can be replaced while a program runs. While a file is missing, cut short or does not fit its other half,
-// what it held before stays, and the logger of WithLogger receives one warning. Authorities that were replaced are trusted
-// for 2 s more.
+// Files are read again for new connections, so that certificates and authorities can be replaced while a program runs.
+// While a file is missing, cut short or does not match its other half, the previous content is used, and WithLogger gets
+// one warning. Replaced authorities are trusted for 2 s more.
 //
-// It prints, logs and encodes without its key.
+// It is printed, logged and encoded without its key.
 type TLS struct {
 	// CAFile is a file with the PEM certificates of the authorities to trust in place of the system's.
-	// CADir is a directory of such files; those in it that hold no certificate are passed over.
-	// CAPEM is the certificates themselves. What is given of the three is taken together.
+	// CADir is a directory of such files; files in it that hold no certificate are skipped.
+	// CAPEM has the certificates themselves. All that are given are trusted.
 	CAFile string
 	CADir  string
 	CAPEM  []byte
 
-	// CertFile and KeyFile are the PEM files of the certificate and key to show, CertPEM and KeyPEM their content.
-	// A certificate needs its key and comes once, from a file or as content.
+	// CertFile and KeyFile are the PEM files of the client's certificate and key, CertPEM and KeyPEM their content.
+	// A certificate requires its key.
 	CertFile string
 	KeyFile  string
 	CertPEM  []byte
 	KeyPEM   Secret
 
-	// ServerName is the name to find in the agent's certificate, in place of the address's host. Nomad's own
-	// certificates are made out to server.<region>.nomad and client.<region>.nomad.
+	// ServerName is the expected name in the agent's certificate; default the host of the address. Nomad's own
+	// certificates are for server.<region>.nomad and client.<region>.nomad.
 	ServerName string
 
-	// SkipVerify takes any certificate for the agent's. Whoever stands between can then read the token.
+	// SkipVerify accepts any certificate. Then anyone on the network path can read the token.
 	SkipVerify bool
 
-	// sources names where fields came from, for errors: a variable in place of WithTLS and the field.
+	// sources has the variables that fields came from, for errors.
 	sources map[string]string
 }
 
-// Format prints the settings without the key's content, whatever the verb.
+// Format prints the configuration without the key, whatever the verb.
 func (t TLS) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "nomad.TLS{CAFile:%q CADir:%q CAPEM:%d bytes CertFile:%q KeyFile:%q CertPEM:%d bytes KeyPEM:%s "+
 		"ServerName:%q SkipVerify:%t}", t.CAFile, t.CADir, len(t.CAPEM), t.CertFile, t.KeyFile, len(t.CertPEM),
-		cmp.Or(t.KeyPEM.standIn(), "none"), t.ServerName, t.SkipVerify)
+		cmp.Or(fmt.Sprint(t.KeyPEM), "none"), t.ServerName, t.SkipVerify)
 }
 
-// LogValue logs the settings without the key's content.
+// LogValue logs the configuration without the key.
 func (t TLS) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(t)) }
 
 func (t *TLS) source(field string) string {
@@ -61,7 +60,7 @@ func (t *TLS) source(field string) string {
 	return strings.TrimSuffix("WithTLS: "+field, ": ")
 }
 
-// files returns the settings as package reload takes them.
+// files returns the configuration for package reload.
 func (t *TLS) files() reload.Files {
 	return reload.Files{
 		CAFile: t.CAFile, CADir: t.CADir, CAPEM: t.CAPEM,

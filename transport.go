@@ -23,7 +23,7 @@ const (
 	maxRedirects   = 5
 )
 
-// pool is the http.Client, and the connections behind it, that a Client shares with those made from it.
+// pool is the http.Client, and its connections, that a Client shares with those created from it.
 type pool struct {
 	http   *http.Client
 	conns  *agentconn.Pool // nil with WithHTTPClient
@@ -39,6 +39,7 @@ func newPool(s *settings) (*pool, error) {
 		if rt == nil {
 			rt = http.DefaultTransport
 		}
+		rt = typedErrors{rt}
 		p.http.Jar = s.httpClient.Jar
 	} else {
 		var err error
@@ -52,8 +53,43 @@ func newPool(s *settings) (*pool, error) {
 			return nil, fmt.Errorf("WithTransport: the function returned nil")
 		}
 	}
-	p.http.Transport = rt
+	p.http.Transport = outermost{rt}
 	return p, nil
+}
+
+// outermost marks the errors of the round trippers, so that those of http.Client itself can be told apart.
+type outermost struct{ http.RoundTripper }
+
+type roundTripError struct{ error }
+
+func (e *roundTripError) Unwrap() error { return e.error }
+
+func (o outermost) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := o.RoundTripper.RoundTrip(req)
+	if err != nil {
+		err = &roundTripError{err}
+	}
+	return res, err
+}
+
+// typedErrors gives the errors of the program's own round tripper the types of those of agentconn.
+type typedErrors struct{ http.RoundTripper }
+
+func (t typedErrors) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := t.RoundTripper.RoundTrip(req)
+	if err != nil && req.Context().Err() == nil {
+		err = agentconn.Classify(err, t.RoundTripper)
+	}
+	return res, err
+}
+
+func (o outermost) CloseIdleConnections()   { closeIdle(o.RoundTripper) }
+func (t typedErrors) CloseIdleConnections() { closeIdle(t.RoundTripper) }
+
+func closeIdle(rt http.RoundTripper) {
+	if c, ok := rt.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
 }
 
 // newConns makes the pool of connections that settings describe.
@@ -99,11 +135,13 @@ func (p *pool) close() {
 	}
 }
 
-// checkRedirect decides whether to follow a redirect. The http package would carry X-Nomad-Token to any host, and
-// would turn a PUT into a GET.
+// checkRedirect decides whether to follow a redirect. Package http would send X-Nomad-Token to any host, and turn a PUT into a
+// GET. Old agents redirect unknown paths to their web interface.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	from := via[len(via)-1]
 	switch {
+	case strings.Contains(from.URL.Path, "/v1/") && !strings.Contains(req.URL.Path, "/v1/") && strings.Contains(req.URL.Path, "/ui/"):
+		return fmt.Errorf("%w: it redirects to its web interface", ErrUnsupported)
 	case len(via) > maxRedirects:
 		return fmt.Errorf("%w: more than %d in a row", ErrRedirect, maxRedirects)
 	case req.Method != from.Method:

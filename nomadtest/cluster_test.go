@@ -158,9 +158,8 @@ func TestJoin(t *testing.T) {
 	assert.ErrorIs(t, err, nomad.ErrNoLeader)
 
 	for _, address := range []string{"127.0.0.1:1", "nowhere.example", cluster.Agent("server-1").RPCAddr()} {
-		result, err := client.Agent.Join(t.Context(), address)
+		_, err := client.Agent.Join(t.Context(), address)
 		assert.ErrorIs(t, err, nomad.ErrJoinFailed)
-		assert.Zero(t, result.Joined)
 	}
 	result, err := client.Agent.Join(t.Context(), "127.0.0.1:1", cluster.Agent("server-1").SerfAddr())
 	require.NoError(t, err)

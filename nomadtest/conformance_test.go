@@ -91,15 +91,15 @@ var checks = []struct {
 	{"leader", func(t *testing.T, e *environment) {
 		for _, who := range []node{e.server, e.client} {
 			var leader string
-			require.NoError(t, who.Client().Call(t.Context(), "GET", "/v1/status/leader", nil, nil, &leader))
+			require.NoError(t, call(t.Context(), who.Client(), "GET", "/v1/status/leader", nil, nil, &leader))
 			assert.Equal(t, e.server.RPCAddr(), leader)
-			err := who.Client().Call(t.Context(), "GET", "/v1/status/leader", url.Values{"region": {"nowhere"}}, nil, nil)
+			err := call(t.Context(), who.Client(), "GET", "/v1/status/leader", url.Values{"region": {"nowhere"}}, nil, nil)
 			assert.ErrorContains(t, err, "No path to region")
 		}
-		err := e.lost.Client().Call(t.Context(), "GET", "/v1/status/leader", nil, nil, nil)
+		err := call(t.Context(), e.lost.Client(), "GET", "/v1/status/leader", nil, nil, nil)
 		assert.ErrorIs(t, err, nomad.ErrNoLeader)
 		var refused *nomad.APIError
-		require.ErrorAs(t, e.server.Client().Call(t.Context(), "DELETE", "/v1/status/leader", nil, nil, nil), &refused)
+		require.ErrorAs(t, call(t.Context(), e.server.Client(), "DELETE", "/v1/status/leader", nil, nil, nil), &refused)
 		assert.Equal(t, http.StatusMethodNotAllowed, refused.StatusCode)
 	}},
 	{"members", func(t *testing.T, e *environment) {
@@ -218,20 +218,20 @@ var checks = []struct {
 	}},
 	{"profile", func(t *testing.T, e *environment) {
 		for _, who := range []node{e.server, e.client} {
-			for name, begin := range map[nomad.ProfileName]string{nomad.ProfileHeap: "\x1f\x8b", nomad.ProfileGoroutine: "\x1f\x8b", nomad.ProfileTrace: "go 1."} {
-				profile, err := who.Client().Agent.Profile(t.Context(), nomad.ProfileOptions{Name: name, Target: nomad.OnNode(nodeID(t, e))})
+			for name, begin := range map[nomad.ProfileType]string{nomad.ProfileHeap: "\x1f\x8b", nomad.ProfileGoroutine: "\x1f\x8b", nomad.ProfileTrace: "go 1."} {
+				profile, err := who.Client().Agent.Profile(t.Context(), nomad.ProfileOptions{Type: name, Target: nomad.OnNode(nodeID(t, e))})
 				require.NoError(t, err)
 				content, err := io.ReadAll(profile)
 				require.NoError(t, err)
 				assert.True(t, strings.HasPrefix(string(content), begin))
 				profile.Close()
 			}
-			_, err := who.Client().Agent.Profile(t.Context(), nomad.ProfileOptions{Name: "nope"})
+			_, err := who.Client().Agent.Profile(t.Context(), nomad.ProfileOptions{Type: "nope"})
 			assert.ErrorIs(t, err, nomad.ErrNotFound)
-			_, err = who.Client().Agent.Profile(t.Context(), nomad.ProfileOptions{Name: "heap", Target: nomad.OnServer("nobody")})
+			_, err = who.Client().Agent.Profile(t.Context(), nomad.ProfileOptions{Type: "heap", Target: nomad.OnServer("nobody")})
 			assert.ErrorIs(t, err, nomad.ErrNotFound)
 		}
-		_, err := e.peer.Client().Agent.Profile(t.Context(), nomad.ProfileOptions{Name: "heap"})
+		_, err := e.peer.Client().Agent.Profile(t.Context(), nomad.ProfileOptions{Type: "heap"})
 		assert.ErrorIs(t, err, nomad.ErrPermissionDenied, "without debug")
 	}},
 	{"monitor", func(t *testing.T, e *environment) {
@@ -284,12 +284,12 @@ var checks = []struct {
 		config, err := agent.SchedulerConfig(t.Context())
 		require.NoError(t, err)
 		assert.Len(t, all.Schedulers, config.NumSchedulers)
-		changed, err := agent.UpdateSchedulerConfig(t.Context(), nomad.SchedulerConfig{NumSchedulers: 1, EnabledSchedulers: []string{"batch", "_core"}})
+		changed, err := agent.UpdateSchedulerConfig(t.Context(), &nomad.SchedulerConfig{NumSchedulers: 1, EnabledSchedulers: []string{"batch", "_core"}})
 		require.NoError(t, err)
 		assert.Equal(t, 1, changed.NumSchedulers)
-		_, err = agent.UpdateSchedulerConfig(t.Context(), nomad.SchedulerConfig{NumSchedulers: 10_000, EnabledSchedulers: []string{"_core"}})
+		_, err = agent.UpdateSchedulerConfig(t.Context(), &nomad.SchedulerConfig{NumSchedulers: 10_000, EnabledSchedulers: []string{"_core"}})
 		assert.ErrorIs(t, err, nomad.ErrInvalidArgument, "more than there are processors")
-		_, err = agent.UpdateSchedulerConfig(t.Context(), *config)
+		_, err = agent.UpdateSchedulerConfig(t.Context(), config)
 		require.NoError(t, err)
 		_, err = e.client.Client().Agent.Schedulers(t.Context())
 		assert.ErrorIs(t, err, nomad.ErrServerOnly)
@@ -307,18 +307,18 @@ var checks = []struct {
 			return keys
 		}
 		assert.Equal(t, []string{firstKey}, keys())
-		_, err := agent.UseKey(t.Context(), secondKey)
+		_, err := agent.UseKey(t.Context(), nomad.NewSecret(secondKey))
 		assert.Error(t, err, "nobody has it")
-		_, err = agent.InstallKey(t.Context(), secondKey)
+		_, err = agent.InstallKey(t.Context(), nomad.NewSecret(secondKey))
 		require.NoError(t, err)
 		assert.Equal(t, []string{firstKey, secondKey}, keys())
-		_, err = agent.UseKey(t.Context(), secondKey)
+		_, err = agent.UseKey(t.Context(), nomad.NewSecret(secondKey))
 		require.NoError(t, err)
-		_, err = agent.RemoveKey(t.Context(), secondKey)
+		_, err = agent.RemoveKey(t.Context(), nomad.NewSecret(secondKey))
 		assert.Error(t, err, "it is in use")
-		_, err = agent.UseKey(t.Context(), firstKey)
+		_, err = agent.UseKey(t.Context(), nomad.NewSecret(firstKey))
 		require.NoError(t, err)
-		_, err = agent.RemoveKey(t.Context(), secondKey)
+		_, err = agent.RemoveKey(t.Context(), nomad.NewSecret(secondKey))
 		require.NoError(t, err)
 		assert.Equal(t, []string{firstKey}, keys())
 		_, err = e.lost.Client().Agent.ListKeys(t.Context())

@@ -16,7 +16,7 @@ import (
 )
 
 // reaper is a controller: it forces servers to leave that stay failed. It looks at the whole pool each time, by a clock that
-// its test has in hand; the reaper in the folder examples is one that follows Agent.WatchMembers.
+// its test has in hand; the reaper in the folder examples is one that follows watch.Members.
 type reaper struct {
 	agent *nomad.Agent
 	after time.Duration // for how long a server must have failed

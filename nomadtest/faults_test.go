@@ -165,7 +165,7 @@ func TestRequests(t *testing.T) {
 	agent := cluster.Agent("server-1")
 	client := cluster.Client("server-1", nomad.WithToken("s3cr3t"), nomad.WithHeader("X-Trace", "1"), nomad.WithBasicAuth("me", "pa55"))
 	require.NoError(t, client.Agent.ForceLeave(t.Context(), "server-9.global", nomad.Prune()))
-	_, err := client.Agent.InstallKey(t.Context(), "AAAAAAAAAAAAAAAAAAAAAA==")
+	_, err := client.Agent.InstallKey(t.Context(), nomad.NewSecret("AAAAAAAAAAAAAAAAAAAAAA=="))
 	require.NoError(t, err)
 	sent := agent.Requests()
 	require.Len(t, sent, 2)

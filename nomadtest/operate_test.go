@@ -3,6 +3,7 @@ package nomadtest_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"io"
 	"strings"
 	"testing"
@@ -31,7 +32,7 @@ func TestTargets(t *testing.T) {
 			host, err := agent.Host(t.Context(), target)
 			require.NoError(t, err, target)
 			assert.Equal(t, id, host.AgentID)
-			profile, err := agent.Profile(t.Context(), nomad.ProfileOptions{Name: nomad.ProfileCmdline, Target: target})
+			profile, err := agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileCmdline, Target: target})
 			require.NoError(t, err, target)
 			text, err := io.ReadAll(profile)
 			require.NoError(t, err)
@@ -42,7 +43,7 @@ func TestTargets(t *testing.T) {
 		for _, target := range []nomad.Target{nobody, nothing} {
 			_, err := agent.Host(t.Context(), target)
 			assert.ErrorIs(t, err, nomad.ErrNotFound)
-			_, err = agent.Profile(t.Context(), nomad.ProfileOptions{Name: "heap", Target: target})
+			_, err = agent.Profile(t.Context(), nomad.ProfileOptions{Type: "heap", Target: target})
 			assert.ErrorIs(t, err, nomad.ErrNotFound)
 			logs, err := agent.Monitor(t.Context(), nomad.MonitorOptions{Target: target})
 			if caller == "client-1" && target == nobody {
@@ -71,7 +72,7 @@ func TestMonitor(t *testing.T) {
 		assert.WithinDuration(t, time.Now(), entry.Time, time.Minute)
 		got = append(got, string(entry.Level)+" "+entry.Message)
 		if entry.Message == "the end" {
-			assert.Equal(t, map[string]any{"n": 5.0}, entry.Fields)
+			assert.Equal(t, map[string]any{"n": json.Number("5")}, entry.Fields)
 			break
 		}
 	}
@@ -117,8 +118,8 @@ func TestExport(t *testing.T) {
 // TestProfiles makes each kind of profile.
 func TestProfiles(t *testing.T) {
 	agent := start(t, nomadtest.Debug()).Client("server-1").Agent
-	for _, name := range []nomad.ProfileName{"heap", "allocs", "goroutine", "block", "mutex", "threadcreate", "profile", "trace"} {
-		profile, err := agent.Profile(t.Context(), nomad.ProfileOptions{Name: name})
+	for _, name := range []nomad.ProfileType{"heap", "allocs", "goroutine", "block", "mutex", "threadcreate", "profile", "trace"} {
+		profile, err := agent.Profile(t.Context(), nomad.ProfileOptions{Type: name})
 		require.NoError(t, err, name)
 		content, err := io.ReadAll(profile)
 		require.NoError(t, err, name)
@@ -129,7 +130,7 @@ func TestProfiles(t *testing.T) {
 			assert.True(t, strings.HasPrefix(string(content), "\x1f\x8b"), name)
 		}
 	}
-	_, err := agent.Profile(t.Context(), nomad.ProfileOptions{Name: "nope"})
+	_, err := agent.Profile(t.Context(), nomad.ProfileOptions{Type: "nope"})
 	assert.ErrorIs(t, err, nomad.ErrNotFound)
 }
 
@@ -147,19 +148,19 @@ func TestKeyring(t *testing.T) {
 	}
 	ring, err := first.ListKeys(ctx)
 	require.NoError(t, err)
-	_, err = first.UseKey(ctx, key)
+	_, err = first.UseKey(ctx, nomad.NewSecret(key))
 	assert.Error(t, err, "nobody has it")
 	for range 2 {
-		_, err = first.InstallKey(ctx, key)
+		_, err = first.InstallKey(ctx, nomad.NewSecret(key))
 		require.NoError(t, err)
 	}
 	assert.Equal(t, 2, keys())
-	_, err = second.UseKey(ctx, key)
+	_, err = second.UseKey(ctx, nomad.NewSecret(key))
 	require.NoError(t, err)
-	_, err = first.RemoveKey(ctx, key)
+	_, err = first.RemoveKey(ctx, nomad.NewSecret(key))
 	assert.Error(t, err, "it is in use")
 	for old := range ring.Keys {
-		_, err = first.RemoveKey(ctx, old.Reveal())
+		_, err = first.RemoveKey(ctx, old)
 		require.NoError(t, err)
 	}
 	assert.Equal(t, 1, keys())
@@ -171,7 +172,7 @@ func TestKeyring(t *testing.T) {
 func TestSchedulers(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(2), nomadtest.Clients(1))
 	agent := cluster.Client("server-1").Agent
-	config, err := agent.UpdateSchedulerConfig(t.Context(), nomad.SchedulerConfig{NumSchedulers: 1, EnabledSchedulers: []string{"batch", "_core"}})
+	config, err := agent.UpdateSchedulerConfig(t.Context(), &nomad.SchedulerConfig{NumSchedulers: 1, EnabledSchedulers: []string{"batch", "_core"}})
 	require.NoError(t, err)
 	assert.Equal(t, "server-1.global", config.ServerID)
 	all, err := agent.Schedulers(t.Context())

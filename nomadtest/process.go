@@ -260,7 +260,9 @@ func (p *Process) ready(ctx context.Context, client *nomad.Client) error {
 		return err
 	}
 	if p.acls && p.server {
-		err := client.Call(ctx, http.MethodPut, "/v1/acl/bootstrap", nil, map[string]string{"BootstrapSecret": ManagementToken}, nil)
+		_, err := client.Do(ctx, &nomad.Request{
+			Method: http.MethodPut, Path: "/v1/acl/bootstrap", Body: map[string]string{"BootstrapSecret": ManagementToken},
+		}, nil)
 		if failure := (*nomad.APIError)(nil); err != nil && !(errors.As(err, &failure) && strings.Contains(failure.Message, "already done")) {
 			return err
 		}

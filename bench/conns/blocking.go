@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net/http"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -104,5 +103,6 @@ func beBlocking(ctx context.Context, pipe *crew.Pipe) error {
 // blockingQuery is a call that the agent answers after a time.
 func blockingQuery(ctx context.Context, client *nomad.Client, wait time.Duration) error {
 	query := url.Values{"index": {"1"}, "wait": {wait.String()}}
-	return client.Call(ctx, http.MethodGet, crew.BlockingPath, query, nil, nil)
+	_, err := client.Do(ctx, &nomad.Request{Path: crew.BlockingPath, Query: query}, nil)
+	return err
 }

@@ -4,8 +4,8 @@
 //
 // It asks the agent at NOMAD_ADDR or, when that is not set, one in memory that logs all the time.
 //
-// It exits with 0 after -n entries or when it is interrupted, and with 2 when its usage is wrong, when the log could not be
-// had to begin with, or when the agent refuses it later. There is no 1.
+// It exits with 0 after -n entries or when it is interrupted, and with 2 when its usage is wrong or when the agent refuses the
+// log. There is no 1. An agent that cannot be reached is waited for; what happens is said on the standard error.
 package main
 
 import (
@@ -15,7 +15,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"os/signal"
 	"slices"
@@ -25,6 +24,7 @@ import (
 	"github.com/nomad-go/nomad"
 	"github.com/nomad-go/nomad/examples/internal/demo"
 	"github.com/nomad-go/nomad/nomadtest"
+	"github.com/nomad-go/nomad/watch"
 )
 
 func main() {
@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.Usage = func() {
 		fmt.Fprintf(stderr, "Shows the log of the agent at NOMAD_ADDR as it is written or, when that is not set, of one in memory.\n\nusage: logs [flags]\n\n")
 		flags.PrintDefaults()
-		fmt.Fprintf(stderr, "\nexit codes: 0 after -n entries or an interrupt, 2 wrong usage or the log could not be had\n")
+		fmt.Fprintf(stderr, "\nexit codes: 0 after -n entries or an interrupt, 2 wrong usage or the log was refused\n")
 	}
 	fail := func(err error) int {
 		fmt.Fprintln(stderr, "logs:", err)
@@ -83,59 +83,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	fmt.Fprintf(stderr, "following the log, %s and above; interrupt to end\n", *level)
 	shown := uint(0)
-	for entry, err := range follow(ctx, client, options, stderr) {
-		if err == nil {
-			err = show(stdout, entry, *asJSON, colored)
-		}
-		if err != nil {
+	for event, err := range watch.Log(ctx, client.Agent, options) {
+		switch {
+		case ctx.Err() != nil:
+			return 0
+		case err != nil:
 			return fail(err)
-		}
-		if shown++; shown == *n {
-			break
+		case event.Kind == watch.Entry:
+			if err := show(stdout, event.Entry, *asJSON, colored); err != nil {
+				return fail(err)
+			}
+			if shown++; shown == *n {
+				return 0
+			}
+		default: // an outage, or its end
+			fmt.Fprintln(stderr, "logs:", event)
 		}
 	}
 	return 0
-}
-
-// follow gives the entries of a log, and opens it again when it has broken, until the context ends. An error comes last.
-func follow(ctx context.Context, client *nomad.Client, options nomad.MonitorOptions, stderr io.Writer) iter.Seq2[nomad.LogEntry, error] {
-	return func(yield func(nomad.LogEntry, error) bool) {
-		told := "" // what is wrong, so that it is not told every second
-		for begun := false; ; {
-			logs, err := client.Agent.Monitor(ctx, options)
-			if err == nil {
-				if begun {
-					fmt.Fprintln(stderr, "logs: the log goes on; what was written in between is missing")
-				}
-				begun, told = true, ""
-				err = errors.New("the agent has ended the log")
-				for entry, broken := range logs.Entries() {
-					if broken != nil {
-						err = broken
-					} else if !yield(entry, nil) {
-						return
-					}
-				}
-			}
-			if ctx.Err() != nil {
-				return
-			}
-			if !begun || errors.Is(err, nomad.ErrPermissionDenied) || errors.Is(err, nomad.ErrNotFound) ||
-				errors.Is(err, nomad.ErrInvalidArgument) {
-				yield(nomad.LogEntry{}, err)
-				return
-			}
-			if told != err.Error() {
-				told = err.Error()
-				fmt.Fprintf(stderr, "logs: %s; trying again every second\n", told)
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(time.Second):
-			}
-		}
-	}
 }
 
 var colors = map[nomad.LogLevel]string{
@@ -145,13 +110,7 @@ var colors = map[nomad.LogLevel]string{
 // show prints an entry as text or as JSON.
 func show(w io.Writer, e nomad.LogEntry, asJSON, colored bool) error {
 	if asJSON {
-		return json.NewEncoder(w).Encode(struct {
-			Time    time.Time      `json:"time,omitzero"`
-			Level   nomad.LogLevel `json:"level"`
-			Module  string         `json:"module"`
-			Message string         `json:"message"`
-			Fields  map[string]any `json:"fields,omitempty"`
-		}(e))
+		return json.NewEncoder(w).Encode(e)
 	}
 	line := e.String()
 	if color := colors[e.Level]; colored && color != "" {

@@ -15,7 +15,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -145,7 +144,7 @@ func leaderOf(ctx context.Context, client *nomad.Client, region string, stderr i
 	there, err := client.With(nomad.WithRegion(region))
 	var address string
 	if err == nil {
-		err = there.Call(ctx, http.MethodGet, "/v1/status/leader", nil, nil, &address)
+		address, err = there.Status.Leader(ctx)
 	}
 	switch {
 	case err == nil && address != "":

@@ -77,11 +77,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	defer done()
 
-	opts := nomad.ProfileOptions{Name: nomad.ProfileName(*kind)}
+	opts := nomad.ProfileOptions{Type: nomad.ProfileType(*kind)}
 	extension, open := ".pprof", "go tool pprof -http=: "
 	switch *kind {
 	case "cpu":
-		opts.Name, opts.Duration = nomad.ProfileCPU, time.Duration(*seconds)*time.Second
+		opts.Type, opts.Duration = nomad.ProfileCPU, time.Duration(*seconds)*time.Second
 	case "trace":
 		opts.Duration, extension, open = time.Duration(*seconds)*time.Second, ".trace", "go tool trace "
 	}

@@ -22,9 +22,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nomad-go/nomad"
 	"github.com/nomad-go/nomad/examples/internal/demo"
 	"github.com/nomad-go/nomad/nomadtest"
+	"github.com/nomad-go/nomad/watch"
 )
 
 func main() {
@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	prune := flags.Bool("prune", false, "remove it from the list of members too")
 	dryRun := flags.Bool("dry-run", false, "say what would be done, and do nothing")
 	once := flags.Bool("once", false, "end when one server was forced to leave")
-	interval := flags.Duration("interval", nomad.DefaultWatchInterval, "the time between two looks at the pool")
+	interval := flags.Duration("interval", watch.DefaultInterval, "the time between two looks at the pool")
 	asJSON := flags.Bool("json", false, "log in JSON, one record a line")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, "Makes servers leave the pool that have failed and stay so, at NOMAD_ADDR or in a cluster in memory that shows it in seconds.\n\nusage: reaper [flags]\n")
@@ -73,10 +73,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer cancel()
 	r := &reaper{
 		client: client, after: *after, keep: *keep, prune: *prune, dryRun: *dryRun,
-		watch: nomad.WatchOptions{Interval: *interval}, retry: 10 * time.Second, log: slog.New(handler),
+		watch: watch.Options{Interval: *interval}, retry: 10 * time.Second, log: slog.New(handler),
 	}
 	if cluster != nil { // one server fails for a moment, another for good, all faster than in life
-		r.after, r.watch = 3*time.Second, nomad.WatchOptions{Interval: 200 * time.Millisecond, Settle: 400 * time.Millisecond}
+		r.after, r.watch = 3*time.Second, watch.Options{Interval: 200 * time.Millisecond, Settle: 400 * time.Millisecond}
 		cluster.Agent("server-4").Stop()
 		cluster.Agent("server-5").Stop()
 		time.AfterFunc(2*time.Second, cluster.Agent("server-5").Start)

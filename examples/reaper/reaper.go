@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/watch"
 )
 
 // reaper makes servers leave that stay failed.
@@ -18,27 +19,27 @@ type reaper struct {
 	keep   int           // how many alive a region must have left
 	prune  bool
 	dryRun bool
-	watch  nomad.WatchOptions
+	watch  watch.Options
 	log    *slog.Logger
 	reaped func(name string) // if set, called for each server that was made to leave
-}
-
-// news is what the watch tells: an event or an outage.
-type news struct {
-	event nomad.MemberEvent
-	err   error
 }
 
 // run works until the context ends.
 func (r *reaper) run(ctx context.Context) {
 	r.log.Info("watching", "after", r.after.String(), "prune", r.prune, "dry_run", r.dryRun)
 	defer r.log.Info("stopped")
-	feed := make(chan news)
+	feed := make(chan watch.MemberEvent)
 	go func() {
 		defer close(feed)
-		for event, err := range r.client.Agent.WatchMembers(ctx, r.watch) {
+		for event, err := range watch.Members(ctx, r.client.Agent, r.watch) {
+			if err != nil { // the end
+				if ctx.Err() == nil {
+					r.log.Error("the watch has ended", "error", err)
+				}
+				return
+			}
 			select {
-			case feed <- news{event, err}:
+			case feed <- event:
 			case <-ctx.Done():
 				return
 			}
@@ -53,14 +54,16 @@ func (r *reaper) run(ctx context.Context) {
 			alarm = time.After(time.Until(due[name]))
 		}
 		select {
-		case n, more := <-feed:
-			switch {
-			case !more:
+		case event, more := <-feed:
+			if !more {
 				return
-			case n.err != nil:
+			}
+			switch event.Kind {
+			case watch.Outage:
 				synced, outage = false, true
-				r.log.Warn("the agent does not answer: nothing is done until it does", "error", n.err)
-			case n.event.Kind == nomad.MembersSynced:
+				r.log.Warn("the agent does not answer: nothing is done until it does", "error", event.Err)
+			case watch.OutageOver: // what was missed comes next
+			case watch.Synced:
 				if outage { // who knows what has happened in it: all have their time again
 					for name := range due {
 						due[name] = time.Now().Add(r.after)
@@ -69,7 +72,7 @@ func (r *reaper) run(ctx context.Context) {
 				synced, outage = true, false
 				r.log.Info("synced", "failed", len(due))
 			default:
-				r.note(n.event, due)
+				r.note(event, due)
 			}
 		case <-alarm:
 			name := first(due)
@@ -88,10 +91,10 @@ func (r *reaper) run(ctx context.Context) {
 }
 
 // note keeps account of who has failed.
-func (r *reaper) note(e nomad.MemberEvent, due map[string]time.Time) {
+func (r *reaper) note(e watch.MemberEvent, due map[string]time.Time) {
 	_, had := due[e.Name()]
 	switch {
-	case e.Kind == nomad.MemberFailed, had && e.After.Status == nomad.StatusFailed && e.Before.ID() != e.After.ID(): // another machine
+	case e.Kind == watch.Failed, had && e.After.Status == nomad.StatusFailed && e.Before.ID() != e.After.ID(): // another machine
 		due[e.Name()] = e.Time.Add(r.after)
 		r.log.Info("failed", "server", e.Name(), "due_at", due[e.Name()])
 	case had && e.After.Status != nomad.StatusFailed:

@@ -16,6 +16,7 @@ import (
 
 	"github.com/nomad-go/nomad"
 	"github.com/nomad-go/nomad/nomadtest"
+	"github.com/nomad-go/nomad/watch"
 )
 
 // start runs a reaper on a cluster, and gives what ends it and its log.
@@ -24,7 +25,7 @@ func start(t *testing.T, cluster *nomadtest.Cluster, change func(*reaper)) (stop
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &reaper{
 		client: cluster.Client("server-1", nomad.WithRetries(0)), after: 150 * time.Millisecond, retry: 50 * time.Millisecond,
-		watch: nomad.WatchOptions{Interval: 10 * time.Millisecond, Settle: 10 * time.Millisecond},
+		watch: watch.Options{Interval: 10 * time.Millisecond, Settle: 10 * time.Millisecond},
 		log:   slog.New(slog.NewTextHandler(&log, nil)),
 	}
 	if change != nil {

@@ -168,9 +168,9 @@ func (r *rotation) save(context.Context) (string, error) {
 }
 
 // give makes a step of a call that takes the new key.
-func (r *rotation) give(call func(context.Context, string) (*nomad.Keyring, error)) func(context.Context) (string, error) {
+func (r *rotation) give(call func(context.Context, nomad.Secret) (*nomad.Keyring, error)) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
-		_, err := call(ctx, r.key)
+		_, err := call(ctx, nomad.NewSecret(r.key))
 		return fingerprint(r.key), err
 	}
 }
@@ -196,8 +196,8 @@ func (r *rotation) remove(ctx context.Context) (string, error) {
 	}
 	removed := 0
 	for secret := range ring.Keys {
-		if key := secret.Reveal(); key != r.key {
-			if _, err := r.agent.RemoveKey(ctx, key); err != nil {
+		if secret.Reveal() != r.key {
+			if _, err := r.agent.RemoveKey(ctx, secret); err != nil {
 				return "", err
 			}
 			removed++

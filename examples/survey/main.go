@@ -16,7 +16,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -25,6 +24,7 @@ import (
 	"github.com/nomad-go/nomad"
 	"github.com/nomad-go/nomad/examples/internal/demo"
 	"github.com/nomad-go/nomad/nomadtest"
+	"github.com/nomad-go/nomad/survey"
 )
 
 func main() {
@@ -39,9 +39,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	port := flags.Uint("port", 0, "the `port` for HTTP of the servers (default that of the agent)")
 	tls := flags.Bool("https", false, "with -port: the servers speak https")
-	var opts nomad.SurveyOptions
-	flags.IntVar(&opts.Concurrency, "concurrency", nomad.DefaultSurveyConcurrency, "how many servers are asked at once")
-	flags.DurationVar(&opts.Timeout, "timeout", nomad.DefaultSurveyTimeout, "how long a server can take; one without a leader takes 5s")
+	concurrency := flags.Int("concurrency", survey.DefaultConcurrency, "how many servers are asked at once")
+	timeout := flags.Duration("timeout", survey.DefaultTimeout, "how long a server can take; one without a leader takes 5s")
 	every := flags.Duration("every", 0, "ask again after this time, until interrupted; 0 asks once")
 	asJSON := flags.Bool("json", false, "print JSON: a line for each server, and for each member that servers see differently")
 	flags.Usage = func() {
@@ -64,37 +63,37 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	defer done()
+	opts := []survey.Option{survey.WithConcurrency(*concurrency), survey.WithTimeout(*timeout)}
 	switch {
 	case cluster != nil: // its agents share an address; one has crashed, and one is cut off from the others
 		cluster.Agent("server-2").Stop()
 		cluster.Partition("server-5")
-		opts.Address = func(m nomad.Member) string { return cluster.URL(strings.TrimSuffix(m.Name, "."+m.Region())) }
+		opts = append(opts, survey.WithAddress(func(m nomad.Member) string { return cluster.URL(strings.TrimSuffix(m.Name, "."+m.Region())) }))
+	case *port > 0 && *tls:
+		opts = append(opts, survey.WithAddress(survey.HTTPSAddress(uint16(*port))))
 	case *port > 0:
-		scheme := map[bool]string{false: "http://", true: "https://"}[*tls]
-		opts.Address = func(m nomad.Member) string {
-			return scheme + net.JoinHostPort(m.Addr.String(), strconv.FormatUint(uint64(*port), 10))
-		}
+		opts = append(opts, survey.WithAddress(survey.HTTPAddress(uint16(*port))))
 	}
 	live := demo.Terminal(stderr)
-	opts.Progress = func(n, total int, _ nomad.ServerReport) {
-		if live {
+	if live {
+		opts = append(opts, survey.WithProgress(func(n, total int, _ survey.Server) {
 			fmt.Fprintf(stderr, "\r\033[K%d of %d servers asked", n, total)
-		}
+		}))
 	}
 
 	for {
-		survey, err := client.Agent.Survey(ctx, opts)
+		report, err := survey.Run(ctx, client, opts...)
 		if live {
 			fmt.Fprint(stderr, "\r\033[K")
 		}
-		if err != nil && survey == nil {
+		if err != nil && report == nil {
 			fmt.Fprintln(stderr, "survey:", err)
 			return 2
 		}
 		if *every > 0 && !*asJSON && demo.Terminal(stdout) {
 			fmt.Fprintf(stdout, "\033[H\033[2J%s\n", time.Now().Format(time.TimeOnly))
 		}
-		if err := show(stdout, survey, *asJSON); err != nil {
+		if err := show(stdout, report, *asJSON); err != nil {
 			fmt.Fprintln(stderr, "survey:", err)
 			return 2
 		}
@@ -105,22 +104,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			case <-ctx.Done():
 			}
 		}
-		if survey.OK() {
+		if report.OK() {
 			return 0
 		}
 		fmt.Fprintf(stderr, "survey: not all is well: %d of %d servers do not answer, %d members are seen differently\n",
-			len(survey.Unreachable()), len(survey.Servers), len(survey.Disagreements))
+			len(report.Unreachable()), len(report.Servers), len(report.Disagreements))
 		return 1
 	}
 }
 
 // show prints what was found.
-func show(w io.Writer, survey *nomad.Survey, asJSON bool) error {
+func show(w io.Writer, report *survey.Report, asJSON bool) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if !asJSON {
 		fmt.Fprintln(table, "SERVER\tSTATUS\tHEALTH\tMEMBERS SEEN\tTOOK\tPROBLEM")
 	}
-	for _, r := range survey.Servers {
+	for _, r := range report.Servers {
 		health, problem := "-", ""
 		if r.Health != nil {
 			health = map[bool]string{true: "ok", false: "unhealthy"}[r.Health.OK()]
@@ -133,15 +132,15 @@ func show(w io.Writer, survey *nomad.Survey, asJSON bool) error {
 		}
 		if asJSON {
 			json.NewEncoder(table).Encode(map[string]any{"server": r.Member.Name, "status": r.Member.Status, "address": r.Address,
-				"reachable": r.Reachable(), "health": r.Health, "sees": r.Sees, "took_ms": r.Took.Milliseconds(), "problem": problem})
+				"reachable": r.Reachable(), "health": r.Health, "leader": r.Leader, "build": r.Build, "sees": r.Sees, "took_ms": r.Duration.Milliseconds(), "problem": problem})
 			continue
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%v\t%s\n", r.Member.Name, r.Member.Status, health, r.Sees, r.Took.Round(time.Millisecond), problem)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%v\t%s\n", r.Member.Name, r.Member.Status, health, r.Sees, r.Duration.Round(time.Millisecond), problem)
 	}
-	if !asJSON && len(survey.Disagreements) > 0 {
+	if !asJSON && len(report.Disagreements) > 0 {
 		fmt.Fprintln(table, "\nMEMBER\tSEEN AS\tBY")
 	}
-	for _, d := range survey.Disagreements {
+	for _, d := range report.Disagreements {
 		for _, v := range d.Views {
 			status := v.Member.Status
 			if !v.Known() {

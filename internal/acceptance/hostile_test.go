@@ -225,9 +225,5 @@ func TestCallArguments(t *testing.T) {
 	for _, out := range []any{nilBytes, struct{}{}, "x"} {
 		assert.ErrorIs(t, testkit.Call(t.Context(), client, "PUT", "/v1/x", nil, nil, out), nomad.ErrInvalidArgument)
 	}
-	assert.ErrorIs(t, client.Agent.ForceLeave(t.Context(), "a", nil), nomad.ErrInvalidArgument)
-	var noContext context.Context
-	_, err := client.Agent.Members(noContext)
-	assert.EqualError(t, err, "nomad: Members: the context is nil")
 	assert.Zero(t, asked.Load())
 }

@@ -140,7 +140,7 @@ func TestNoConnectionLeft(t *testing.T) {
 	_, err = client(nomad.WithTimeout(time.Second)).Agent.Members(t.Context())
 	assert.ErrorIs(t, err, nomad.ErrTooManyRequests)
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
-	assert.ErrorContains(t, err, "no answer within 1s")
+	assert.ErrorContains(t, err, "no response within 1s")
 	assert.GreaterOrEqual(t, time.Since(started), time.Second)
 
 	// Many calls wait, and the agent is asked seldom.

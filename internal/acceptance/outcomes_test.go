@@ -167,7 +167,7 @@ func expectedHealth(agent recordedAgent, x wire.Exchange, types []string) string
 		switch {
 		case lacksRole(role) == "": // agents ignore other words
 		case !agent.has(role):
-			wrong = append(wrong, lacksRole(role), "ErrUnhealthy")
+			return lacksRole(role)
 		case role == "server" && leaderless:
 			wrong = append(wrong, "ErrNoLeader", "ErrUnhealthy")
 		}

@@ -230,6 +230,8 @@ func (c *conn) roundTrip(req *http.Request) (*http.Response, error) {
 		err = &LostError{err}
 	case c.ended.Load() && !c.foreign.Load(): // net/http reports the line that was cut
 		err = &LostError{io.ErrUnexpectedEOF}
+	default:
+		err = protocolError(err)
 	}
 	return nil, err
 }

@@ -49,14 +49,38 @@ func (e *ProxyError) Error() string {
 	return fmt.Sprintf("the proxy could not connect to the agent: %.100q", e.Status)
 }
 
-// Classify gives an error of another http.RoundTripper, such as http.Transport, the type that a Pool returns.
-func Classify(err error) error {
+// ProtocolError reports a response that is not HTTP/1.1, or whose headers are too large.
+type ProtocolError struct {
+	Err      error
+	TooLarge bool // the headers are
+}
+
+func (e *ProtocolError) Error() string { return e.Err.Error() }
+func (e *ProtocolError) Unwrap() error { return e.Err }
+
+// Classify gives an error of another http.RoundTripper the type that a Pool returns. The messages of the error say
+// something only if it is an http.Transport.
+func Classify(err error, from http.RoundTripper) error {
 	var op *net.OpError
-	switch {
+	switch _, known := from.(*http.Transport); {
 	case errors.As(err, &op) && op.Op == "dial":
 		return &DialError{Err: err}
 	case isLost(err):
 		return &LostError{err}
+	case known:
+		return protocolError(err)
+	}
+	return err
+}
+
+// protocolError gives an error of net/http, which has no types for it, its meaning.
+func protocolError(err error) error {
+	switch text := err.Error(); {
+	case strings.Contains(text, "response headers exceeded"):
+		return &ProtocolError{err, true}
+	case strings.Contains(text, "malformed"), strings.Contains(text, "HTTP/1.x transport connection broken"),
+		strings.Contains(text, "1xx informational"):
+		return &ProtocolError{err, false}
 	}
 	return err
 }

@@ -46,9 +46,15 @@ const (
 
 type markKey struct{}
 
-// WithMark marks the request that is made with the context.
+// WithMark marks the request that is made with the context, in addition to the marks that the context has.
 func WithMark(ctx context.Context, m Mark) context.Context {
-	return context.WithValue(ctx, markKey{}, m)
+	return context.WithValue(ctx, markKey{}, markOf(ctx)|m)
+}
+
+// markOf returns the marks that a context has.
+func markOf(ctx context.Context) Mark {
+	m, _ := ctx.Value(markKey{}).(Mark)
+	return m
 }
 
 // Pool is an http.RoundTripper that keeps connections to agents.
@@ -79,7 +85,7 @@ const (
 // RoundTrip sends a request on a connection to the agent that its URL names.
 func (p *Pool) RoundTrip(original *http.Request) (*http.Response, error) {
 	req, cancel := original, context.CancelFunc(func() {})
-	mark, _ := req.Context().Value(markKey{}).(Mark)
+	mark := markOf(req.Context())
 	if mark&Bound == 0 {
 		// A request that fails leaves something in its context (http.ClientConn.RoundTrip) until that ends.
 		var ctx context.Context

@@ -41,14 +41,18 @@ func New(secrets ...string) Secrets {
 	s.forms = slices.Compact(s.forms)
 	quoted := make([]string, len(s.forms))
 	for i, form := range s.forms {
-		quoted[i] = regexp.QuoteMeta(form)
+		if quoted[i] = regexp.QuoteMeta(form); len(form) >= minAnyCase {
+			quoted[i] = "(?i:" + quoted[i] + ")"
+		}
 	}
-	s.pattern = regexp.MustCompile("(?i)" + strings.Join(quoted, "|"))
+	s.pattern = regexp.MustCompile(strings.Join(quoted, "|"))
 	return s
 }
 
-// minEncoded is the length from which a secret is looked for in other encodings.
-const minEncoded = 4
+const (
+	minEncoded = 4 // the length from which a secret is looked for in other encodings
+	minAnyCase = 8 // the length from which it is looked for in any case
+)
 
 // forms returns a secret in the encodings in which servers and proxies repeat what they received.
 func forms(secret string) []string {
@@ -93,7 +97,7 @@ func percent(text string) string {
 // In reports whether text holds one of the secrets.
 func (s Secrets) In(text string) bool { return s.pattern != nil && s.pattern.MatchString(text) }
 
-// Remove replaces the secrets in text, in whatever case.
+// Remove replaces the secrets in text.
 func (s Secrets) Remove(text string) string {
 	if s.pattern == nil {
 		return text

@@ -23,7 +23,9 @@ var sentinels = map[string]error{
 	"ErrJoinFailed":       nomad.ErrJoinFailed,
 	"ErrResponseTooLarge": nomad.ErrResponseTooLarge,
 	"ErrInvalidResponse":  nomad.ErrInvalidResponse,
+	"ErrNotApplied":       nomad.ErrNotApplied,
 	"ErrRedirect":         nomad.ErrRedirect,
+	"ErrStreamEnded":      nomad.ErrStreamEnded,
 	"ErrStreamStalled":    nomad.ErrStreamStalled,
 	"ErrClosed":           nomad.ErrClosed,
 }

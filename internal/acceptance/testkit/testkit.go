@@ -44,7 +44,8 @@ func Serve(t testing.TB, h http.Handler, opts ...nomad.Option) *nomad.Client {
 
 // Call makes a call that has no method of its own.
 func Call(ctx context.Context, c *nomad.Client, method, path string, query url.Values, in, out any) error {
-	return c.Call(ctx, method, path, query, in, out)
+	_, err := c.Do(ctx, &nomad.Request{Method: method, Path: path, Query: query, Body: in}, out)
+	return err
 }
 
 // Responding is an agent that always gives one response.

@@ -1,4 +1,4 @@
-package nomad_test
+package watch_test
 
 import (
 	"context"
@@ -25,6 +25,7 @@ import (
 
 	"github.com/nomad-go/nomad"
 	"github.com/nomad-go/nomad/nomadtest"
+	"github.com/nomad-go/nomad/watch"
 )
 
 // direct calls agents in memory without a network, so that time can be made to pass at once.
@@ -109,14 +110,15 @@ type watched struct {
 	way     *direct
 	do      func(func()) // does something to the cluster
 
-	mu     sync.Mutex
-	told   []string // events and errors
-	events []nomad.MemberEvent
-	at     []time.Time // when each was told
-	errs   []error
+	mu      sync.Mutex
+	told    []string            // all events
+	events  []watch.MemberEvent // but those of outages
+	at      []time.Time         // when each of these was told
+	outages []watch.MemberEvent // of the kinds Outage and OutageOver
+	end     error
 }
 
-func watchCluster(t *testing.T, cluster *nomadtest.Cluster, agents []*nomadtest.Agent, opts nomad.WatchOptions, test func(w *watched)) {
+func watchCluster(t *testing.T, cluster *nomadtest.Cluster, agents []*nomadtest.Agent, opts watch.Options, test func(w *watched)) {
 	do := outside(t)
 	w := &watched{cluster: cluster, way: &direct{do: do, agents: agents}, do: do}
 	synctest.Test(t, func(t *testing.T) {
@@ -125,12 +127,15 @@ func watchCluster(t *testing.T, cluster *nomadtest.Cluster, agents []*nomadtest.
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		group.Go(func() {
-			for event, err := range client.Agent.WatchMembers(ctx, opts) {
+			for event, err := range watch.Members(ctx, client.Agent, opts) {
 				w.mu.Lock()
-				if err != nil {
-					w.told = append(w.told, "error")
-					w.errs = append(w.errs, err)
-				} else {
+				switch {
+				case err != nil:
+					w.end = err
+				case event.Kind == watch.Outage || event.Kind == watch.OutageOver:
+					w.told = append(w.told, string(event.Kind))
+					w.outages = append(w.outages, event)
+				default:
 					w.told = append(w.told, strings.ReplaceAll(event.String(), ".global", ""))
 					w.events = append(w.events, event)
 					w.at = append(w.at, time.Now())
@@ -143,6 +148,7 @@ func watchCluster(t *testing.T, cluster *nomadtest.Cluster, agents []*nomadtest.
 		cancel()
 		synctest.Wait() // at once
 		group.Wait()
+		assert.Equal(t, context.Canceled, w.end)
 	})
 }
 
@@ -156,8 +162,8 @@ func (w *watched) news() []string {
 	return told
 }
 
-// TestWatchMembers takes a pool through every transition.
-func TestWatchMembers(t *testing.T) {
+// TestMembers takes a pool through every transition.
+func TestMembers(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(5))
 	t.Cleanup(cluster.Close)
 	agent := cluster.Agent
@@ -167,7 +173,7 @@ func TestWatchMembers(t *testing.T) {
 	forceLeave := func(name string, opts ...nomad.ForceLeaveOption) {
 		require.NoError(t, admin.Agent.ForceLeave(t.Context(), name+".global", opts...))
 	}
-	watchCluster(t, cluster, cluster.Agents()[:1], nomad.WatchOptions{}, func(w *watched) {
+	watchCluster(t, cluster, cluster.Agents()[:1], watch.Options{}, func(w *watched) {
 		assert.Equal(t, []string{
 			"server-1 joined", "server-2 joined", "server-3 joined",
 			"server-4 joined", "server-4 failed",
@@ -221,15 +227,15 @@ func TestWatchMembers(t *testing.T) {
 				assert.WithinDuration(t, time.Now(), last.Time, 10*time.Second, step.name)
 			}
 		}
-		assert.Empty(t, w.errs)
+		assert.Empty(t, w.outages)
 	})
 }
 
-// TestWatchOutage watches an agent that cannot be reached for some time.
-func TestWatchOutage(t *testing.T) {
+// TestOutage watches an agent that cannot be reached for some time.
+func TestOutage(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	t.Cleanup(cluster.Close)
-	watchCluster(t, cluster, cluster.Agents()[:1], nomad.WatchOptions{Interval: 10 * time.Second}, func(w *watched) {
+	watchCluster(t, cluster, cluster.Agents()[:1], watch.Options{Interval: 10 * time.Second}, func(w *watched) {
 		began := time.Now()
 		w.news()
 		time.Sleep(35 * time.Second)
@@ -237,23 +243,28 @@ func TestWatchOutage(t *testing.T) {
 		lastAnswer := asked[len(asked)-1]
 		w.way.setDown(true)
 		time.Sleep(10 * time.Minute)
-		require.Equal(t, []string{"error"}, w.news(), "one error for the outage")
-		var outage *nomad.WatchError
-		require.ErrorAs(t, w.errs[0], &outage)
+		require.Equal(t, []string{"outage"}, w.news(), "one event for the outage")
+		outage := w.outages[0]
 		assert.Equal(t, lastAnswer, outage.Since)
-		assert.ErrorContains(t, outage, "no route to host (no news since "+lastAnswer.Format(time.RFC3339)+")")
+		assert.ErrorContains(t, outage.Err, "no route to host")
+		assert.Contains(t, outage.String(), "no route to host (since "+lastAnswer.Format(time.RFC3339)+")")
 		assert.InDelta(t, 12, len(w.way.looks())-len(asked), 2, "10, 20, 40 and 60 s apart")
 
 		w.do(cluster.Agent("server-3").Stop)
 		w.way.setDown(false)
 		time.Sleep(70 * time.Second)
-		assert.Equal(t, []string{"server-3 failed", "synced"}, w.news(), "what was missed")
+		assert.Equal(t, []string{"outage_over", "server-3 failed", "synced"}, w.news(), "what was missed")
+		over := w.outages[1]
+		assert.Equal(t, lastAnswer, over.Since)
+		assert.NoError(t, over.Err)
+		assert.Greater(t, over.Time.Sub(over.Since), 10*time.Minute)
+		assert.Regexp(t, `^outage over after 1[01]m\d`, over.String())
 
 		w.way.setDown(true)
 		time.Sleep(15 * time.Second)
 		w.way.setDown(false)
 		time.Sleep(25 * time.Second)
-		assert.Equal(t, []string{"error", "synced"}, w.news(), "another outage, in which nothing happened")
+		assert.Equal(t, []string{"outage", "outage_over", "synced"}, w.news(), "another outage, in which nothing happened")
 		assert.Greater(t, time.Since(began), 10*time.Minute)
 	})
 
@@ -261,21 +272,19 @@ func TestWatchOutage(t *testing.T) {
 		cluster := nomadtest.NewCluster()
 		t.Cleanup(cluster.Close)
 		cluster.Agent("server-1").Stop()
-		watchCluster(t, cluster, cluster.Agents(), nomad.WatchOptions{}, func(w *watched) {
+		watchCluster(t, cluster, cluster.Agents(), watch.Options{}, func(w *watched) {
 			began := time.Now()
-			assert.Equal(t, []string{"error"}, w.news())
-			var outage *nomad.WatchError
-			require.ErrorAs(t, w.errs[0], &outage)
-			assert.Equal(t, began, outage.Since)
+			assert.Equal(t, []string{"outage"}, w.news())
+			assert.Equal(t, began, w.outages[0].Since)
 			w.do(cluster.Agent("server-1").Start)
 			time.Sleep(2 * time.Minute)
-			assert.Equal(t, []string{"server-1 joined", "synced"}, w.news())
+			assert.Equal(t, []string{"outage_over", "server-1 joined", "synced"}, w.news())
 		})
 	})
 }
 
-// TestWatchSettles watches through agents that see the pool differently.
-func TestWatchSettles(t *testing.T) {
+// TestSettles watches through agents that see the pool differently.
+func TestSettles(t *testing.T) {
 	start := func(t *testing.T) (*nomadtest.Cluster, []*nomadtest.Agent) {
 		cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 		t.Cleanup(cluster.Close)
@@ -283,7 +292,7 @@ func TestWatchSettles(t *testing.T) {
 	}
 	t.Run("two views in turn", func(t *testing.T) {
 		cluster, agents := start(t)
-		watchCluster(t, cluster, agents, nomad.WatchOptions{}, func(w *watched) {
+		watchCluster(t, cluster, agents, watch.Options{}, func(w *watched) {
 			w.news()
 			w.do(func() { cluster.Partition("server-3") })
 			time.Sleep(time.Hour)
@@ -298,7 +307,7 @@ func TestWatchSettles(t *testing.T) {
 	})
 	t.Run("it comes and goes in less than the time to settle", func(t *testing.T) {
 		cluster, agents := start(t)
-		watchCluster(t, cluster, agents[:1], nomad.WatchOptions{Interval: time.Second, Settle: 4 * time.Second}, func(w *watched) {
+		watchCluster(t, cluster, agents[:1], watch.Options{Interval: time.Second, Settle: 4 * time.Second}, func(w *watched) {
 			w.news()
 			for range 50 {
 				w.do(cluster.Agent("server-2").Stop)
@@ -317,7 +326,7 @@ func TestWatchSettles(t *testing.T) {
 	})
 	t.Run("at once", func(t *testing.T) {
 		cluster, agents := start(t)
-		watchCluster(t, cluster, agents[:1], nomad.WatchOptions{Interval: time.Second, Settle: -1}, func(w *watched) {
+		watchCluster(t, cluster, agents[:1], watch.Options{Interval: time.Second, Settle: -1}, func(w *watched) {
 			w.news()
 			w.do(cluster.Agent("server-2").Stop)
 			time.Sleep(1200 * time.Millisecond)
@@ -326,7 +335,7 @@ func TestWatchSettles(t *testing.T) {
 	})
 	t.Run("looks", func(t *testing.T) {
 		cluster, agents := start(t)
-		watchCluster(t, cluster, agents[:1], nomad.WatchOptions{}, func(w *watched) {
+		watchCluster(t, cluster, agents[:1], watch.Options{}, func(w *watched) {
 			time.Sleep(1000 * time.Second)
 			asked := w.way.looks()
 			assert.InDelta(t, 200, len(asked), 10)
@@ -341,9 +350,9 @@ func TestWatchSettles(t *testing.T) {
 	})
 }
 
-// TestWatchThroughBalancer watches through what gives each connection to the next server. Servers that never agree must not make
+// TestThroughBalancer watches through what gives each connection to the next server. Servers that never agree must not make
 // events.
-func TestWatchThroughBalancer(t *testing.T) {
+func TestThroughBalancer(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	defer cluster.Close()
 	cluster.Partition("server-3")
@@ -369,39 +378,47 @@ func TestWatchThroughBalancer(t *testing.T) {
 			group.Go(func() { io.Copy(conn, server); conn.Close() })
 		}
 	})
-	client := clientOf(t, nomad.WithAddress("http://"+listener.Addr().String()))
+	client, err := nomad.NewClient(nomad.WithAddress("http://" + listener.Addr().String()))
+	require.NoError(t, err)
+	defer client.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	synced := false
-	for event, err := range client.Agent.WatchMembers(ctx, nomad.WatchOptions{Interval: 100 * time.Millisecond, Settle: 80 * time.Millisecond}) {
-		require.NoError(t, err)
+	for event, err := range watch.Members(ctx, client.Agent, watch.Options{Interval: 100 * time.Millisecond, Settle: 80 * time.Millisecond}) {
+		if err != nil {
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			break
+		}
 		assert.False(t, synced, event)
-		synced = event.Kind == nomad.MembersSynced
+		synced = event.Kind == watch.Synced
 	}
 	assert.True(t, synced)
 	assert.Greater(t, accepted.Load(), int64(10))
 }
 
-// TestWatchRefusedByProxy has a proxy refuse the looks, which close their connections as an agent's limit does: they are retried no
+// TestRefusedByProxy has a proxy refuse the looks, which close their connections as an agent's limit does: they are retried no
 // more often than other calls.
-func TestWatchRefusedByProxy(t *testing.T) {
+func TestRefusedByProxy(t *testing.T) {
 	var asked atomic.Int64
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		asked.Add(1)
 		w.WriteHeader(http.StatusTooManyRequests)
 	}))
 	defer proxy.Close()
-	client := clientOf(t, nomad.WithAddress(proxy.URL), nomad.WithRetries(1))
-	for _, err := range client.Agent.WatchMembers(t.Context(), nomad.WatchOptions{}) {
-		assert.ErrorIs(t, err, nomad.ErrTooManyRequests)
+	client, err := nomad.NewClient(nomad.WithAddress(proxy.URL), nomad.WithRetries(1))
+	require.NoError(t, err)
+	defer client.Close()
+	for event, err := range watch.Members(t.Context(), client.Agent, watch.Options{}) {
+		require.NoError(t, err)
+		assert.ErrorIs(t, event.Err, nomad.ErrTooManyRequests)
 		break
 	}
 	assert.EqualValues(t, 2, asked.Load())
 }
 
-// TestWatchChurn lets a pool change at random, looks at it through agents that are late and out of reach now and then, and
+// TestChurn lets a pool change at random, looks at it through agents that are late and out of reach now and then, and
 // compares what was told with what happened.
-func TestWatchChurn(t *testing.T) {
+func TestChurn(t *testing.T) {
 	const (
 		maxLate = 1500 * time.Millisecond // less than the time to settle
 		mustSee = 20 * time.Second        // what lasts so long, and no outage hides, has to be told
@@ -464,7 +481,7 @@ func TestWatchChurn(t *testing.T) {
 			end     time.Time
 		)
 		var w *watched
-		opts := nomad.WatchOptions{Interval: time.Duration(1+seed%2*4) * time.Second} // a second is less than agents are late
+		opts := watch.Options{Interval: time.Duration(1+seed%2*4) * time.Second} // a second is less than agents are late
 		watchCluster(t, cluster, cluster.Agents()[:1], opts, func(started *watched) {
 			w = started
 			note := func() {
@@ -511,26 +528,30 @@ func TestWatchChurn(t *testing.T) {
 		known, synced := map[string]nomad.Member{}, 0
 		told := map[string][]nomad.Member{}
 		for _, e := range w.events {
-			if e.Kind == nomad.MembersSynced {
+			if e.Kind == watch.Synced {
 				synced++
 				continue
 			}
 			if first := reflect.DeepEqual(e.Before, e.After); first {
-				require.Contains(t, []nomad.MemberEventKind{nomad.MemberFailed, nomad.MemberLeft}, e.Kind, "seed %d: %v tells nothing", seed, e)
+				require.Contains(t, []watch.Kind{watch.Failed, watch.Left}, e.Kind, "seed %d: %v tells nothing", seed, e)
 				before := told[e.Name()]
 				require.True(t, len(before) > 0 && reflect.DeepEqual(before[len(before)-1], e.After), "seed %d: %v", seed, e)
 				continue
 			}
 			require.Equal(t, known[e.Name()], e.Before, "seed %d: %v", seed, e)
 			told[e.Name()] = append(told[e.Name()], e.After)
-			if known[e.Name()] = e.After; e.Kind == nomad.MemberRemoved {
+			if known[e.Name()] = e.After; e.Kind == watch.Removed {
 				delete(known, e.Name())
 			}
 		}
 		require.Equal(t, decoded(history[len(history)-1].body), known, "seed %d: in the end", seed)
-		require.LessOrEqual(t, synced, 1+len(w.errs), "seed %d", seed) // less when an outage begins before the last is told in full
-		require.Greater(t, lastIndex(w.told, "synced"), lastIndex(w.told, "error"), "seed %d", seed)
-		require.LessOrEqual(t, len(w.errs), len(hidden), "seed %d", seed)
+		outaged := (len(w.outages) + 1) / 2
+		require.LessOrEqual(t, synced, 1+outaged, "seed %d", seed) // less when an outage begins before the last is told in full
+		require.Greater(t, lastIndex(w.told, "synced"), lastIndex(w.told, "outage"), "seed %d", seed)
+		require.LessOrEqual(t, outaged, len(hidden), "seed %d", seed)
+		for i, o := range w.outages {
+			require.Equal(t, [...]watch.Kind{watch.Outage, watch.OutageOver}[i%2], o.Kind, "seed %d", seed)
+		}
 		names := map[string]bool{}
 		states := make([]map[string]nomad.Member, len(history))
 		for i, s := range history {
@@ -565,7 +586,7 @@ func TestWatchChurn(t *testing.T) {
 			require.Empty(t, left, "seed %d: told of %s, and has not happened, or not in this order", seed, name)
 		}
 		events += len(w.events)
-		outages += len(w.errs)
+		outages += outaged
 		for name, is := range stopped {
 			if is {
 				cluster.Agent(name).Start()
@@ -586,8 +607,8 @@ func lastIndex(all []string, one string) int {
 	return -1
 }
 
-// TestWatchHealth watches a server that loses its leader.
-func TestWatchHealth(t *testing.T) {
+// TestHealth watches a server that loses its leader.
+func TestHealth(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	t.Cleanup(cluster.Close)
 	do := outside(t)
@@ -600,15 +621,21 @@ func TestWatchHealth(t *testing.T) {
 			group  sync.WaitGroup
 			mu     sync.Mutex
 			told   []string
-			events []nomad.HealthEvent
+			events []watch.HealthEvent
 		)
 		group.Go(func() {
-			for event, err := range client.Agent.WatchHealth(ctx, nomad.WatchOptions{}) {
-				mu.Lock()
+			for event, err := range watch.Health(ctx, client.Agent, watch.Options{}) {
 				if err != nil {
-					told = append(told, "error")
+					assert.Equal(t, context.Canceled, err)
+					break
+				}
+				mu.Lock()
+				events = append(events, event)
+				if event.Kind == watch.Outage {
+					assert.ErrorContains(t, event.Err, "no route to host")
+					told = append(told, "outage")
 				} else {
-					told, events = append(told, event.String()), append(events, event)
+					told = append(told, event.String())
 				}
 				mu.Unlock()
 			}
@@ -630,16 +657,20 @@ func TestWatchHealth(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		assert.Equal(t, []string{"unhealthy: server: No cluster leader"}, news())
 		last := events[len(events)-1]
+		assert.Equal(t, watch.Unhealthy, last.Kind)
 		assert.ErrorIs(t, last.Err, nomad.ErrUnhealthy)
 		assert.ErrorIs(t, last.Err, nomad.ErrNoLeader)
 		assert.True(t, last.Before.OK())
 
 		way.setDown(true)
 		time.Sleep(time.Minute)
-		assert.Equal(t, []string{"error"}, news())
+		assert.Equal(t, []string{"outage"}, news())
 		way.setDown(false)
 		time.Sleep(time.Minute)
-		assert.Equal(t, []string{"unhealthy: server: No cluster leader"}, news(), "as before the outage")
+		after := news()
+		over := events[len(events)-2]
+		assert.Equal(t, []string{over.String(), "unhealthy: server: No cluster leader"}, after, "as before the outage")
+		assert.Equal(t, watch.OutageOver, over.Kind)
 
 		do(cluster.Agent("server-2").Start)
 		time.Sleep(10 * time.Second)
@@ -656,26 +687,26 @@ func TestWatchHealth(t *testing.T) {
 	})
 }
 
-// TestWatchEnds breaks out of watches, and ends their contexts, on a network.
-func TestWatchEnds(t *testing.T) {
+// TestEnds breaks out of watches, and ends their contexts, on a network.
+func TestEnds(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(2))
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	defer cluster.Close()
 	client := cluster.Client("server-1")
 
 	t.Run("break", func(t *testing.T) {
-		for event, err := range client.Agent.WatchMembers(t.Context(), nomad.WatchOptions{}) {
+		for event, err := range watch.Members(t.Context(), client.Agent, watch.Options{}) {
 			require.NoError(t, err)
-			assert.Equal(t, nomad.MemberJoined, event.Kind)
+			assert.Equal(t, watch.Joined, event.Kind)
 			break
 		}
 	})
 	t.Run("twice", func(t *testing.T) {
-		watch := client.Agent.WatchMembers(t.Context(), nomad.WatchOptions{})
+		events := watch.Members(t.Context(), client.Agent, watch.Options{})
 		for range 2 {
 			n := 0
-			for event := range watch {
-				if n++; event.Kind == nomad.MembersSynced {
+			for event := range events {
+				if n++; event.Kind == watch.Synced {
 					break
 				}
 			}
@@ -685,51 +716,61 @@ func TestWatchEnds(t *testing.T) {
 	t.Run("while it waits", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		for event, err := range client.Agent.WatchMembers(ctx, nomad.WatchOptions{Interval: time.Hour}) {
-			require.NoError(t, err)
-			if event.Kind == nomad.MembersSynced {
+		var end error
+		for event, err := range watch.Members(ctx, client.Agent, watch.Options{Interval: time.Hour}) {
+			end = err
+			if event.Kind == watch.Synced {
 				time.AfterFunc(20*time.Millisecond, cancel)
 			}
 		}
+		assert.Equal(t, context.Canceled, end)
 	})
 	t.Run("while it asks", func(t *testing.T) {
 		stall := cluster.Agent("server-1").Inject(nomadtest.Stall())
 		defer stall.Remove()
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		for event, err := range client.Agent.WatchHealth(ctx, nomad.WatchOptions{}) {
-			t.Errorf("%v, %v", event, err)
+		n := 0
+		for event, err := range watch.Health(ctx, client.Agent, watch.Options{}) {
+			n++
+			assert.Zero(t, event)
+			assert.Equal(t, context.DeadlineExceeded, err)
 		}
+		assert.Equal(t, 1, n)
 	})
 	t.Run("before it begins", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		for event, err := range client.Agent.WatchMembers(ctx, nomad.WatchOptions{}) {
-			t.Errorf("%v, %v", event, err)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		why := errors.New("enough")
+		cancel(why)
+		n := 0
+		for event, err := range watch.Members(ctx, client.Agent, watch.Options{}) {
+			n++
+			assert.Zero(t, event)
+			assert.ErrorIs(t, err, context.Canceled)
+			assert.ErrorIs(t, err, why)
 		}
+		assert.Equal(t, 1, n)
 	})
 	t.Run("what cannot be", func(t *testing.T) {
 		closed := cluster.Agent("server-1").Client()
 		closed.Close()
 		for _, test := range []struct {
 			client *nomad.Client
-			ctx    context.Context
-			opts   nomad.WatchOptions
+			opts   watch.Options
 			roles  []nomad.Role
 			want   error
 			text   string
 		}{
-			{client, t.Context(), nomad.WatchOptions{Interval: -1}, nil, nomad.ErrInvalidArgument, "Interval -1ns: want 1ms or more, or 0 for 5s"},
-			{client, nil, nomad.WatchOptions{}, nil, nomad.ErrInvalidArgument, "the context is nil"},
-			{closed, t.Context(), nomad.WatchOptions{}, nil, nomad.ErrClosed, "closed"},
-			{client, t.Context(), nomad.WatchOptions{}, []nomad.Role{"chief"}, nomad.ErrInvalidArgument, `role "chief"`},
+			{client, watch.Options{Interval: -1}, nil, nomad.ErrInvalidArgument, "Interval -1ns: want 1ms or more, or 0 for 5s"},
+			{closed, watch.Options{}, nil, nomad.ErrClosed, "closed"},
+			{client, watch.Options{}, []nomad.Role{"chief"}, nomad.ErrInvalidArgument, `role "chief"`},
 		} {
 			var errs []error
-			for _, err := range test.client.Agent.WatchHealth(test.ctx, test.opts, test.roles...) {
+			for _, err := range watch.Health(t.Context(), test.client.Agent, test.opts, test.roles...) {
 				errs = append(errs, err)
 			}
 			if test.roles == nil {
-				for _, err := range test.client.Agent.WatchMembers(test.ctx, test.opts) {
+				for _, err := range watch.Members(t.Context(), test.client.Agent, test.opts) {
 					errs = append(errs, err)
 				}
 				require.Len(t, errs, 2)
@@ -743,20 +784,23 @@ func TestWatchEnds(t *testing.T) {
 	t.Run("among many events", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		n := 0
-		for range client.Agent.WatchMembers(ctx, nomad.WatchOptions{}) {
-			n++
+		var errs []error
+		for _, err := range watch.Members(ctx, client.Agent, watch.Options{}) {
+			errs = append(errs, err)
 			cancel()
 		}
-		assert.Equal(t, 1, n)
+		assert.Equal(t, []error{nil, context.Canceled}, errs)
 	})
 	t.Run("what the loop does to an event is its own business", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
-		for event, err := range client.Agent.WatchMembers(ctx, nomad.WatchOptions{Interval: time.Millisecond, Settle: -1}) {
-			require.NoError(t, err)
-			assert.NotEqual(t, nomad.MemberUpdated, event.Kind)
-			if event.Kind == nomad.MemberJoined {
+		for event, err := range watch.Members(ctx, client.Agent, watch.Options{Interval: time.Millisecond, Settle: -1}) {
+			if err != nil {
+				assert.Equal(t, context.DeadlineExceeded, err)
+				break
+			}
+			assert.NotEqual(t, watch.Updated, event.Kind)
+			if event.Kind == watch.Joined {
 				event.After.Tags["note"] = "mine"
 			}
 		}
@@ -764,13 +808,12 @@ func TestWatchEnds(t *testing.T) {
 	t.Run("a refused token is an outage", func(t *testing.T) {
 		guarded := nomadtest.NewCluster(nomadtest.ACLs())
 		defer guarded.Close()
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		for _, err := range guarded.Client("server-1", nomad.WithToken(nomadtest.UnknownToken)).Agent.WatchMembers(ctx, nomad.WatchOptions{Interval: time.Millisecond}) {
-			var outage *nomad.WatchError
-			require.ErrorAs(t, err, &outage)
-			assert.ErrorIs(t, err, nomad.ErrPermissionDenied)
-			assert.NotContains(t, err.Error(), nomadtest.UnknownToken)
+		client := guarded.Client("server-1", nomad.WithToken(nomadtest.UnknownToken))
+		for event, err := range watch.Members(t.Context(), client.Agent, watch.Options{Interval: time.Millisecond}) {
+			require.NoError(t, err)
+			assert.Equal(t, watch.Outage, event.Kind)
+			assert.ErrorIs(t, event.Err, nomad.ErrPermissionDenied)
+			assert.NotContains(t, event.String(), nomadtest.UnknownToken)
 			break
 		}
 	})

@@ -1,0 +1,37 @@
+// Package show writes values for programs, as JSON, and for people, as lines.
+package show
+
+import (
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// JSON encodes a value. Invalid UTF-8 is replaced and the names in maps are sorted.
+func JSON(v any) ([]byte, error) {
+	return json.Marshal(v, jsontext.AllowInvalidUTF8(true), json.Deterministic(true))
+}
+
+// Line returns s on one line, with what does not print escaped.
+func Line(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	quoted := strconv.Quote(s)
+	return quoted[1 : len(quoted)-1]
+}
+
+// Error returns the message of an error, or an empty string if err is nil.
+func Error(err error) string {
+	if err == nil {
+		return ""
+	}
+	return Line(err.Error())
+}
+
+// Duration returns a duration such as "1.5s", rounded to milliseconds.
+func Duration(d time.Duration) string { return d.Round(time.Millisecond).String() }

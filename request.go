@@ -1,0 +1,288 @@
+package nomad
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	jsonv2 "github.com/go-json-experiment/json"
+
+	"github.com/nomad-go/nomad/internal/agentconn"
+)
+
+// endpoint describes an endpoint of the API.
+type endpoint struct {
+	name   string // of the method that calls it
+	method string
+	path   string
+	role   Role                                                  // required role of the agent, if any
+	acl    string                                                // required ACL capability, if any
+	since  string                                                // the Nomad version that added it, where supported agents may be older
+	limit  int64                                                 // default limit of a response in bytes; 0 stands for smallResponse
+	keys   bool                                                  // requests and responses can hold gossip keys
+	once   bool                                                  // a request that may have reached the agent is not sent again
+	decode func(ctx context.Context, body []byte, out any) error // nil stands for decodeJSON
+}
+
+// The default limits of responses, in bytes.
+const (
+	smallResponse = 1 << 20
+	largeResponse = 4 << 20
+)
+
+// endpoints are those that have a method.
+var endpoints = []*endpoint{
+	&membersEndpoint, &serversEndpoint, &selfEndpoint, &updateServersEndpoint, &joinEndpoint, &forceLeaveEndpoint,
+	&healthEndpoint, &hostEndpoint, &monitorEndpoint, &monitorExportEndpoint, &profileEndpoint, &schedulersEndpoint,
+	&schedulerConfigEndpoint, &updateSchedulerConfigEndpoint, &listKeysEndpoint, &installKeyEndpoint, &useKeyEndpoint,
+	&removeKeyEndpoint, &reloadEndpoint, &leaderEndpoint, &peersEndpoint,
+}
+
+// request is a request to an endpoint.
+type request struct {
+	*endpoint
+	path       string // escaped, below the Client's address
+	query      url.Values
+	header     http.Header // in addition to the Client's
+	body       []byte
+	reader     io.Reader // in place of body; it can be read once
+	secret     string    // in the body
+	idempotent bool
+	document   int           // a status above 299 that comes with the endpoint's document
+	wait       time.Duration // how long a blocking query may take beyond the time limit
+	stream     bool          // the response is read while it arrives
+	deadline   time.Time     // of a stream's first bytes
+
+	token   string // the ACL token that is sent
+	refused string // the one that was sent before, from WithTokenFile
+}
+
+// newRequest makes a request to an endpoint.
+func (ep *endpoint) newRequest(query url.Values) *request {
+	return &request{endpoint: ep, path: ep.path, query: query, idempotent: !ep.once}
+}
+
+// newJSONRequest makes a request with a JSON body to an endpoint.
+func (ep *endpoint) newJSONRequest(body any) (*request, error) {
+	encoded, err := jsonv2.Marshal(body)
+	if err != nil {
+		return nil, invalidArgument(ep.name, "the body cannot be encoded as JSON: %v", err)
+	}
+	r := ep.newRequest(nil)
+	r.body = encoded
+	return r, nil
+}
+
+// Request is a request to any endpoint of Nomad's API, for [Client.Do].
+type Request struct {
+	// Method is the HTTP method; empty means GET.
+	Method string
+
+	// Path starts with a slash and is escaped as in a URL, such as /v1/job/web%2Ffront.
+	Path string
+
+	// Query holds the query parameters. With index, and wait if the default of 5 minutes is not wanted, the request is a
+	// blocking query: the wait is added to the time limit.
+	Query url.Values
+
+	// Header holds headers in addition to those of the Client. Those that have an option of their own, such as
+	// X-Nomad-Token, are refused. Values do not appear in errors and logs.
+	Header http.Header
+
+	// Body is sent as JSON, as encoding/json encodes it. An io.Reader or a []byte is sent as it is; a request with an
+	// io.Reader is sent once and not retried.
+	Body any
+
+	// Idempotent says that the request may reach the agent twice, as that of a GET or HEAD always may: it is retried
+	// after a lost connection and the statuses 502, 503 and 504.
+	Idempotent bool
+}
+
+// autopilotHealth is the endpoint that reports the health of servers with status 429 or 200.
+const autopilotHealth = "/v1/operator/autopilot/health"
+
+// newRequest checks req and makes the request that is sent.
+func (req *Request) newRequest() (*request, error) {
+	method := strings.ToUpper(req.Method)
+	if method == "" {
+		method = http.MethodGet
+	}
+	if !isHeaderName(method) {
+		return nil, invalidArgument("Do", "Method: %q is not an HTTP method", method)
+	}
+	if err := checkPath(req.Path); err != nil {
+		return nil, err
+	}
+	r := &request{
+		endpoint:   &endpoint{name: "Do", method: method, limit: DefaultMaxResponseSize, decode: decodeAny},
+		path:       req.Path,
+		query:      req.Query,
+		idempotent: req.Idempotent || method == http.MethodGet || method == http.MethodHead,
+		wait:       blockingWait(req.Query),
+	}
+	for _, known := range endpoints {
+		if known.path == req.Path && (known.method == method || r.role == "") {
+			r.role, r.since, r.keys = known.role, known.since, known.keys
+		}
+	}
+	if req.Path == autopilotHealth {
+		r.document = http.StatusTooManyRequests
+	}
+	for name, values := range req.Header {
+		why, own := ownHeaders[http.CanonicalHeaderKey(name)]
+		switch {
+		case !isHeaderName(name):
+			return nil, invalidArgument("Do", "Header: %q is not the name of a header", name)
+		case own && name != "Accept" && name != "Content-Type":
+			return nil, invalidArgument("Do", "Header: %q: %s", name, why)
+		case !isHeaderValue(strings.Join(values, "")):
+			return nil, invalidArgument("Do", "Header: %q: the value has a character that a header cannot carry", name)
+		}
+	}
+	r.header = req.Header
+	switch body := req.Body.(type) {
+	case nil:
+	case []byte:
+		r.body = body
+	case io.Reader:
+		r.reader, r.idempotent = body, false
+	default:
+		var err error
+		if r.body, err = json.Marshal(body); err != nil {
+			return nil, invalidArgument("Do", "Body: it cannot be encoded as JSON: %v", err)
+		}
+		r.header = withDefault(r.header, "Content-Type", "application/json")
+	}
+	return r, nil
+}
+
+// withDefault returns a copy of h that has a header.
+func withDefault(h http.Header, name, value string) http.Header {
+	h = maps.Clone(h)
+	if h == nil {
+		h = http.Header{}
+	}
+	if h.Get(name) == "" {
+		h.Set(name, value)
+	}
+	return h
+}
+
+// checkPath refuses paths that would reach something else than they say.
+func checkPath(path string) error {
+	u, err := url.ParseRequestURI(path)
+	switch {
+	case err != nil || !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//"):
+		return invalidArgument("Do", "Path: %q is not a path: want one such as /v1/jobs", path)
+	case strings.ContainsAny(path, "?#"):
+		return invalidArgument("Do", "Path: %q has a query or fragment in it: use Query", path)
+	case slices.Contains(strings.Split(u.Path, "/"), ".."), slices.Contains(strings.Split(u.Path, "/"), "."):
+		return invalidArgument("Do", "Path: %q has . or .. in it", path)
+	}
+	return nil
+}
+
+// The waits of blocking queries, as Nomad documents them: an agent adds up to a sixteenth.
+const (
+	defaultWait = 5 * time.Minute
+	maxWait     = 10 * time.Minute
+)
+
+// blockingWait returns how long an agent may hold a request until something changes.
+func blockingWait(query url.Values) time.Duration {
+	if !isBlocking(query) {
+		return 0
+	}
+	wait := defaultWait
+	if d, err := time.ParseDuration(query.Get("wait")); err == nil && d > 0 {
+		wait = min(d, maxWait)
+	}
+	return wait + wait/16
+}
+
+func isBlocking(query url.Values) bool {
+	index := query.Get("index")
+	return index != "" && index != "0"
+}
+
+// newHTTPRequest builds the request that is sent.
+func (c *Client) newHTTPRequest(ctx context.Context, r *request) (*http.Request, error) {
+	s := c.settings
+	body := r.reader
+	if r.body != nil {
+		body = bytes.NewReader(r.body)
+	}
+	mark := agentconn.Bound
+	if s.retries == 0 {
+		mark |= agentconn.Once
+	}
+	if r.stream || r.wait > 0 {
+		mark |= agentconn.Slow
+	}
+	req, err := http.NewRequestWithContext(agentconn.WithMark(ctx, mark), r.method, "", body)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.setURL(req.URL, r); err != nil {
+		return nil, err
+	}
+	req.Host = c.base.Host
+	req.Header = make(http.Header, len(s.common)+len(r.header)+3)
+	maps.Copy(req.Header, s.common)
+	if r.body != nil && r.header == nil {
+		req.Header["Content-Type"] = jsonContent
+	}
+	for name, values := range r.header {
+		req.Header[http.CanonicalHeaderKey(name)] = values
+	}
+	if r.idempotent && s.retries > 0 {
+		req.Header["Idempotency-Key"] = nil // for the transport: it is not sent
+	}
+	if r.token != s.token {
+		req.Header["X-Nomad-Token"] = []string{r.token}
+	}
+	return req, nil
+}
+
+var jsonContent = []string{"application/json"}
+
+// setURL sets the URL of a request.
+func (c *Client) setURL(u *url.URL, r *request) error {
+	*u = c.base
+	escaped := u.EscapedPath() + r.path
+	u.Path, u.RawPath = escaped, ""
+	if strings.Contains(escaped, "%") {
+		path, err := url.PathUnescape(escaped)
+		if err != nil {
+			return err
+		}
+		u.Path, u.RawPath = path, escapeRest(escaped)
+	}
+	query := r.query
+	for _, d := range [...]struct{ name, value string }{{"region", c.settings.region}, {"namespace", c.settings.namespace}} {
+		if d.value != "" && !query.Has(d.name) {
+			if query = maps.Clone(query); query == nil {
+				query = url.Values{}
+			}
+			query.Set(d.name, d.value)
+		}
+	}
+	u.RawQuery = query.Encode()
+	return nil
+}
+
+// checkOut refuses what a response cannot be decoded into.
+func checkOut(out any) error {
+	if target := reflect.ValueOf(out); out != nil && (target.Kind() != reflect.Pointer || target.IsNil()) {
+		return invalidArgument("Do", "out is %T: want a pointer to decode into, or nil", out)
+	}
+	return nil
+}

@@ -1,0 +1,265 @@
+package nomad
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/nomad-go/nomad/internal/redact"
+)
+
+// Response is what [Client.Do] returns of a response beside its body.
+type Response struct {
+	StatusCode int
+	Header     http.Header
+}
+
+// Index returns the index of the response, from the header X-Nomad-Index, or 0 if it has none. A request with this
+// index in its query is a blocking query: the agent responds when the data has a higher index.
+func (r *Response) Index() uint64 {
+	index, err := strconv.ParseUint(r.Header.Get("X-Nomad-Index"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return index
+}
+
+// response is a response whose body was read, or that of a stream.
+type response struct {
+	status  int
+	header  http.Header
+	body    *bytes.Buffer // from buffers
+	stream  io.ReadCloser // in place of body
+	partial bool          // the body was cut; only where the status reports a failure
+
+	documentError error // the failure that the status of a document reports
+}
+
+// buffers holds the buffers of bodies. Larger ones than maxPooled are left to the garbage collector.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+const maxPooled = 1 << 20
+
+// release returns the buffer of the body.
+func (res *response) release() {
+	if res != nil && res.body != nil && res.body.Cap() <= maxPooled {
+		res.body.Reset()
+		buffers.Put(res.body)
+	}
+}
+
+// maxErrorBody is how many bytes are read of a response that reports a failure.
+const maxErrorBody = 64 << 10
+
+// limit is how many bytes a response may have.
+func (c *Client) limit(r *request) int64 {
+	if limit := c.settings.maxResponseSize; limit > 0 {
+		return limit
+	}
+	if r.limit > 0 {
+		return r.limit
+	}
+	return smallResponse
+}
+
+// readResponse reads a response, within its limit, and decompresses it. The body of a stream is left to be read.
+func (c *Client) readResponse(ctx context.Context, r *request, from *http.Response) (*response, error) {
+	res := &response{status: from.StatusCode, header: from.Header}
+	if r.stream && res.status == http.StatusOK {
+		res.stream = from.Body
+		return res, nil
+	}
+	defer from.Body.Close()
+	res.body = buffers.Get().(*bytes.Buffer)
+	failed := res.status >= 400
+	limit := c.limit(r)
+	if failed && res.status != r.document {
+		limit = min(limit, maxErrorBody)
+	}
+	var err error
+	if r.method != http.MethodHead {
+		err = res.read(from, limit, failed)
+	}
+	switch {
+	case err == nil:
+		return res, nil
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case failed:
+		res.partial = true // the status says more than what is wrong with the body
+		return res, nil
+	}
+	res.release()
+	return nil, err
+}
+
+// read reads the body up to limit.
+func (res *response) read(from *http.Response, limit int64, failed bool) error {
+	if n := from.ContentLength; n > limit && !failed {
+		return tooLarge(fmt.Sprintf("it has %d bytes", n), limit)
+	} else if n > 0 {
+		res.body.Grow(int(min(n, maxPooled)) + bytes.MinRead)
+	}
+	body, err := decompress(from)
+	if err != nil {
+		return err
+	}
+	n, err := res.body.ReadFrom(&io.LimitedReader{R: body, N: limit + 1})
+	switch {
+	case n > limit:
+		res.body.Truncate(int(limit))
+		return tooLarge("", limit)
+	case err != nil:
+		return fmt.Errorf("%w: it ended after %d bytes: %w", ErrInvalidResponse, n, err)
+	}
+	return nil
+}
+
+func tooLarge(size string, limit int64) error {
+	return fmt.Errorf("%w: %s", ErrResponseTooLarge,
+		strings.TrimPrefix(fmt.Sprintf("%s, the limit is %d bytes, WithMaxResponseSize raises it", size, limit), ", "))
+}
+
+// decompress returns the body of a response without its compression.
+func decompress(from *http.Response) (io.Reader, error) {
+	switch encoding := strings.ToLower(strings.Join(from.Header.Values("Content-Encoding"), ",")); encoding {
+	case "", "identity":
+		return from.Body, nil
+	case "gzip", "x-gzip": // RFC 9110, 8.4.1.3
+		raw := bufio.NewReader(from.Body)
+		if _, err := raw.Peek(1); err == io.EOF {
+			return raw, nil // without a body there is nothing to decompress
+		}
+		unzipped, err := gzip.NewReader(raw)
+		if err != nil {
+			return nil, fmt.Errorf("%w: its encoding is gzip, but the body is not: %w", ErrInvalidResponse, noEOF(err))
+		}
+		return unzipped, nil
+	default:
+		return nil, fmt.Errorf("%w: its encoding is %.100q, want gzip or none", ErrInvalidResponse, encoding)
+	}
+}
+
+// noEOF returns io.ErrUnexpectedEOF for io.EOF, which would read as success.
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// decodeOptions are for what agents send. Logs and host data hold whatever bytes a machine has, so invalid UTF-8 is
+// replaced.
+var decodeOptions = jsonv2.JoinOptions(jsontext.AllowInvalidUTF8(true))
+
+// checker is a result that can report that a response was JSON, but not the document of the endpoint.
+type checker interface{ check() error }
+
+// decodeResponse decodes the body and checks the result.
+func (c *Client) decodeResponse(ctx context.Context, r *request, res *response, out any) error {
+	decode := r.decode
+	if decode == nil {
+		decode = decodeJSON
+	}
+	err := decode(ctx, res.body.Bytes(), out)
+	if result, ok := out.(checker); err == nil && ok {
+		err = result.check()
+	}
+	if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return c.invalidResponse(r, res, err)
+}
+
+// maxObjects is how many objects a document of an endpoint has at most, where it does not grow with the cluster. It
+// bounds the memory that a decoded response takes.
+const maxObjects = 1 << 14
+
+// decodeJSON decodes exactly one JSON value that is not null.
+func decodeJSON(ctx context.Context, body []byte, out any) error {
+	if err := checkValue(body); err != nil {
+		return err
+	}
+	if n := bytes.Count(body, []byte("{")) + bytes.Count(body, []byte("null")); n > maxObjects {
+		return fmt.Errorf("it has %d objects", n)
+	}
+	return jsonv2.Unmarshal(body, out, decodeOptions)
+}
+
+// decodeAny decodes the response to Do.
+func decodeAny(_ context.Context, body []byte, out any) error {
+	switch out := out.(type) {
+	case nil:
+		return nil
+	case *[]byte:
+		*out = bytes.Clone(body)
+		return nil
+	}
+	if err := checkValue(body); err != nil {
+		return err
+	}
+	return json.Unmarshal(body, out)
+}
+
+// decodeEmpty accepts an empty body. Anything else is not from the agent.
+func decodeEmpty(_ context.Context, body []byte, _ any) error {
+	switch string(bytes.TrimSpace(body)) {
+	case "", "null", "{}":
+		return nil
+	}
+	return errors.New("want an empty response")
+}
+
+// checkValue refuses what a decoder would take for a zero value.
+func checkValue(body []byte) error {
+	switch trimmed := bytes.TrimSpace(body); {
+	case len(trimmed) == 0:
+		return errors.New("it is empty")
+	case string(trimmed) == "null":
+		return errors.New("it is null")
+	case trimmed[0] == '<':
+		return errors.New("it is a web page, not JSON")
+	}
+	return nil
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r *contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p[:min(len(p), 64<<10)])
+}
+
+// mediaType returns the media type of a response, without its parameters.
+func mediaType(h http.Header) string {
+	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	return mediaType
+}
+
+// invalidResponse reports a response that the endpoint does not give.
+func (c *Client) invalidResponse(r *request, res *response, err error) error {
+	what := fmt.Sprintf("status %d", res.status)
+	if contentType := res.header.Get("Content-Type"); contentType != "application/json" {
+		what += fmt.Sprintf(", content type %q", redact.Cut(c.clean(r, contentType), 100))
+	}
+	return c.requestError(r, fmt.Errorf("%w: %s: %s", ErrInvalidResponse, what, redact.Cut(c.clean(r, err.Error()), maxMessage)))
+}

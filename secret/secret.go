@@ -1,0 +1,52 @@
+// Package secret has a type for texts that must not be printed: tokens, passwords and keys.
+package secret
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"unique"
+)
+
+// Secret is a string that must not be printed or logged by accident, such as a token, a password or a gossip key.
+// Packages fmt, log/slog, encoding/json and json/v2 print "<redacted>" in its place, and nothing for an empty one.
+// Secrets can be compared, and be the keys of a map. The zero Secret is empty.
+type Secret struct{ text unique.Handle[string] }
+
+// New returns text as a Secret. An empty text gives the zero Secret.
+func New(text string) Secret {
+	if text == "" {
+		return Secret{}
+	}
+	return Secret{unique.Make(text)}
+}
+
+// Reveal returns the secret itself.
+func (s Secret) Reveal() string {
+	if s == (Secret{}) {
+		return ""
+	}
+	return s.text.Value()
+}
+
+// Format prints "<redacted>", whatever the verb.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.redacted()) }
+
+// LogValue returns "<redacted>".
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.redacted()) }
+
+// MarshalText returns "<redacted>".
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.redacted()), nil }
+
+// UnmarshalText reads the secret itself.
+func (s *Secret) UnmarshalText(text []byte) error {
+	*s = New(string(text))
+	return nil
+}
+
+func (s Secret) redacted() string {
+	if s == (Secret{}) {
+		return ""
+	}
+	return "<redacted>"
+}

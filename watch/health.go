@@ -1,0 +1,152 @@
+package watch
+
+import (
+	"context"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/internal/show"
+)
+
+// HealthAgent is the agent that Health polls. *nomad.Agent implements it.
+type HealthAgent interface {
+	Health(ctx context.Context, roles ...nomad.Role) (*nomad.Health, error)
+}
+
+// HealthEvent is a change in the health of an agent, or one of the kinds Outage and OutageOver.
+type HealthEvent struct {
+	Kind Kind
+
+	// Before and After are the health as it was reported before and as it is now. Before is the zero Health in the first
+	// event. Both are zero for the kinds Outage and OutageOver.
+	Before, After nomad.Health
+
+	// Err is the error of Health for the kind Unhealthy, which matches ErrNoLeader and the like; for an Outage it is why the
+	// first poll failed, and can be a context.DeadlineExceeded: a poll timed out. It is nil for the other kinds.
+	Err error
+
+	// Since is the last response before an Outage or OutageOver, or the start of the watch if there was none.
+	Since time.Time
+
+	// Time is when the watch first saw the change. What happened in an outage is seen when the outage is over.
+	Time time.Time
+}
+
+func (e HealthEvent) outage() outage { return outage{e.Kind, e.Since, e.Time, e.Err} }
+
+// String returns how the agent is, such as "unhealthy: server: No cluster leader".
+func (e HealthEvent) String() string {
+	switch e.Kind {
+	case Outage, OutageOver:
+		return e.outage().describe()
+	case Unhealthy:
+		return show.Line("unhealthy: " + problems(e.After))
+	}
+	return string(e.Kind)
+}
+
+// problems returns the messages of the roles that are unhealthy.
+func problems(h nomad.Health) string {
+	var parts []string
+	if h.Server != nil && !h.Server.OK {
+		parts = append(parts, "server: "+h.Server.Message)
+	}
+	if h.Client != nil && !h.Client.OK {
+		parts = append(parts, "client: "+h.Client.Message)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// MarshalJSON encodes the event as an object with kind, time, before, after, since, duration (of an outage that is over,
+// such as "1m30s") and error. What the kind does not have is absent.
+func (e HealthEvent) MarshalJSON() ([]byte, error) {
+	return show.JSON(struct {
+		header
+		Before nomad.Health `json:"before,omitzero"`
+		After  nomad.Health `json:"after,omitzero"`
+	}{e.outage().header(), e.Before, e.After})
+}
+
+// health is a response of Health.
+type health struct {
+	nomad.Health
+	err error
+}
+
+// differs names the roles whose health differs. That the message of an unhealthy role is another one is no difference.
+func (h health) differs(other health) []string {
+	var names []string
+	if h.OK() != other.OK() {
+		names = append(names, status)
+	}
+	if !sameHealth(h.Server, other.Server) {
+		names = append(names, "Server")
+	}
+	if !sameHealth(h.Client, other.Client) {
+		names = append(names, "Client")
+	}
+	return names
+}
+
+func sameHealth(a, b *nomad.RoleHealth) bool { return a == b || a != nil && b != nil && a.OK == b.OK }
+
+// clone returns a copy that shares nothing.
+func (h health) clone() health {
+	for _, role := range []**nomad.RoleHealth{&h.Server, &h.Client} {
+		if *role != nil {
+			*role = new(**role)
+		}
+	}
+	return h
+}
+
+// Health reports how healthy an agent is in the given roles, or in all that it has: at first, and after that each change
+// that has settled (see Options.Settle). An unhealthy agent is an event, of the kind Unhealthy, and no error.
+//
+// A change is one of health in a role. While a role stays unhealthy, another message is not reported.
+//
+// When a poll fails there is one Outage for all failed polls in a row. When the agent responds again there is OutageOver,
+// and then an event that reports its health, also if that is the same as before.
+//
+// It requires an agent of any role and no ACL token. A server without a leader takes 5 s to respond.
+func Health(ctx context.Context, agent HealthAgent, opts Options, roles ...nomad.Role) iter.Seq2[HealthEvent, error] {
+	return sequence(ctx, func(emit func(HealthEvent) bool) error {
+		var known, latest health
+		w := watcher[health]{
+			diff:  health.differs,
+			clone: health.clone,
+			poll: func(ctx context.Context) (map[string]health, error) {
+				h, err := agent.Health(ctx, roles...)
+				if h == nil {
+					return nil, err
+				}
+				latest = health{*h, err}
+				return map[string]health{"": latest}, nil
+			},
+			report: func(changes []change[health], synced bool) bool {
+				event := HealthEvent{Kind: Healthy, Before: known.clone().Health, Time: time.Now()}
+				for _, c := range changes {
+					known, event.Time = *c.after, c.since
+				}
+				switch {
+				case len(changes) > 0:
+				case !synced:
+					return true
+				case len(known.differs(latest)) == 0:
+					known = latest
+				}
+				event.After, event.Err = known.clone().Health, known.err
+				if !known.OK() {
+					event.Kind = Unhealthy
+				}
+				return emit(event)
+			},
+			outage: func(o outage) bool {
+				return emit(HealthEvent{Kind: o.kind, Since: o.since, Time: o.time, Err: o.err})
+			},
+		}
+		return w.run(ctx, "Health", opts)
+	})
+}

@@ -1,0 +1,250 @@
+package watch_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/watch"
+)
+
+// script is an agent that responds what a function returns for the time since the start.
+type script struct {
+	members func(since time.Duration) ([]nomad.Member, error)
+	health  func(since time.Duration) (*nomad.Health, error)
+	began   time.Time
+	polls   []time.Duration
+}
+
+func (s *script) poll() time.Duration {
+	if s.polls == nil {
+		s.began = time.Now()
+	}
+	s.polls = append(s.polls, time.Since(s.began))
+	return time.Since(s.began)
+}
+
+func (s *script) Members(context.Context) (*nomad.Members, error) {
+	members, err := s.members(s.poll())
+	if err != nil {
+		return nil, err
+	}
+	return &nomad.Members{Members: members}, nil
+}
+
+func (s *script) Health(context.Context, ...nomad.Role) (*nomad.Health, error) {
+	return s.health(s.poll())
+}
+
+// between counts the polls in a span of time.
+func (s *script) between(from, to time.Duration) int {
+	return len(slices.DeleteFunc(slices.Clone(s.polls), func(at time.Duration) bool { return at < from || at >= to }))
+}
+
+// run watches a script for some time, which passes at once, and returns the events, each with the time when the change was
+// first seen.
+func (s *script) run(t *testing.T, opts watch.Options, lasts time.Duration) (told []string) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), lasts)
+		defer cancel()
+		note := func(event fmt.Stringer, at time.Time, err error) {
+			if err != nil {
+				assert.Equal(t, context.DeadlineExceeded, err)
+				return
+			}
+			text, _, _ := strings.Cut(event.String(), ":")
+			told = append(told, fmt.Sprintf("%s at %.0fs", text, at.Sub(s.began).Seconds()))
+		}
+		if s.members != nil {
+			for event, err := range watch.Members(ctx, s, opts) {
+				note(event, event.Time, err)
+			}
+			return
+		}
+		for event, err := range watch.Health(ctx, s, opts) {
+			note(event, event.Time, err)
+		}
+	})
+	return told
+}
+
+func one(status nomad.MemberStatus, tags ...string) []nomad.Member {
+	m := nomad.Member{Name: "a", Status: status, Tags: map[string]string{}}
+	for i := 0; i < len(tags); i += 2 {
+		m.Tags[tags[i]] = tags[i+1]
+	}
+	return []nomad.Member{m}
+}
+
+// TestNeverAtRest has a tag that differs in every response: the status and other tags are reported all the same, and the
+// agent is not polled more often for it.
+func TestNeverAtRest(t *testing.T) {
+	n := 0
+	s := &script{members: func(since time.Duration) ([]nomad.Member, error) {
+		n++
+		status, build := nomad.StatusAlive, "1"
+		if since >= 5*time.Minute && since < 15*time.Minute {
+			status = nomad.StatusFailed
+		}
+		if since >= 30*time.Minute {
+			build = "2"
+		}
+		return one(status, "counter", fmt.Sprint(n), "build", build), nil
+	}}
+	told := s.run(t, watch.Options{}, time.Hour)
+	require.Len(t, told, 5, told)
+	assert.Equal(t, []string{"a joined at 0s", "synced at 0s"}, told[:2])
+	assert.Regexp(t, `^a failed at 30[0-5]s$`, told[2])
+	assert.Regexp(t, `^a recovered at 90[0-5]s$`, told[3])
+	assert.Regexp(t, `^a updated at 18[01]\ds$`, told[4])
+	assert.Less(t, s.between(0, time.Hour), 800, "every 5 s, but for the time when something settles")
+	assert.Greater(t, s.between(0, time.Hour), 700)
+	assert.Less(t, s.between(time.Minute, 5*time.Minute), 60)
+}
+
+// TestStatusWhileOthersMove has the status change while another value has only begun to move.
+func TestStatusWhileOthersMove(t *testing.T) {
+	n := 0
+	s := &script{members: func(since time.Duration) ([]nomad.Member, error) {
+		n++
+		if since < 7*time.Second {
+			return one(nomad.StatusAlive, "zone", "1"), nil
+		}
+		return one(nomad.StatusFailed, "zone", fmt.Sprint(n%2)), nil
+	}}
+	told := s.run(t, watch.Options{}, time.Minute)
+	require.GreaterOrEqual(t, len(told), 3)
+	assert.Regexp(t, `^a failed at (9|10|11)s$`, told[2])
+}
+
+// TestStatusNeverAtRest has two views that alternate for an hour, and then agree.
+func TestStatusNeverAtRest(t *testing.T) {
+	n := 0
+	s := &script{members: func(since time.Duration) ([]nomad.Member, error) {
+		n++
+		if n%2 == 0 || since > time.Hour {
+			return one(nomad.StatusFailed), nil
+		}
+		return one(nomad.StatusAlive), nil
+	}}
+	told := s.run(t, watch.Options{}, time.Hour+time.Minute)
+	require.Len(t, told, 3, told)
+	assert.Regexp(t, `^a failed at 3[56]\d\ds$`, told[2])
+	assert.Less(t, s.between(0, time.Hour), 800)
+}
+
+// TestSyncedAlthoughOneNeverRests has an outage end while a value does not come to rest.
+func TestSyncedAlthoughOneNeverRests(t *testing.T) {
+	n := 0
+	s := &script{members: func(since time.Duration) ([]nomad.Member, error) {
+		n++
+		if since > time.Minute && since < 2*time.Minute {
+			return nil, errors.New("broken")
+		}
+		return one(nomad.StatusAlive, "counter", fmt.Sprint(n)), nil
+	}}
+	told := s.run(t, watch.Options{}, 10*time.Minute)
+	require.Len(t, told, 5, told)
+	assert.Contains(t, told[2], "outage at ")
+	assert.Contains(t, told[3], "outage over after ")
+	assert.Contains(t, told[4], "synced at ")
+}
+
+// TestHealthMessages has the message of an unhealthy server differ in every response.
+func TestHealthMessages(t *testing.T) {
+	n := 0
+	s := &script{health: func(since time.Duration) (*nomad.Health, error) {
+		n++
+		if since < 20*time.Second || since > 10*time.Minute {
+			return &nomad.Health{Server: &nomad.RoleHealth{OK: true, Message: "ok"}}, nil
+		}
+		return &nomad.Health{Server: &nomad.RoleHealth{Message: fmt.Sprint("no leader for ", n)}}, nomad.ErrUnhealthy
+	}}
+	told := s.run(t, watch.Options{}, 20*time.Minute)
+	require.Len(t, told, 3, told)
+	assert.Regexp(t, `^healthy at 0s$`, told[0])
+	assert.Regexp(t, `^unhealthy at 2\ds$`, told[1])
+	assert.Regexp(t, `^healthy at 60\ds$`, told[2])
+	assert.Less(t, s.between(0, 20*time.Minute), 280)
+}
+
+// TestHealthAfterOutage has the message be another one after an outage: the event after it has that.
+func TestHealthAfterOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{health: func(since time.Duration) (*nomad.Health, error) {
+			switch {
+			case since < time.Minute:
+				return &nomad.Health{Client: &nomad.RoleHealth{Message: "before"}}, nomad.ErrUnhealthy
+			case since < 2*time.Minute:
+				return nil, errors.New("broken")
+			}
+			return &nomad.Health{Client: &nomad.RoleHealth{Message: "after"}}, nomad.ErrNoLeader
+		}}
+		var last watch.HealthEvent
+		for event, err := range watch.Health(t.Context(), s, watch.Options{}) {
+			require.NoError(t, err)
+			if last.Kind == watch.OutageOver {
+				assert.Equal(t, "unhealthy: client: after", event.String())
+				assert.Equal(t, nomad.ErrNoLeader, event.Err)
+				assert.Equal(t, "before", event.Before.Client.Message)
+				return
+			}
+			last = event
+		}
+	})
+}
+
+// TestPendingAcrossOutage has an outage between two responses that agree: what was in between is not known.
+func TestPendingAcrossOutage(t *testing.T) {
+	s := &script{members: func(since time.Duration) ([]nomad.Member, error) {
+		switch {
+		case since < 3*time.Second:
+			return one(nomad.StatusAlive), nil
+		case since < 6*time.Second, since > 5*time.Minute:
+			return one(nomad.StatusFailed), nil
+		}
+		return nil, errors.New("broken")
+	}}
+	told := s.run(t, watch.Options{}, 10*time.Minute)
+	require.Len(t, told, 6, told)
+	assert.Equal(t, []string{"a joined at 0s", "synced at 0s"}, told[:2])
+	assert.Contains(t, told[2], "outage at ")
+	assert.Contains(t, told[3], "outage over ")
+	assert.Regexp(t, `^a failed at 3\d\ds$`, told[4], "when it was seen after the outage")
+	assert.Contains(t, told[5], "synced")
+}
+
+func TestPolls(t *testing.T) {
+	s := &script{members: func(time.Duration) ([]nomad.Member, error) { return one(nomad.StatusAlive), nil }}
+	s.run(t, watch.Options{Interval: math.MaxInt64, Settle: math.MaxInt64}, 24*time.Hour)
+	assert.Len(t, s.polls, 1)
+
+	n := 0
+	s = &script{members: func(time.Duration) ([]nomad.Member, error) {
+		n++
+		return one(nomad.StatusAlive, "zone", fmt.Sprint(n)), nil
+	}}
+	s.run(t, watch.Options{Interval: time.Second, Settle: 8 * time.Second}, 100*time.Second)
+	assert.InDelta(t, 100, len(s.polls), 8, "not more seldom while something settles")
+}
+
+// TestSettleNegative reports every response as it is.
+func TestSettleNegative(t *testing.T) {
+	n := 0
+	s := &script{members: func(time.Duration) ([]nomad.Member, error) {
+		n++
+		return one(nomad.StatusAlive, "counter", fmt.Sprint(n)), nil
+	}}
+	told := s.run(t, watch.Options{Settle: -1}, 10*time.Minute)
+	assert.Equal(t, len(s.polls)+1, len(told), "joined, synced, and one update for each further poll")
+}
