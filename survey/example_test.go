@@ -36,7 +36,7 @@ func ExampleRun_partition() {
 	cluster.Partition("server-3") // it still responds, but the others do not hear of it
 
 	report, err := survey.Run(context.Background(), client,
-		// Agents in memory share an IP address. Those of a real pool are found without this option, or by survey.HTTPAddress.
+		// Agents in memory share an IP address. Those of a real pool are found without this option.
 		survey.WithAddress(func(m nomad.Member) string { return cluster.URL(m.Name[:len("server-1")]) }))
 	if err != nil {
 		log.Fatal(err)
@@ -63,7 +63,7 @@ func ExampleHTTPAddress() {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	defer cluster.Close()
 
-	// For a Client that calls its agent through a socket, a tunnel or a load balancer: servers listen on a port of their own.
+	// For a Client that calls its agent through a tunnel or a load balancer, with another port.
 	opt := survey.WithAddress(survey.HTTPAddress(4646))
 	report, err := survey.Run(context.Background(), cluster.Client("server-1"), opt)
 	if err != nil {

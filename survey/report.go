@@ -42,8 +42,9 @@ func (r Report) String() string {
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "SERVER\tSTATUS\tHEALTH\tBUILD\tLEADER\tSEES\tTIME\tPROBLEM")
 	for _, s := range r.Servers {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", line(s.Member.Name), line(string(s.Member.Status)), s.state(),
-			line(s.Build), line(s.Leader), s.Sees, show.Duration(s.Duration), s.problem())
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n",
+			line(s.Member.Name), line(string(s.Member.Status)), s.state(), line(s.Build), line(s.Leader), s.Sees,
+			show.Duration(s.Duration), s.problem())
 	}
 	if len(r.Disagreements) > 0 {
 		fmt.Fprintln(table, "\nMEMBER\tSEEN AS\tBY")
@@ -76,7 +77,7 @@ type Server struct {
 	Address  string        // where it was called
 	Build    string        // its version of Nomad, such as 2.0.5: as it says itself, or else as in Member
 	Health   *nomad.Health // its own health; nil if it did not report it
-	Leader   string        // the RPC address of its region's leader, as it sees it; empty if it does not know or did not say
+	Leader   string        // the RPC address of its region's leader, as it sees it; empty if unknown
 	Sees     int           // number of members in its view of the pool
 	Err      error         // why its health or its view is unknown; nil also for an unhealthy server
 	Duration time.Duration // time until all its responses were there, or the error was
@@ -118,13 +119,15 @@ func (s Server) problem() string {
 	return ""
 }
 
-// String returns the name of the server and how it is, such as "server-1.global: unhealthy: No cluster leader".
+// String returns the name of the server and how it is, such as "server-1.global: unhealthy: No
+// cluster leader".
 func (s Server) String() string {
 	return strings.TrimSuffix(show.Line(s.Member.Name)+": "+s.state()+": "+s.problem(), ": ")
 }
 
-// MarshalJSON encodes the server as an object with name, status (as the Client's agent sees it), address, build, reachable,
-// healthy, health, leader, sees, duration (such as "1.5s") and error. What is unknown is absent.
+// MarshalJSON encodes the server as an object with name, status (as the Client's agent sees it),
+// address, build, reachable, healthy, health, leader, sees, duration (such as "1.5s") and error.
+// What is unknown is absent.
 func (s Server) MarshalJSON() ([]byte, error) {
 	return show.JSON(struct {
 		Name      string             `json:"name"`
@@ -142,8 +145,8 @@ func (s Server) MarshalJSON() ([]byte, error) {
 		show.Duration(s.Duration), show.Error(s.Err)})
 }
 
-// Disagreement is a member that servers see differently. That some do not know a member that has left is none: a server that
-// started later never hears of it.
+// Disagreement is a member that servers see differently. That some do not know a member that has
+// left is none: a server that started later never hears of it.
 type Disagreement struct {
 	Name  string // of the member
 	Views []View // the one that most servers share comes first

@@ -6,7 +6,8 @@
 //	}
 //	fmt.Println(report)
 //
-// Views that differ for some seconds are gossip on its way. Views that stay different mean that the network is cut.
+// Views that differ for some seconds are gossip on its way. Views that stay different mean that the
+// network is cut.
 package survey
 
 import (
@@ -44,11 +45,13 @@ type settings struct {
 	progress    func(done, total int, server Server)
 }
 
-// WithAddress sets how the HTTP address of a server is found, in any form that nomad.WithAddress takes. See HTTPAddress and
-// HTTPSAddress for the usual ways. Run calls the function in its own goroutine.
+// WithAddress sets how the HTTP address of a server is found, in any form that nomad.WithAddress
+// takes. See HTTPAddress and HTTPSAddress for the usual ways. Run calls the function in its own
+// goroutine.
 //
-// The default is the address that the server gossips at, with the scheme and port of the Client's own address. Servers that
-// share an IP address, as those of package nomadtest do, need this option.
+// The default is the address that the server gossips at, with the scheme and port of the Client's
+// own address. Servers that share an IP address, as those of package nomadtest do, need this
+// option.
 func WithAddress(address func(nomad.Member) string) Option {
 	return Option{func(s *settings) error {
 		if address == nil {
@@ -59,11 +62,13 @@ func WithAddress(address func(nomad.Member) string) Option {
 	}}
 }
 
-// HTTPAddress returns a function for WithAddress: http, at the address that a server gossips at and the given port.
+// HTTPAddress returns a function for WithAddress: http, at the address that a server gossips at and
+// the given port.
 func HTTPAddress(port uint16) func(nomad.Member) string { return addresses("http", port) }
 
-// HTTPSAddress returns a function for WithAddress: https, at the address that a server gossips at and the given port. The
-// certificates must be valid for these addresses, or for nomad.TLS.ServerName.
+// HTTPSAddress returns a function for WithAddress: https, at the address that a server gossips at
+// and the given port. The certificates must be valid for these addresses, or for
+// nomad.TLS.ServerName.
 func HTTPSAddress(port uint16) func(nomad.Member) string { return addresses("https", port) }
 
 func addresses(scheme string, port uint16) func(nomad.Member) string {
@@ -85,7 +90,8 @@ func addressesAs(client *nomad.Client) func(nomad.Member) string {
 	return addresses(own.Scheme, uint16(port))
 }
 
-// WithConcurrency sets how many servers are surveyed at the same time. The default is DefaultConcurrency.
+// WithConcurrency sets how many servers are surveyed at the same time. The default is
+// DefaultConcurrency.
 func WithConcurrency(n int) Option {
 	return Option{func(s *settings) error {
 		if n < 1 {
@@ -96,8 +102,8 @@ func WithConcurrency(n int) Option {
 	}}
 }
 
-// WithTimeout sets how long one server may take for all its responses. A server without a leader takes 5 s. The default is
-// DefaultTimeout.
+// WithTimeout sets how long one server may take for all its responses. A server without a leader
+// takes 5 s. The default is DefaultTimeout.
 func WithTimeout(d time.Duration) Option {
 	return Option{func(s *settings) error {
 		if d <= 0 {
@@ -108,8 +114,8 @@ func WithTimeout(d time.Duration) Option {
 	}}
 }
 
-// WithProgress sets a function that Run calls, in its own goroutine, after each server: how many are done, and of how many.
-// The default is none.
+// WithProgress sets a function that Run calls, in its own goroutine, after each server: how many
+// are done, and of how many. The default is none.
 func WithProgress(progress func(done, total int, server Server)) Option {
 	return Option{func(s *settings) error {
 		if progress == nil {
@@ -120,21 +126,24 @@ func WithProgress(progress func(done, total int, server Server)) Option {
 	}}
 }
 
-// Run surveys all servers that the Client's agent knows and that have not left, also those that have failed: one that
-// responds is only cut off from the others.
+// Run surveys all servers that the Client's agent knows and that have not left, also those that
+// have failed: one that responds is only cut off from the others.
 //
-// What goes wrong with one server is in its Server.Err; it is ErrInvalidResponse if another server responds in its place.
-// Run fails without a Report if Members fails, and with ErrInvalidArgument if an option cannot be used. When the context
-// ends, Run returns its error and a Report of what there was by then; servers that were not reached have that error too.
+// What goes wrong with one server is in its Server.Err; it is ErrInvalidResponse if another server
+// responds in its place. Run fails without a Report if Members fails, and with ErrInvalidArgument
+// if an option cannot be used. When the context ends, Run returns its error and a Report of what
+// there was by then; servers that were not reached have that error too.
 //
-// The Client's ACL token is sent to every address that the pool names, as are the user and password of WithBasicAuth and the
-// headers of WithHeader: also to servers that failed, whose address may belong to another machine by now, and unencrypted
-// where the Client's address is http. Whoever can join the gossip pool can name an address. Use https, WithAddress, or
-// a token that has node:read only. With https the certificates must be valid for the servers' addresses, or for
-// nomad.TLS.ServerName. A Client of a unix socket cannot reach others; the report says so for each server.
+// The Client's ACL token is sent to every address that the pool names, as are the user and password
+// of WithBasicAuth and the headers of WithHeader: also to servers that failed, whose address may
+// belong to another machine by now, and unencrypted where the Client's address is http. Whoever can
+// join the gossip pool can name an address. Use https, WithAddress, or a token that has node:read
+// only. With https the certificates must be valid for the servers' addresses, or for
+// nomad.TLS.ServerName. A Client of a unix socket cannot reach others; the report says so for each
+// server.
 //
-// A pool of a thousand servers, each of which lists a thousand, is about a gigabyte over the network, of which little is
-// kept.
+// A pool of a thousand servers, each of which lists a thousand, is about a gigabyte over the
+// network, of which little is kept.
 //
 // It requires an agent of any role and the ACL capability node:read.
 func Run(ctx context.Context, client *nomad.Client, opts ...Option) (*Report, error) {
@@ -175,8 +184,11 @@ func Run(ctx context.Context, client *nomad.Client, opts ...Option) (*Report, er
 	return report, nil
 }
 
-// each surveys the servers of a report, several at the same time, and passes each server's view, or nil, to use.
-func (s *settings) each(ctx context.Context, client *nomad.Client, report *Report, use func(server int, view []nomad.Member)) {
+// each surveys the servers of a report, several at the same time, and passes each server's view, or
+// nil, to use.
+func (s *settings) each(
+	ctx context.Context, client *nomad.Client, report *Report, use func(server int, view []nomad.Member),
+) {
 	type result struct {
 		server int
 		view   []nomad.Member

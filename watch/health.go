@@ -19,18 +19,21 @@ type HealthAgent interface {
 type HealthEvent struct {
 	Kind Kind
 
-	// Before and After are the health as it was reported before and as it is now. Before is the zero Health in the first
-	// event. Both are zero for the kinds Outage and OutageOver.
+	// Before and After are the health as it was reported before and as it is now. Before is the
+	// zero Health in the first event. Both are zero for the kinds Outage and OutageOver.
 	Before, After nomad.Health
 
-	// Err is the error of Health for the kind Unhealthy, which matches ErrNoLeader and the like; for an Outage it is why the
-	// first poll failed, and can be a context.DeadlineExceeded: a poll timed out. It is nil for the other kinds.
+	// Err is the error of Health for the kind Unhealthy, which matches ErrNoLeader and the like;
+	// for an Outage it is why the first poll failed, and can be a context.DeadlineExceeded: a poll
+	// timed out. It is nil for the other kinds.
 	Err error
 
-	// Since is the last response before an Outage or OutageOver, or the start of the watch if there was none.
+	// Since is the last response before an Outage or OutageOver, or the start of the watch if there
+	// was none.
 	Since time.Time
 
-	// Time is when the watch first saw the change. What happened in an outage is seen when the outage is over.
+	// Time is when the watch first saw the change. What happened in an outage is seen when the
+	// outage is over.
 	Time time.Time
 }
 
@@ -59,8 +62,8 @@ func problems(h nomad.Health) string {
 	return strings.Join(parts, "; ")
 }
 
-// MarshalJSON encodes the event as an object with kind, time, before, after, since, duration (of an outage that is over,
-// such as "1m30s") and error. What the kind does not have is absent.
+// MarshalJSON encodes the event as an object with kind, time, before, after, since, duration (of an
+// outage that is over, such as "1m30s") and error. What the kind does not have is absent.
 func (e HealthEvent) MarshalJSON() ([]byte, error) {
 	return show.JSON(struct {
 		header
@@ -75,7 +78,8 @@ type health struct {
 	err error
 }
 
-// differs names the roles whose health differs. That the message of an unhealthy role is another one is no difference.
+// differs names the roles whose health differs. That the message of an unhealthy role is another
+// one is no difference.
 func (h health) differs(other health) []string {
 	var names []string
 	if h.OK() != other.OK() {
@@ -102,16 +106,20 @@ func (h health) clone() health {
 	return h
 }
 
-// Health reports how healthy an agent is in the given roles, or in all that it has: at first, and after that each change
-// that has settled (see Options.Settle). An unhealthy agent is an event, of the kind Unhealthy, and no error.
+// Health reports how healthy an agent is in the given roles, or in all that it has: at first, and
+// after that each change that has settled (see Options.Settle). An unhealthy agent is an event, of
+// the kind Unhealthy, and no error.
 //
 // A change is one of health in a role. While a role stays unhealthy, another message is not reported.
 //
-// When a poll fails there is one Outage for all failed polls in a row. When the agent responds again there is OutageOver,
-// and then an event that reports its health, also if that is the same as before.
+// When a poll fails there is one Outage for all failed polls in a row. When the agent responds
+// again there is OutageOver, and then an event that reports its health, also if that is the same as
+// before.
 //
 // It requires an agent of any role and no ACL token. A server without a leader takes 5 s to respond.
-func Health(ctx context.Context, agent HealthAgent, opts Options, roles ...nomad.Role) iter.Seq2[HealthEvent, error] {
+func Health(
+	ctx context.Context, agent HealthAgent, opts Options, roles ...nomad.Role,
+) iter.Seq2[HealthEvent, error] {
 	return sequence(ctx, func(emit func(HealthEvent) bool) error {
 		var known, latest health
 		w := watcher[health]{

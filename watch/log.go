@@ -16,7 +16,8 @@ type LogAgent interface {
 	Monitor(ctx context.Context, opts nomad.MonitorOptions) (*nomad.LogStream, error)
 }
 
-// LogEvent is an entry of a log, or one of the kinds Outage and OutageOver: between the two entries are missing.
+// LogEvent is an entry of a log, or one of the kinds Outage and OutageOver: between the two entries
+// are missing.
 type LogEvent struct {
 	Kind Kind
 
@@ -44,8 +45,8 @@ func (e LogEvent) String() string {
 	return e.Entry.String()
 }
 
-// MarshalJSON encodes the event as an object with kind, time, entry, since, duration (of an outage that is over, such as
-// "1m30s") and error. What the kind does not have is absent.
+// MarshalJSON encodes the event as an object with kind, time, entry, since, duration (of an outage
+// that is over, such as "1m30s") and error. What the kind does not have is absent.
 func (e LogEvent) MarshalJSON() ([]byte, error) {
 	var entry *nomad.LogEntry
 	if e.Kind == Entry {
@@ -61,8 +62,8 @@ const (
 	minLogBackoff = 500 * time.Millisecond // before the log is opened again
 	maxLogBackoff = 10 * time.Second
 
-	// maxRefusals is for how long a log that was open before may be refused: an agent that restarts does not know tokens
-	// for a moment, and nobody knows an agent that restarts.
+	// maxRefusals is for how long a log that was open before may be refused: an agent that restarts
+	// does not know tokens for a moment, and nobody knows an agent that restarts.
 	maxRefusals = 30 * time.Second
 
 	// stallLimit is how long nothing was received when a stream ends with ErrStreamStalled.
@@ -72,16 +73,18 @@ const (
 // errLogEnded is the error of an Outage that began because the agent ended the log in good order.
 var errLogEnded = errors.New("nomad: the agent ended the log")
 
-// Log follows the log of an agent: it opens the log again when it ends, stalls or is lost, until the context ends. Entries
-// are always requested as JSON, whatever opts.JSON says.
+// Log follows the log of an agent: it opens the log again when it ends, stalls or is lost, until
+// the context ends. Entries are always requested as JSON, whatever opts.JSON says.
 //
-// While the log is not open entries are missing. One Outage says why and since when, and OutageOver that the log
-// continues; the time between them is the gap. The log is opened again after 0.5 s, then at doubled intervals up to 10 s.
-// What the agent drops because the loop is too slow is not reported.
+// While the log is not open entries are missing. One Outage says why and since when, and OutageOver
+// that the log continues; the time between them is the gap. The log is opened again after 0.5 s,
+// then at doubled intervals up to 10 s. What the agent drops because the loop is too slow is not
+// reported.
 //
-// An error ends the loop if waiting cannot cure it: besides those of the package comment these are ErrPermissionDenied,
-// ErrInvalidArgument, ErrNotFound (the target), ErrServerOnly, ErrClientOnly and ErrUnsupported. Once the log was open these
-// end the loop only after 30 s, because agents refuse tokens, and do not know targets, that are restarting.
+// An error ends the loop if waiting cannot cure it: besides those of the package comment these are
+// ErrPermissionDenied, ErrInvalidArgument, ErrNotFound (the target), ErrServerOnly, ErrClientOnly
+// and ErrUnsupported. Once the log was open these end the loop only after 30 s, because agents
+// refuse tokens, and do not know targets, that are restarting.
 //
 // It requires an agent of any role and the ACL capability agent:read.
 func Log(ctx context.Context, agent LogAgent, opts nomad.MonitorOptions) iter.Seq2[LogEvent, error] {

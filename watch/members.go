@@ -22,22 +22,26 @@ type MembersAgent interface {
 type MemberEvent struct {
 	Kind Kind
 
-	// Before and After are the member as it was reported before and as it is now. Before is the zero Member for a member
-	// that is new, After for one that is removed; both are zero for the kinds that are about no member.
+	// Before and After are the member as it was reported before and as it is now. Before is the
+	// zero Member for a member that is new, After for one that is removed; both are zero for the
+	// kinds that are about no member.
 	Before, After nomad.Member
 
-	// Changed names what differs between Before and After: fields by their name, tags as in "Tags.build". It is nil if one
-	// of them is the zero Member, and where the first response has a member that has failed or left.
+	// Changed names what differs between Before and After: fields by their name, tags as in
+	// "Tags.build". It is nil if one of them is the zero Member, and where the first response has a
+	// member that has failed or left.
 	Changed []string
 
-	// Err is why the first poll of an Outage failed, nil for all other kinds. It can be a context.DeadlineExceeded: a poll
-	// timed out.
+	// Err is why the first poll of an Outage failed, nil for all other kinds. It can be a
+	// context.DeadlineExceeded: a poll timed out.
 	Err error
 
-	// Since is the last response before an Outage or OutageOver, or the start of the watch if there was none.
+	// Since is the last response before an Outage or OutageOver, or the start of the watch if there
+	// was none.
 	Since time.Time
 
-	// Time is when the watch first saw the change. What happened in an outage is seen when the outage is over.
+	// Time is when the watch first saw the change. What happened in an outage is seen when the
+	// outage is over.
 	Time time.Time
 }
 
@@ -59,8 +63,9 @@ func (e MemberEvent) String() string {
 	return show.Line(e.Name() + " " + string(e.Kind))
 }
 
-// MarshalJSON encodes the event as an object with kind, time, name, before, after, changed, since, duration (of an outage
-// that is over, such as "1m30s") and error. What the kind does not have is absent.
+// MarshalJSON encodes the event as an object with kind, time, name, before, after, changed, since,
+// duration (of an outage that is over, such as "1m30s") and error. What the kind does not have is
+// absent.
 func (e MemberEvent) MarshalJSON() ([]byte, error) {
 	return show.JSON(struct {
 		header
@@ -73,20 +78,20 @@ func (e MemberEvent) MarshalJSON() ([]byte, error) {
 
 // Members reports what happens in the gossip pool, as an agent sees it.
 //
-// The first response is reported at once: each member as Joined, followed by Failed or Left if it has failed or left by
-// then, and Synced at the end. After that each event is a change that has settled: see Options.Settle. Events of one poll come in
-// the order of nomad.CompareMembers. To know the pool as it is, keep After of each event by its Name, and delete
-// what is Removed.
+// The first response is reported at once: each member as Joined, followed by Failed or Left if it
+// has failed or left by then, and Synced at the end. After that each event is a change that has
+// settled: see Options.Settle. Events of one poll come in the order of nomad.CompareMembers. To
+// know the pool as it is, keep After of each event by its Name, and delete what is Removed.
 //
-// When a poll fails there is one Outage for all failed polls in a row, and OutageOver when the agent responds again.
-// What was missed is reported when it has settled, then Synced.
+// When a poll fails there is one Outage for all failed polls in a row, and OutageOver when the
+// agent responds again. What was missed is reported when it has settled, then Synced.
 //
-// A name does not identify a machine: one that was replaced is Recovered or Updated, with another Member.ID. A server
-// that has just started knows no other until it has joined again, and never those that left before: behind a load
-// balancer, members may appear to leave and rejoin.
+// A name does not identify a machine: one that was replaced is Recovered or Updated, with another
+// Member.ID. A server that has just started knows no other until it has joined again, and never
+// those that left before: behind a load balancer, members may appear to leave and rejoin.
 //
-// It requires an agent of any role and the ACL capability node:read. A refused token is an outage: it may be a
-// token that the agent does not know yet.
+// It requires an agent of any role and the ACL capability node:read. A refused token is an outage:
+// it may be a token that the agent does not know yet.
 func Members(ctx context.Context, agent MembersAgent, opts Options) iter.Seq2[MemberEvent, error] {
 	return sequence(ctx, func(emit func(MemberEvent) bool) error {
 		w := membersWatcher(emit)

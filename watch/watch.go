@@ -7,25 +7,30 @@
 //		fmt.Println(event) // server-2.global failed
 //	}
 //
-// Nomad has no endpoint that waits for a change, so Members and Health poll. Log streams, and reconnects.
+// Nomad has no endpoint that waits for a change, so Members and Health poll. Log streams, and
+// reconnects.
 //
 // # Outages
 //
-// An agent that does not respond does not end a loop. The outage is an event, [Outage], reported once with its error and
-// the time of the last response. Its end is an event too, [OutageOver]; what was missed is reported after it.
+// An agent that does not respond does not end a loop. The outage is an event, [Outage], reported
+// once with its error and the time of the last response. Its end is an event too, [OutageOver];
+// what was missed is reported after it.
 //
 // # How a loop ends
 //
-// An error is final: it is the last element of the sequence. It is the error of the context (and its cause), ErrClosed
-// once the Client is closed, or ErrInvalidArgument for an argument that cannot be used. Log has others, which see.
+// An error is final: it is the last element of the sequence. It is the error of the context (and
+// its cause), ErrClosed once the Client is closed, or ErrInvalidArgument for an argument that
+// cannot be used. Log has others, which see.
 //
-// All work happens in the loop, in its goroutine. While the body of the loop is busy nothing is requested, and what comes
-// and goes in the meantime is missed. Nothing is left behind when the loop ends. Each loop over a sequence is independent.
+// All work happens in the loop, in its goroutine. While the body of the loop is busy nothing is
+// requested, and what comes and goes in the meantime is missed. Nothing is left behind when the
+// loop ends. Each loop over a sequence is independent.
 //
 // # Testing
 //
-// The functions take an interface of one method, which *nomad.Agent implements. Time comes from package time only, so that
-// hours of watching can be tested at once in a bubble of testing/synctest.
+// The functions take an interface of one method, which *nomad.Agent implements. Time comes from
+// package time only, so that hours of watching can be tested at once in a bubble of
+// testing/synctest.
 package watch
 
 import (
@@ -56,23 +61,27 @@ const maxBackoff = time.Minute
 
 // Options set how Members and Health poll. The zero value is good for most programs.
 type Options struct {
-	// Interval is the time between two polls, 1 ms or more. It is varied at random by a tenth, so that many programs do
-	// not poll at the same moment. 0 means DefaultInterval. During an outage it doubles with each poll, up to a minute.
+	// Interval is the time between two polls, 1 ms or more. It is varied at random by a tenth, so
+	// that many programs do not poll at the same moment. 0 means DefaultInterval. During an outage
+	// it doubles with each poll, up to a minute.
 	Interval time.Duration
 
-	// Settle is how long all responses must agree on a change before it is reported. 0 means DefaultSettle; with a negative
-	// value a change is reported as soon as it is seen.
+	// Settle is how long all responses must agree on a change before it is reported. 0 means
+	// DefaultSettle; with a negative value a change is reported as soon as it is seen.
 	//
-	// Servers learn of a change one after the other, within seconds, and a client agent or a load balancer forwards each
-	// request to another server: what only some of them know comes and goes. While a change settles the watch polls every
-	// quarter of Settle (every Interval if that is shorter), each time on a new connection.
+	// Servers learn of a change one after the other, within seconds, and a client agent or a load
+	// balancer forwards each request to another server: what only some of them know comes and goes.
+	// While a change settles the watch polls every quarter of Settle (every Interval if that is
+	// shorter), each time on a new connection.
 	//
-	// A change of status, or of health, is reported when that has settled, whatever else still changes. Other changes of
-	// a member are reported when at least one of them has settled. A value that has not come to rest within four times
-	// Settle, such as a counter in a tag, is polled every Interval again, and must be unchanged for two of them.
+	// A change of status, or of health, is reported when that has settled, whatever else still
+	// changes. Other changes of a member are reported when at least one of them has settled. A
+	// value that has not come to rest within four times Settle, such as a counter in a tag, is
+	// polled every Interval again, and must be unchanged for two of them.
 	//
-	// Do not use Settle as a grace period: the first response is reported at once, including members that have failed by
-	// then. Compare the Time of the event instead, as the example reaper does.
+	// Do not use Settle as a grace period: the first response is reported at once, including
+	// members that have failed by then. Compare the Time of the event instead, as the example
+	// reaper does.
 	Settle time.Duration
 }
 
@@ -155,12 +164,14 @@ type watcher[V any] struct {
 	fast    bool            // something may settle soon
 }
 
-// status is the aspect that matters most: the status or presence of a member, whether an agent is healthy.
+// status is the aspect that matters most: the status or presence of a member, whether an agent is
+// healthy.
 const status = ""
 
 var onlyStatus = []string{status}
 
-// change is a change that has settled. A thing that was not there before, or is no longer, is nil there.
+// change is a change that has settled. A thing that was not there before, or is no longer, is nil
+// there.
 type change[V any] struct {
 	before, after *V
 	since         time.Time
@@ -184,7 +195,8 @@ type unrest struct {
 	last  time.Time
 }
 
-// run polls until the context ends or there is an error that waiting cannot cure, and returns that; nil if the loop ended.
+// run polls until the context ends or there is an error that waiting cannot cure, and returns that;
+// nil if the loop ended.
 func (w *watcher[V]) run(ctx context.Context, function string, opts Options) error {
 	if opts.Interval != 0 && opts.Interval < time.Millisecond {
 		return fmt.Errorf("%w: watch.%s: Interval %v: want 1ms or more, or 0 for %v", nomad.ErrInvalidArgument, function,
@@ -228,7 +240,8 @@ func (w *watcher[V]) run(ctx context.Context, function string, opts Options) err
 
 func (w *watcher[V]) fastInterval() time.Duration { return min(w.interval, w.settle/4) }
 
-// sequence makes a sequence of the events that run emits; the error of run comes last. emit returns whether to continue.
+// sequence makes a sequence of the events that run emits; the error of run comes last. emit returns
+// whether to continue.
 func sequence[E any](ctx context.Context, run func(emit func(E) bool) error) iter.Seq2[E, error] {
 	return func(yield func(E, error) bool) {
 		left := false
@@ -357,7 +370,8 @@ func subjectOf[V any](name string, u unsettled[V]) subject {
 	return subject{name, ok}
 }
 
-// rests reports whether a thing has been as it is for long enough, and since when. Its status decides, if that changed.
+// rests reports whether a thing has been as it is for long enough, and since when. Its status
+// decides, if that changed.
 func (w *watcher[V]) rests(name string, u unsettled[V], now time.Time) (since time.Time, rests bool) {
 	since = now
 	if w.settle < 0 {
@@ -392,5 +406,6 @@ func (u unrest) isOver(now time.Time, interval time.Duration) bool {
 	return now.Sub(u.last) > 4*interval
 }
 
-// isRestless reports whether a subject has been polled for so long without settling that this is no reason to poll fast.
+// isRestless reports whether a subject has been polled for so long without settling that this is no
+// reason to poll fast.
 func (w *watcher[V]) isRestless(s subject) bool { return w.unrest[s].spent > 4*w.settle }

@@ -909,3 +909,11 @@ func TestClose(t *testing.T) {
 		assert.Zero(t, open)
 	})
 }
+
+// TestMarksAdd marks a context twice.
+func TestMarksAdd(t *testing.T) {
+	ctx := WithMark(context.Background(), Fresh)
+	assert.Equal(t, Fresh|Bound|Slow, markOf(WithMark(ctx, Bound|Slow)))
+	assert.Equal(t, Fresh, markOf(ctx))
+	assert.Zero(t, markOf(context.Background()))
+}
