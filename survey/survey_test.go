@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -254,6 +256,37 @@ func TestSharedAddress(t *testing.T) {
 		assert.ErrorContains(t, s.Err, "server-1.global responds at "+cluster.URL("server-1")+" in place of "+s.Member.Name)
 		assert.Nil(t, s.Health)
 	}
+}
+
+// TestFreshConnection has Health be called on another connection than Members: behind one address there can be several.
+func TestFreshConnection(t *testing.T) {
+	var mu sync.Mutex
+	from := map[string][]string{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		from[r.URL.Path] = append(from[r.URL.Path], r.RemoteAddr)
+		w.Header().Set("Content-Type", "application/json")
+		switch r.URL.Path {
+		case "/v1/agent/health":
+			io.WriteString(w, `{"server":{"ok":true,"message":"ok"}}`)
+		case "/v1/agent/members":
+			io.WriteString(w, `{"ServerName":"a","ServerRegion":"global","ServerDC":"dc1",`+
+				`"Members":[{"Name":"a.global","Addr":"127.0.0.1","Status":"alive"}]}`)
+		default:
+			io.WriteString(w, `"127.0.0.1:4647"`)
+		}
+	}))
+	defer server.Close()
+	client, err := nomad.NewClient(nomad.WithAddress(server.URL))
+	require.NoError(t, err)
+	defer client.Close()
+	report, err := survey.Run(t.Context(), client)
+	require.NoError(t, err)
+	require.True(t, report.OK(), report)
+	require.Len(t, from["/v1/agent/members"], 2)
+	require.Len(t, from["/v1/agent/health"], 1)
+	assert.NotContains(t, from["/v1/agent/members"], from["/v1/agent/health"][0])
 }
 
 // TestLiar has a server give the token as its name.

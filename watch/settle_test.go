@@ -160,22 +160,25 @@ func TestSyncedAlthoughOneNeverRests(t *testing.T) {
 	assert.Contains(t, told[4], "synced at ")
 }
 
-// TestHealthMessages has the message of an unhealthy server differ in every response.
+// TestHealthMessages has the message of an unhealthy server change: in every response, and twice a minute.
 func TestHealthMessages(t *testing.T) {
-	n := 0
-	s := &script{health: func(since time.Duration) (*nomad.Health, error) {
-		n++
-		if since < 20*time.Second || since > 10*time.Minute {
-			return &nomad.Health{Server: &nomad.RoleHealth{OK: true, Message: "ok"}}, nil
-		}
-		return &nomad.Health{Server: &nomad.RoleHealth{Message: fmt.Sprint("no leader for ", n)}}, nomad.ErrUnhealthy
-	}}
-	told := s.run(t, watch.Options{}, 20*time.Minute)
-	require.Len(t, told, 3, told)
-	assert.Regexp(t, `^healthy at 0s$`, told[0])
-	assert.Regexp(t, `^unhealthy at 2\ds$`, told[1])
-	assert.Regexp(t, `^healthy at 60\ds$`, told[2])
-	assert.Less(t, s.between(0, 20*time.Minute), 280)
+	for name, every := range map[string]time.Duration{"always": 1, "now and then": 30 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			s := &script{health: func(since time.Duration) (*nomad.Health, error) {
+				if since < 20*time.Second || since > 10*time.Minute {
+					return &nomad.Health{Server: &nomad.RoleHealth{OK: true, Message: "ok"}}, nil
+				}
+				message := fmt.Sprint("no leader for ", int64(since/every))
+				return &nomad.Health{Server: &nomad.RoleHealth{Message: message}}, nomad.ErrUnhealthy
+			}}
+			told := s.run(t, watch.Options{}, 20*time.Minute)
+			require.Len(t, told, 3, told)
+			assert.Regexp(t, `^healthy at 0s$`, told[0])
+			assert.Regexp(t, `^unhealthy at 2\ds$`, told[1])
+			assert.Regexp(t, `^healthy at 60\ds$`, told[2])
+			assert.Less(t, len(s.polls), 280)
+		})
+	}
 }
 
 // TestHealthAfterOutage has the message be another one after an outage: the event after it has that.
