@@ -262,7 +262,7 @@ func sequence[E any](ctx context.Context, run func(emit func(E) bool) error) ite
 // endOf returns the error of a context and its cause; nil if it has not ended.
 func endOf(ctx context.Context) error {
 	err := ctx.Err()
-	if cause := context.Cause(ctx); cause != err {
+	if cause := context.Cause(ctx); err != nil && cause != err {
 		return fmt.Errorf("%w: %w", err, cause)
 	}
 	return err
