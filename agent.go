@@ -246,7 +246,7 @@ func (a *Agent) Health(ctx context.Context, roles ...Role) (*Health, error) {
 	case health.OK() && res.status == http.StatusOK:
 		return &health.Health, nil
 	}
-	kinds := append(classify(r.endpoint, http.StatusInternalServerError, health.message()), ErrUnhealthy)
+	kinds := append(classify(r, http.StatusInternalServerError, health.message(), false), ErrUnhealthy)
 	return &health.Health, a.client.apiError(r, res.status, health.message(), kinds...)
 }
 

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
+
+	"github.com/nomad-go/nomad/internal/body"
 )
 
 // MemberStatus is the status of a member of the gossip pool, in Serf's words. Agents can report others than those
@@ -145,12 +147,12 @@ const (
 )
 
 // decodeMembers decodes the only document that grows with the cluster.
-func decodeMembers(ctx context.Context, body []byte, out any) error {
-	if err := checkValue(body); err != nil {
+func decodeMembers(ctx context.Context, content []byte, out any) error {
+	if err := body.CheckValue(content); err != nil {
 		return err
 	}
-	if n := bytes.Count(body, []byte(",")); n > freeValues+len(body)/bytesPerValue {
-		return fmt.Errorf("it has %d values in %d bytes", n, len(body))
+	if n := bytes.Count(content, []byte(",")); n > freeValues+len(content)/bytesPerValue {
+		return fmt.Errorf("it has %d values in %d bytes", n, len(content))
 	}
-	return jsonv2.UnmarshalRead(&contextReader{ctx, bytes.NewReader(body)}, out, decodeOptions)
+	return jsonv2.UnmarshalRead(body.WithContext(ctx, content), out, decodeOptions)
 }

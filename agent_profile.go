@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nomad-go/nomad/internal/body"
 )
 
 // ProfileType is a type of profile.
@@ -89,8 +91,8 @@ func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser
 		return nil, err
 	}
 	p := &profile{stream: s, buffered: bufio.NewReader(s.body)}
-	err = p.waiting(func() error {
-		if mediaType(s.header) == "text/html" {
+	err = p.Wait(func() error {
+		if body.MediaType(s.header) == "text/html" {
 			return errors.New("it is a web page, not a profile")
 		}
 		_, err := p.buffered.Peek(1)
@@ -114,7 +116,7 @@ type profile struct {
 }
 
 func (p *profile) Read(b []byte) (n int, err error) {
-	err = p.waiting(func() error {
+	err = p.Wait(func() error {
 		n, err = p.buffered.Read(b)
 		return err
 	})

@@ -15,7 +15,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nomad-go/nomad/internal/agenturl"
+	"github.com/nomad-go/nomad/internal/header"
 	"github.com/nomad-go/nomad/internal/reload"
+	"github.com/nomad-go/nomad/internal/version"
 )
 
 // The defaults of options.
@@ -33,7 +36,7 @@ type Option func(*settings) error
 
 // settings are what options set. A Client never changes its own.
 type settings struct {
-	address         address
+	address         agenturl.Address
 	token           string
 	tokenPath       *string // of the file that tokenFile follows, in place of token
 	tokenFile       *reload.Token
@@ -60,9 +63,9 @@ type settings struct {
 
 func defaultSettings() *settings {
 	return &settings{
-		address:   address{host: "127.0.0.1:4646"}, // DefaultAddress, with https when TLS is set up
+		address:   agenturl.Address{Host: "127.0.0.1:4646"}, // DefaultAddress, with https when TLS is set up
 		header:    http.Header{},
-		userAgent: defaultUserAgent,
+		userAgent: version.UserAgent,
 		timeout:   DefaultTimeout,
 		maxConns:  DefaultMaxConns,
 		retries:   DefaultRetries,
@@ -143,52 +146,42 @@ func (e *optionError) Is(target error) bool { return target == ErrInvalidArgumen
 // in front of /v1, as behind a proxy. IPv6 hosts are in brackets: [::1]:4646. An address with a user or password is
 // refused: use WithBasicAuth.
 func WithAddress(addr string) Option {
-	return func(s *settings) error { return s.setAddress("WithAddress", addr) }
-}
-
-func (s *settings) setAddress(source, addr string) error {
-	parsed, err := parseAddress(addr)
-	if err != nil {
-		return fmt.Errorf("%s: %w", source, err)
+	return func(s *settings) (err error) {
+		if s.address, err = agenturl.Parse(addr); err != nil {
+			err = fmt.Errorf("WithAddress: %w", err)
+		}
+		return err
 	}
-	s.address = parsed
-	return nil
 }
 
 // WithToken sets the ACL token that requests send in X-Nomad-Token: the secret ID of a token, or a workload identity.
 // Empty sends none, which is the default. The token does not appear in errors and logs.
 func WithToken(token string) Option {
-	return func(s *settings) error { return s.setToken("WithToken", token) }
-}
-
-func (s *settings) setToken(source, token string) error {
-	if !isHeaderValue(token) || token != strings.TrimSpace(token) {
-		return fmt.Errorf("%s: the token has a space at an end or a character that a header cannot carry", source)
+	return func(s *settings) error {
+		if !header.IsValue(token) || token != strings.TrimSpace(token) {
+			return errors.New("WithToken: the token has a space at an end or a character that a header cannot carry")
+		}
+		s.token, s.tokenPath, s.tokenFile = token, nil, nil
+		return nil
 	}
-	s.token, s.tokenPath, s.tokenFile = token, nil, nil
-	return nil
 }
 
 // WithRegion sets the region that requests are for; agents forward them where the endpoint allows it. Empty means the
 // agent's own region, which is the default.
 func WithRegion(region string) Option {
-	return func(s *settings) error { return s.setRegion("WithRegion", region) }
-}
-
-func (s *settings) setRegion(_, region string) error {
-	s.region = region
-	return nil
+	return func(s *settings) error {
+		s.region = region
+		return nil
+	}
 }
 
 // WithNamespace sets the namespace of requests to endpoints that have one, which are reached by Client.Do. Empty means the
 // namespace default, which is the default. The endpoints of /v1/agent have none.
 func WithNamespace(namespace string) Option {
-	return func(s *settings) error { return s.setNamespace("WithNamespace", namespace) }
-}
-
-func (s *settings) setNamespace(_, namespace string) error {
-	s.namespace = namespace
-	return nil
+	return func(s *settings) error {
+		s.namespace = namespace
+		return nil
+	}
 }
 
 // WithBasicAuth sets the user and password of HTTP basic authentication, for a proxy in front of the agent. It replaces an
@@ -208,36 +201,20 @@ func WithBasicAuth(user, password string) Option {
 	}
 }
 
-// ownHeaders are the headers that have an option of their own or belong to the connection.
-var ownHeaders = map[string]string{
-	"X-Nomad-Token":     "use WithToken or WithTokenFile",
-	"User-Agent":        "use WithUserAgent",
-	"Accept-Encoding":   "use WithCompression",
-	"Accept":            "it is set for each request",
-	"Host":              "it is set from the address",
-	"Content-Length":    "it is set for each request",
-	"Content-Type":      "it is set for each request",
-	"Transfer-Encoding": "it belongs to the connection",
-	"Connection":        "it belongs to the connection",
-	"Upgrade":           "it belongs to the connection",
-	"Te":                "it belongs to the connection",
-	"Trailer":           "it belongs to the connection",
-}
-
 // WithHeader sets a header of all requests. A later one of the same name replaces it; an empty value removes it.
 //
 // Headers that have an option of their own, such as WithToken, or that belong to the connection are refused. The value is
 // treated as a secret: it does not appear in errors and logs.
 func WithHeader(name, value string) Option {
 	return func(s *settings) error {
-		if !isHeaderName(name) {
+		if !header.IsName(name) {
 			return fmt.Errorf("WithHeader(%q): not the name of a header", name)
 		}
 		name := http.CanonicalHeaderKey(name)
-		if why, ok := ownHeaders[name]; ok {
+		if why := header.Reserved(name); why != "" {
 			return fmt.Errorf("WithHeader(%q): %s", name, why)
 		}
-		if !isHeaderValue(value) {
+		if !header.IsValue(value) {
 			return fmt.Errorf("WithHeader(%q): the value has a character that a header cannot carry", name)
 		}
 		if value == "" {
@@ -255,7 +232,7 @@ func WithHeader(name, value string) Option {
 // WithUserAgent sets the User-Agent of requests. The default is the name and version of this library.
 func WithUserAgent(name string) Option {
 	return func(s *settings) error {
-		if strings.TrimSpace(name) == "" || !isHeaderValue(name) {
+		if strings.TrimSpace(name) == "" || !header.IsValue(name) {
 			return fmt.Errorf("WithUserAgent(%q): want text on one line", name)
 		}
 		s.userAgent = name
@@ -423,85 +400,68 @@ func WithLogger(logger *slog.Logger) Option {
 func FromEnvironment() Option {
 	return func(s *settings) error {
 		var errs []error
-		set := func(name string, use func(source, value string) error) {
+		set := func(name, option string, with func(value string) Option) {
 			if value := os.Getenv(name); value != "" {
-				if err := use(name, value); err != nil {
-					errs = append(errs, err)
+				if err := with(value)(s); err != nil {
+					errs = append(errs, errors.New(name+strings.TrimPrefix(err.Error(), option)))
 				}
 			}
 		}
 		if os.Getenv("NOMAD_ADDR") != "" {
-			set("NOMAD_ADDR", s.setAddress)
+			set("NOMAD_ADDR", "WithAddress", WithAddress)
 		} else {
-			set("NOMAD_UNIX_ADDR", s.setUnixAddress)
+			set("NOMAD_UNIX_ADDR", "WithAddress", withSocket)
 		}
-		set("NOMAD_TOKEN", s.setToken)
-		set("NOMAD_REGION", s.setRegion)
-		set("NOMAD_NAMESPACE", s.setNamespace)
-		set("NOMAD_HTTP_AUTH", func(source, value string) error {
+		set("NOMAD_TOKEN", "WithToken", WithToken)
+		set("NOMAD_REGION", "", WithRegion)
+		set("NOMAD_NAMESPACE", "", WithNamespace)
+		set("NOMAD_HTTP_AUTH", "WithBasicAuth", func(value string) Option {
 			user, password, _ := strings.Cut(value, ":")
 			if user == "" {
-				return errors.New(source + ": want user:password")
+				return func(*settings) error { return errors.New(": want user:password") }
 			}
-			s.user, s.password = user, password
-			return nil
+			return WithBasicAuth(user, password)
 		})
-
-		fromEnv := TLS{sources: map[string]string{}}
-		given := false
-		setTLS := func(name, field string, to *string) {
-			set(name, func(_, value string) error {
-				*to, fromEnv.sources[field], given = value, name, true
-				return nil
-			})
+		t := TLS{sources: map[string]string{}}
+		for _, v := range []struct {
+			name, field string
+			to          *string
+		}{
+			{"NOMAD_CACERT", "CAFile", &t.CAFile}, {"NOMAD_CAPATH", "CADir", &t.CADir}, {"NOMAD_CLIENT_CERT", "CertFile", &t.CertFile},
+			{"NOMAD_CLIENT_KEY", "KeyFile", &t.KeyFile}, {"NOMAD_TLS_SERVER_NAME", "ServerName", &t.ServerName},
+		} {
+			if *v.to = os.Getenv(v.name); *v.to != "" {
+				t.sources[v.field] = v.name
+			}
 		}
-		setTLS("NOMAD_CACERT", "CAFile", &fromEnv.CAFile)
-		setTLS("NOMAD_CAPATH", "CADir", &fromEnv.CADir)
-		setTLS("NOMAD_CLIENT_CERT", "CertFile", &fromEnv.CertFile)
-		setTLS("NOMAD_CLIENT_KEY", "KeyFile", &fromEnv.KeyFile)
-		setTLS("NOMAD_TLS_SERVER_NAME", "ServerName", &fromEnv.ServerName)
-		set("NOMAD_SKIP_VERIFY", func(source, value string) error {
-			skip, err := strconv.ParseBool(value)
-			if err != nil {
-				return fmt.Errorf("%s: %q is neither true nor false", source, value)
+		if value := os.Getenv("NOMAD_SKIP_VERIFY"); value != "" {
+			var err error
+			if t.SkipVerify, err = strconv.ParseBool(value); err != nil {
+				errs = append(errs, fmt.Errorf("NOMAD_SKIP_VERIFY: %q is neither true nor false", value))
 			}
-			fromEnv.SkipVerify = skip
-			given = given || skip
-			return nil
-		})
-		if given {
-			s.tls, s.tlsConfig = &fromEnv, nil
+		}
+		if len(t.sources) > 0 || t.SkipVerify {
+			s.tls, s.tlsConfig = &t, nil
 			s.reconnects = append(s.reconnects, "FromEnvironment with TLS variables")
 		}
 		return errors.Join(errs...)
 	}
 }
 
-// setUnixAddress takes a unix:// address, or the bare path of a socket.
-func (s *settings) setUnixAddress(source, value string) error {
+// withSocket is WithAddress for the address or the path of a unix socket.
+func withSocket(value string) Option {
 	if !strings.Contains(value, "://") {
 		value = "unix://" + value
 	}
 	if !strings.HasPrefix(value, "unix://") {
-		return fmt.Errorf("%s: %q is not a unix socket: want unix:///path/to/socket", source, value)
+		return func(*settings) error {
+			return fmt.Errorf(": %q is not a unix socket: want unix:///path/to/socket", value)
+		}
 	}
-	return s.setAddress(source, value)
+	return WithAddress(value)
 }
 
 // isName reports whether s is printable and has no spaces.
 func isName(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\uFFFD' })
-}
-
-// isHeaderName reports whether s is a token of RFC 9110, as the names of headers are.
-func isHeaderName(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		alphanumeric := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-		return !alphanumeric && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
-	})
-}
-
-// isHeaderValue reports whether a header can carry s.
-func isHeaderValue(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
