@@ -112,7 +112,7 @@ func (a *Agent) MonitorExport(ctx context.Context, opts MonitorExportOptions) (*
 		return nil, invalidArgument("MonitorExport", "want OnDisk or Service")
 	case opts.OnDisk && opts.Follow:
 		return nil, invalidArgument("MonitorExport", "OnDisk and Follow contradict each other")
-	case opts.Service != "" && (!isName(opts.Service) || !strings.Contains(opts.Service, "nomad") || len(opts.Service) > 255):
+	case opts.Service != "" && (!strings.Contains(opts.Service, "nomad") || len(opts.Service) > 255):
 		return nil, invalidArgument("MonitorExport", "Service: %.300q: want the name of a systemd service that contains nomad", opts.Service)
 	case opts.Since < 0 || opts.Since%time.Second != 0:
 		return nil, invalidArgument("MonitorExport", "Since: %v: want whole seconds, 0 or more", opts.Since)
@@ -172,7 +172,7 @@ func (c *Client) openLog(ctx context.Context, r *request, endless bool) (*LogStr
 
 // tryLog opens a log once. If the log is empty the error is io.EOF, and the LogStream is closed.
 func (c *Client) tryLog(ctx context.Context, r *request, endless bool) (*LogStream, error) {
-	s, err := c.open(ctx, r, c.settings.timeout)
+	s, err := c.open(ctx, r, c.settings.Timeout)
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ var profileEndpoint = endpoint{name: "Profile", method: http.MethodGet, path: "/
 func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser, error) {
 	timed := opts.Type == ProfileCPU || opts.Type == ProfileTrace
 	switch {
-	case !isName(string(opts.Type)) || strings.Contains(string(opts.Type), "/"):
+	case opts.Type == "" || strings.Contains(string(opts.Type), "/"):
 		return nil, invalidArgument("Profile", "Type: %q: want a profile such as %q or %q", opts.Type, ProfileCPU, ProfileHeap)
 	case opts.Duration < 0 || opts.Duration%time.Second != 0 || opts.Duration > maxProfile:
 		return nil, invalidArgument("Profile", "Duration: %v: want whole seconds, from 0 to %v", opts.Duration, maxProfile)
@@ -86,7 +86,7 @@ func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser
 	}
 	r := profileEndpoint.newRequest(query)
 	r.path += url.PathEscape(string(opts.Type))
-	s, err := a.client.open(ctx, r, a.client.settings.timeout+opts.Duration)
+	s, err := a.client.open(ctx, r, a.client.settings.Timeout+opts.Duration)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/nomad-go/nomad/internal/body"
 	"github.com/nomad-go/nomad/internal/deadline"
 	"github.com/nomad-go/nomad/internal/retry"
+	"github.com/nomad-go/nomad/internal/settings"
 	"github.com/nomad-go/nomad/internal/transport"
 )
 
@@ -28,7 +29,7 @@ type Client struct {
 
 	address   string // for errors and logs
 	base      url.URL
-	settings  *settings
+	settings  *settings.Settings
 	transport *transport.Client
 	budget    *retry.Budget // of this agent's retries
 	shared    bool          // another Client closes the transport
@@ -39,27 +40,19 @@ type Client struct {
 // It reads the files that options name and does nothing on the network, so it succeeds whether or not the agent is up.
 // The error names every option that cannot be used and is an ErrInvalidArgument.
 func NewClient(opts ...Option) (*Client, error) {
-	s := defaultSettings()
-	if err := s.apply(opts); err != nil {
-		return nil, err
+	s, errs := settings.New(settings.Defaults{Timeout: DefaultTimeout, MaxConns: DefaultMaxConns, Retries: DefaultRetries}, opts)
+	if errs != nil {
+		return nil, optionErrors(errs)
 	}
-	t, err := newTransport(s)
+	t, err := s.Transport(ErrClosed, ErrRedirect, ErrUnsupported)
 	if err != nil {
 		return nil, optionErrors([]error{err})
 	}
 	return newClient(s, t), nil
 }
 
-func newClient(s *settings, t *transport.Client) *Client {
-	a := s.address
-	if a.Scheme == "" {
-		a.Scheme = "http"
-		if s.tls != nil || s.tlsConfig != nil {
-			a.Scheme = "https"
-		}
-	}
-	s.common = s.commonHeader()
-	c := &Client{address: a.String(), base: a.Base(), settings: s, transport: t, budget: new(retry.Budget)}
+func newClient(s *settings.Settings, t *transport.Client) *Client {
+	c := &Client{address: s.Address.String(), base: s.Address.Base(), settings: s, transport: t, budget: new(retry.Budget)}
 	c.Agent, c.Status = &Agent{c}, &Status{c}
 	return c
 }
@@ -70,16 +63,9 @@ func newClient(s *settings, t *transport.Client) *Client {
 // Options that take effect when connections are made are refused: WithTLS, WithTLSConfig, WithHTTPClient, WithTransport,
 // WithMaxConns, FromEnvironment where it finds TLS variables, and a change to or from a unix socket.
 func (c *Client) With(opts ...Option) (*Client, error) {
-	s := c.settings.clone()
-	if err := s.apply(opts); err != nil {
-		return nil, err
-	}
-	if s.address.Socket != c.settings.address.Socket {
-		s.reconnects = append(s.reconnects, "WithAddress to or from a unix socket")
-	}
-	if len(s.reconnects) > 0 {
-		return nil, optionErrors([]error{fmt.Errorf("%s: it takes effect when connections are made: use NewClient",
-			s.reconnects[0])})
+	s, errs := settings.With(c.settings, opts)
+	if errs != nil {
+		return nil, optionErrors(errs)
 	}
 	derived := newClient(s, c.transport)
 	derived.shared = true
@@ -153,7 +139,7 @@ func get[T any](ctx context.Context, c *Client, r *request) (*T, error) {
 //	failure           gives a response that reports a failure its meaning
 //	decodeResponse    decodes the body and checks the result
 func (c *Client) do(ctx context.Context, r *request, out any) (*response, error) {
-	limit := c.settings.timeout + r.wait
+	limit := c.settings.Timeout + r.wait
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -182,10 +168,10 @@ func (c *Client) send(ctx context.Context, r *request) (res *response, err error
 	if c.transport.IsClosed() {
 		return nil, ErrClosed
 	}
-	if r.token, err = c.token(ctx); err != nil {
+	if r.token, err = c.settings.CurrentToken(ctx); err != nil {
 		return nil, err
 	}
-	retries := retry.Loop{Retries: c.settings.retries, Budget: c.budget, Deadline: r.deadline}
+	retries := retry.Loop{Retries: c.settings.Retries, Budget: c.budget, Deadline: r.deadline}
 	if r.reader != nil {
 		retries.Retries = 0
 	}
@@ -222,7 +208,7 @@ func (r *request) hasDocument(res *response) bool {
 // replaceToken reads the token file again after the agent refused the token, and reports whether another token is there
 // to try. That happens once for a request.
 func (c *Client) replaceToken(ctx context.Context, r *request, res *response) bool {
-	file := c.settings.tokenFile
+	file := c.settings.TokenFile
 	if file == nil || r.refused != "" || res.status < 400 || !c.failure(r, res).Is(ErrPermissionDenied) {
 		return false
 	}
@@ -239,7 +225,7 @@ func (c *Client) replaceToken(ctx context.Context, r *request, res *response) bo
 func (c *Client) attempt(ctx context.Context, r *request, n int) (*response, error) {
 	started := time.Now()
 	res, err := c.exchange(ctx, r)
-	if logger := c.settings.logger; logger.Enabled(ctx, slog.LevelDebug) {
+	if logger := c.settings.Logger; logger.Enabled(ctx, slog.LevelDebug) {
 		attrs := []slog.Attr{
 			slog.String("method", r.method),
 			slog.String("url", c.address+r.path),
@@ -272,4 +258,25 @@ func (c *Client) exchange(ctx context.Context, r *request) (*response, error) {
 		return nil, fmt.Errorf("%w: it switches to another protocol (status 101)", ErrInvalidResponse)
 	}
 	return c.readResponse(ctx, r, res)
+}
+
+// HTTPClient returns an http.Client that sends requests over the connections of this Client: for code that makes requests
+// of its own, above all for Nomad's official client,
+//
+//	api.NewClient(&api.Config{Address: c.Address(), HttpClient: c.HTTPClient()})
+//
+// which then shares few connections to each agent and is never refused for having too many.
+//
+// Requests are sent as they are, with two exceptions. A request to the Client's own address that has no token gets the
+// Client's (WithToken, WithTokenFile); no other host ever gets one. Accept-Encoding is dropped unless WithCompression is
+// enabled, because compression costs the agent most of the time of a request. A request that the agent refuses for its
+// limit of connections is sent again, unless its body can be read only once (no GetBody).
+//
+// The Client's rule for redirects and its limit on the size of headers apply. Its time limit, its retries and its limit on
+// the size of a body do not: a request ends with its own context. A body must be closed, as with any http.Client. After
+// Close requests fail with ErrClosed.
+func (c *Client) HTTPClient() *http.Client {
+	return c.transport.Lend(transport.Loan{
+		Base: c.base, Socket: c.settings.Address.Socket != "", Compression: c.settings.Compression, Token: c.settings.CurrentToken,
+	})
 }

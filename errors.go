@@ -143,7 +143,7 @@ func (c *Client) apiError(r *request, status int, text string, kinds ...error) *
 		Message: redact.Cut(c.clean(r, text), maxMessage), kinds: kinds,
 	}
 	e.hint = hint(r, e)
-	if file := c.settings.tokenFile; file != nil && e.Is(ErrPermissionDenied) {
+	if file := c.settings.TokenFile; file != nil && e.Is(ErrPermissionDenied) {
 		if problem := file.Problem(); problem != "" {
 			e.hint = strings.TrimPrefix(e.hint+"; the token file cannot be used: "+problem, "; ")
 		}
@@ -219,17 +219,17 @@ func (c *Client) clean(r *request, text string) string {
 // secrets returns what must not appear in an error.
 func (c *Client) secrets(r *request) redact.Secrets {
 	s := c.settings
-	secrets := []string{s.token, r.token, r.refused, s.password, r.secret}
-	if s.user != "" {
-		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(s.user+":"+s.password)))
+	secrets := []string{s.Token, r.token, r.refused, s.Password, r.secret}
+	if s.User != "" {
+		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(s.User+":"+s.Password)))
 	}
-	if c.transport.IsOwn() && s.address.Socket == "" {
+	if c.transport.IsOwn() && s.Address.Socket == "" {
 		if proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &c.base}); proxy != nil && proxy.User != nil {
 			password, _ := proxy.User.Password()
 			secrets = append(secrets, password, base64.StdEncoding.EncodeToString([]byte(proxy.User.Username()+":"+password)))
 		}
 	}
-	for _, h := range []http.Header{s.header, r.header} {
+	for _, h := range []http.Header{s.Header, r.header} {
 		for name, values := range h {
 			for _, value := range values {
 				// A short value of a harmless header would remove words from every message.

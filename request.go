@@ -173,7 +173,7 @@ func (c *Client) newHTTPRequest(ctx context.Context, r *request) (*http.Request,
 		body = bytes.NewReader(r.body)
 	}
 	mark := agentconn.Bound
-	if s.retries == 0 {
+	if s.Retries == 0 {
 		mark |= agentconn.Once
 	}
 	if r.stream || r.wait > 0 {
@@ -186,21 +186,21 @@ func (c *Client) newHTTPRequest(ctx context.Context, r *request) (*http.Request,
 	if *req.URL, err = agenturl.Join(c.base, r.path); err != nil {
 		return nil, err
 	}
-	query := agenturl.WithDefault(r.query, "region", s.region)
-	req.URL.RawQuery = agenturl.WithDefault(query, "namespace", s.namespace).Encode()
+	query := agenturl.WithDefault(r.query, "region", s.Region)
+	req.URL.RawQuery = agenturl.WithDefault(query, "namespace", s.Namespace).Encode()
 	req.Host = c.base.Host
-	req.Header = make(http.Header, len(s.common)+len(r.header)+3)
-	maps.Copy(req.Header, s.common)
+	req.Header = make(http.Header, len(s.Common)+len(r.header)+3)
+	maps.Copy(req.Header, s.Common)
 	if r.body != nil && r.header == nil {
 		req.Header["Content-Type"] = jsonContent
 	}
 	for name, values := range r.header {
 		req.Header[http.CanonicalHeaderKey(name)] = values
 	}
-	if r.idempotent && s.retries > 0 {
+	if r.idempotent && s.Retries > 0 {
 		req.Header["Idempotency-Key"] = nil // for the transport: it is not sent
 	}
-	if r.token != s.token {
+	if r.token != s.Token {
 		req.Header["X-Nomad-Token"] = []string{r.token}
 	}
 	return req, nil

@@ -63,7 +63,7 @@ const maxErrorBody = 64 << 10
 
 // limit is how many bytes a response may have.
 func (c *Client) limit(r *request) int64 {
-	if limit := c.settings.maxResponseSize; limit > 0 {
+	if limit := c.settings.MaxResponseSize; limit > 0 {
 		return limit
 	}
 	if r.limit > 0 {

@@ -38,9 +38,6 @@ type TLS struct {
 
 	// SkipVerify accepts any certificate. Then anyone on the network path can read the token.
 	SkipVerify bool
-
-	// sources has the variables that fields came from, for errors.
-	sources map[string]string
 }
 
 // Format prints the configuration without the key, whatever the verb.
@@ -53,19 +50,12 @@ func (t TLS) Format(f fmt.State, _ rune) {
 // LogValue logs the configuration without the key.
 func (t TLS) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(t)) }
 
-func (t *TLS) source(field string) string {
-	if name, ok := t.sources[field]; ok {
-		return name
-	}
-	return strings.TrimSuffix("WithTLS: "+field, ": ")
-}
-
 // files returns the configuration for package reload.
-func (t *TLS) files() reload.Files {
+func (t TLS) files() reload.Files {
 	return reload.Files{
 		CAFile: t.CAFile, CADir: t.CADir, CAPEM: t.CAPEM,
 		CertFile: t.CertFile, KeyFile: t.KeyFile, CertPEM: t.CertPEM, KeyPEM: []byte(t.KeyPEM.Reveal()),
 		ServerName: t.ServerName, SkipVerify: t.SkipVerify,
-		Source: t.source,
+		Source: func(field string) string { return strings.TrimSuffix("WithTLS: "+field, ": ") },
 	}
 }
