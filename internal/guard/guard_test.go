@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-var stalled, closed = errors.New("stalled"), errors.New("closed")
+var errStalled, errClosed = errors.New("stalled"), errors.New("closed")
 
 func TestGuard(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -24,7 +24,7 @@ func TestGuard(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := New(t.Context(), 30*time.Second, 10*time.Second, stalled, closed)
+				g := New(t.Context(), 30*time.Second, 10*time.Second, errStalled, errClosed)
 				test.use(g)
 				assert.EqualError(t, g.Explain(errors.New("other")), test.want)
 				g.Close(func() {})
@@ -33,7 +33,7 @@ func TestGuard(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		g := New(ctx, time.Second, time.Second, stalled, closed)
+		g := New(ctx, time.Second, time.Second, errStalled, errClosed)
 		assert.True(t, g.Begun())
 		cancel()
 		ends := 0
