@@ -17,6 +17,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 
 	"github.com/nomad-go/nomad/internal/body"
+	"github.com/nomad-go/nomad/internal/tags"
 )
 
 // MemberStatus is the status of a member of the gossip pool, in Serf's words. Agents can report others than those
@@ -146,6 +147,9 @@ const (
 	bytesPerValue = 12
 )
 
+// memberOptions decode the tags of members with package tags.
+var memberOptions = jsonv2.JoinOptions(decodeOptions, jsonv2.WithUnmarshalers(jsonv2.UnmarshalFromFunc(tags.Unmarshal)))
+
 // decodeMembers decodes the only document that grows with the cluster.
 func decodeMembers(ctx context.Context, content []byte, out any) error {
 	if err := body.CheckValue(content); err != nil {
@@ -154,5 +158,8 @@ func decodeMembers(ctx context.Context, content []byte, out any) error {
 	if n := bytes.Count(content, []byte(",")); n > freeValues+len(content)/bytesPerValue {
 		return fmt.Errorf("it has %d values in %d bytes", n, len(content))
 	}
-	return jsonv2.UnmarshalRead(body.WithContext(ctx, content), out, decodeOptions)
+	if len(content) <= maxPooled { // it takes too little time to end with the context
+		return jsonv2.Unmarshal(content, out, memberOptions)
+	}
+	return jsonv2.UnmarshalRead(body.WithContext(ctx, content), out, memberOptions)
 }
