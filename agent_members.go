@@ -143,8 +143,9 @@ func (a *Agent) Members(ctx context.Context) (*Members, error) {
 // A list of members has about one value in 20 bytes. These limits keep the memory of a decoded list in proportion to
 // its size.
 const (
-	freeValues    = 1 << 14
-	bytesPerValue = 12
+	freeValues     = 1 << 14
+	bytesPerValue  = 12
+	bytesPerMember = 128
 )
 
 // memberOptions decode the tags of members with package tags.
@@ -157,6 +158,9 @@ func decodeMembers(ctx context.Context, content []byte, out any) error {
 	}
 	if n := bytes.Count(content, []byte(",")); n > freeValues+len(content)/bytesPerValue {
 		return fmt.Errorf("it has %d values in %d bytes", n, len(content))
+	}
+	if m, ok := out.(*Members); ok { // with room for all members at once
+		m.Members = make([]Member, 0, min(bytes.Count(content, []byte(`"Tags":`)), len(content)/bytesPerMember))
 	}
 	if len(content) <= maxPooled { // it takes too little time to end with the context
 		return jsonv2.Unmarshal(content, out, memberOptions)
