@@ -23,7 +23,7 @@ type Agent struct{ client *Client }
 // Format prints the address of the agent, whatever the verb.
 func (a Agent) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "nomad.Agent(%s)", a.client.address) }
 
-var serversEndpoint = endpoint{name: "Servers", method: http.MethodGet, path: "/v1/agent/servers", role: RoleClient, acl: "agent:read"}
+var serversEndpoint = register(endpoint{name: "Servers", method: http.MethodGet, path: "/v1/agent/servers", role: RoleClient, acl: "agent:read"})
 
 // Servers returns the RPC addresses, host:port, of the servers that a client agent knows. An address can be listed twice.
 // An empty list means that the client knows no server, and so is unhealthy.
@@ -39,7 +39,7 @@ func (a *Agent) Servers(ctx context.Context) ([]string, error) {
 	return *servers, nil
 }
 
-var updateServersEndpoint = endpoint{name: "UpdateServers", method: http.MethodPut, path: "/v1/agent/servers", role: RoleClient, acl: "agent:write", decode: decodeEmpty}
+var updateServersEndpoint = register(endpoint{name: "UpdateServers", method: http.MethodPut, path: "/v1/agent/servers", role: RoleClient, acl: "agent:write", decode: decodeEmpty})
 
 // UpdateServers replaces the list of servers that a client agent knows.
 //
@@ -92,7 +92,7 @@ func (j *joinResponse) check() error {
 	return nil
 }
 
-var joinEndpoint = endpoint{name: "Join", method: http.MethodPut, path: "/v1/agent/join", role: RoleServer}
+var joinEndpoint = register(endpoint{name: "Join", method: http.MethodPut, path: "/v1/agent/join", role: RoleServer})
 
 // Join makes a server join the gossip pool of the servers at the given addresses.
 //
@@ -129,7 +129,7 @@ type ForceLeaveOption struct{ prune bool }
 // and another join to bring it back. Check the member's Status right before.
 func Prune() ForceLeaveOption { return ForceLeaveOption{prune: true} }
 
-var forceLeaveEndpoint = endpoint{name: "ForceLeave", method: http.MethodPut, path: "/v1/agent/force-leave", role: RoleServer, acl: "agent:write", decode: decodeEmpty}
+var forceLeaveEndpoint = register(endpoint{name: "ForceLeave", method: http.MethodPut, path: "/v1/agent/force-leave", role: RoleServer, acl: "agent:write", decode: decodeEmpty})
 
 // ForceLeave marks a failed server as having left the gossip pool, so that Raft stops replicating to it.
 //
@@ -212,7 +212,7 @@ func (h *Health) message() string {
 	return strings.Join(parts, "; ")
 }
 
-var healthEndpoint = endpoint{name: "Health", method: http.MethodGet, path: "/v1/agent/health"}
+var healthEndpoint = register(endpoint{name: "Health", method: http.MethodGet, path: "/v1/agent/health"})
 
 // Health returns whether an agent is healthy in the given roles, or in all that it has. A server is healthy if its region
 // has a leader, a client if it knows a server.

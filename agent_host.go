@@ -98,7 +98,7 @@ func (h *hostResponse) check() error {
 	return nil
 }
 
-var hostEndpoint = endpoint{name: "Host", method: http.MethodGet, path: "/v1/agent/host", acl: "agent:read, or enable_debug on an agent without ACLs", since: "0.12.0"}
+var hostEndpoint = register(endpoint{name: "Host", method: http.MethodGet, path: "/v1/agent/host", acl: "agent:read, or enable_debug on an agent without ACLs", since: "0.12.0"})
 
 // Host returns the addresses, disks, name resolution and environment of an agent's machine.
 //

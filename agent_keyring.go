@@ -70,8 +70,8 @@ func (k Keyring) MarshalJSON() ([]byte, error) {
 }
 
 // keyringEndpoint describes one of the endpoints of the keyring.
-func keyringEndpoint(name, method, path string) endpoint {
-	return endpoint{name: name, method: method, path: "/v1/agent/keyring/" + path, role: RoleServer, acl: "agent:write", keys: true, decode: decodeKeyring}
+func keyringEndpoint(name, method, path string) *endpoint {
+	return register(endpoint{name: name, method: method, path: "/v1/agent/keyring/" + path, role: RoleServer, acl: "agent:write", keys: true, decode: decodeKeyring})
 }
 
 var (
@@ -110,7 +110,7 @@ func (a *Agent) ListKeys(ctx context.Context) (*Keyring, error) {
 //
 // Endpoint: PUT /v1/agent/keyring/install
 func (a *Agent) InstallKey(ctx context.Context, key Secret) (*Keyring, error) {
-	return a.changeKey(ctx, &installKeyEndpoint, key)
+	return a.changeKey(ctx, installKeyEndpoint, key)
 }
 
 // UseKey makes all servers of the pool encrypt with a key that they have. Its errors are those of InstallKey; a key that
@@ -120,7 +120,7 @@ func (a *Agent) InstallKey(ctx context.Context, key Secret) (*Keyring, error) {
 //
 // Endpoint: PUT /v1/agent/keyring/use
 func (a *Agent) UseKey(ctx context.Context, key Secret) (*Keyring, error) {
-	return a.changeKey(ctx, &useKeyEndpoint, key)
+	return a.changeKey(ctx, useKeyEndpoint, key)
 }
 
 // RemoveKey removes a key from all servers of the pool. Its errors are those of InstallKey; removing the active key is an
@@ -130,7 +130,7 @@ func (a *Agent) UseKey(ctx context.Context, key Secret) (*Keyring, error) {
 //
 // Endpoint: PUT /v1/agent/keyring/remove
 func (a *Agent) RemoveKey(ctx context.Context, key Secret) (*Keyring, error) {
-	return a.changeKey(ctx, &removeKeyEndpoint, key)
+	return a.changeKey(ctx, removeKeyEndpoint, key)
 }
 
 func (a *Agent) changeKey(ctx context.Context, ep *endpoint, key Secret) (*Keyring, error) {

@@ -125,8 +125,8 @@ func CompareMembers(a, b Member) int {
 	)
 }
 
-var membersEndpoint = endpoint{name: "Members", method: http.MethodGet, path: "/v1/agent/members", acl: "node:read",
-	limit: DefaultMaxResponseSize, decode: decodeMembers}
+var membersEndpoint = register(endpoint{name: "Members", method: http.MethodGet, path: "/v1/agent/members", acl: "node:read",
+	limit: DefaultMaxResponseSize, decode: decodeMembers})
 
 // Members returns the servers of the gossip pool, in all regions, as the agent sees them.
 //

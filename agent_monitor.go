@@ -38,7 +38,7 @@ type MonitorOptions struct {
 	Target Target
 }
 
-var monitorEndpoint = endpoint{name: "Monitor", method: http.MethodGet, path: "/v1/agent/monitor", acl: "agent:read", since: "0.10.2"}
+var monitorEndpoint = register(endpoint{name: "Monitor", method: http.MethodGet, path: "/v1/agent/monitor", acl: "agent:read", since: "0.10.2"})
 
 // Monitor streams an agent's log from now on, until the context ends or the stream is closed.
 //
@@ -93,7 +93,7 @@ type MonitorExportOptions struct {
 	Target  Target        // the agent whose log it is, as in MonitorOptions
 }
 
-var monitorExportEndpoint = endpoint{name: "MonitorExport", method: http.MethodGet, path: "/v1/agent/monitor/export", acl: "agent:read", since: "1.10.4"}
+var monitorExportEndpoint = register(endpoint{name: "MonitorExport", method: http.MethodGet, path: "/v1/agent/monitor/export", acl: "agent:read", since: "1.10.4"})
 
 // MonitorExport streams an agent's past log, from its log file or from systemd's journal.
 //

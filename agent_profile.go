@@ -46,7 +46,7 @@ type ProfileOptions struct {
 
 const maxProfile = time.Hour
 
-var profileEndpoint = endpoint{name: "Profile", method: http.MethodGet, path: "/v1/agent/pprof/", acl: "agent:write, or enable_debug on an agent without ACLs", since: "0.11.0"}
+var profileEndpoint = register(endpoint{name: "Profile", method: http.MethodGet, path: "/v1/agent/pprof/", acl: "agent:write, or enable_debug on an agent without ACLs", since: "0.11.0"})
 
 // Profile takes a profile of an agent and streams it: copy it to a file, and close it.
 //

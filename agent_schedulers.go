@@ -31,7 +31,7 @@ type Scheduler struct {
 	WorkloadStatus    string    `json:"workload_status"` // state of its work, such as WaitingToDequeue, Scheduling or Backoff
 }
 
-var schedulersEndpoint = endpoint{name: "Schedulers", method: http.MethodGet, path: "/v1/agent/schedulers", role: RoleServer, acl: "agent:read", since: "1.2.4"}
+var schedulersEndpoint = register(endpoint{name: "Schedulers", method: http.MethodGet, path: "/v1/agent/schedulers", role: RoleServer, acl: "agent:read", since: "1.2.4"})
 
 // Schedulers returns the scheduler workers of a server.
 //
@@ -56,7 +56,7 @@ func (s *SchedulerConfig) check() error {
 	return nil
 }
 
-var schedulerConfigEndpoint = endpoint{name: "SchedulerConfig", method: http.MethodGet, path: "/v1/agent/schedulers/config", role: RoleServer, acl: "agent:read", since: "1.2.4"}
+var schedulerConfigEndpoint = register(endpoint{name: "SchedulerConfig", method: http.MethodGet, path: "/v1/agent/schedulers/config", role: RoleServer, acl: "agent:read", since: "1.2.4"})
 
 // SchedulerConfig returns the configuration of a server's scheduler workers.
 //
@@ -67,7 +67,7 @@ func (a *Agent) SchedulerConfig(ctx context.Context) (*SchedulerConfig, error) {
 	return get[SchedulerConfig](ctx, a.client, schedulerConfigEndpoint.newRequest(nil))
 }
 
-var updateSchedulerConfigEndpoint = endpoint{name: "UpdateSchedulerConfig", method: http.MethodPut, path: "/v1/agent/schedulers/config", role: RoleServer, acl: "agent:write", since: "1.2.4", once: true}
+var updateSchedulerConfigEndpoint = register(endpoint{name: "UpdateSchedulerConfig", method: http.MethodPut, path: "/v1/agent/schedulers/config", role: RoleServer, acl: "agent:write", since: "1.2.4", once: true})
 
 // UpdateSchedulerConfig sets the configuration of a server's scheduler workers until it restarts, and returns what the
 // server made of it.

@@ -40,11 +40,12 @@ const (
 )
 
 // endpoints are those that have a method.
-var endpoints = []*endpoint{
-	&membersEndpoint, &serversEndpoint, &selfEndpoint, &updateServersEndpoint, &joinEndpoint, &forceLeaveEndpoint,
-	&healthEndpoint, &hostEndpoint, &monitorEndpoint, &monitorExportEndpoint, &profileEndpoint, &schedulersEndpoint,
-	&schedulerConfigEndpoint, &updateSchedulerConfigEndpoint, &listKeysEndpoint, &installKeyEndpoint, &useKeyEndpoint,
-	&removeKeyEndpoint, &reloadEndpoint, &leaderEndpoint, &peersEndpoint,
+var endpoints []*endpoint
+
+// register adds an endpoint.
+func register(ep endpoint) *endpoint {
+	endpoints = append(endpoints, &ep)
+	return &ep
 }
 
 // request is a request to an endpoint.
