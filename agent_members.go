@@ -152,18 +152,22 @@ const (
 var memberOptions = jsonv2.JoinOptions(decodeOptions, jsonv2.WithUnmarshalers(jsonv2.UnmarshalFromFunc(tags.Unmarshal)))
 
 // decodeMembers decodes the only document that grows with the cluster.
-func decodeMembers(ctx context.Context, content []byte, out any) error {
+func decodeMembers(ctx context.Context, content []byte, out any) (err error) {
 	if err := body.CheckValue(content); err != nil {
 		return err
 	}
 	if n := bytes.Count(content, []byte(",")); n > freeValues+len(content)/bytesPerValue {
 		return fmt.Errorf("it has %d values in %d bytes", n, len(content))
 	}
-	if m, ok := out.(*Members); ok { // with room for all members at once
-		m.Members = make([]Member, 0, min(bytes.Count(content, []byte(`"Tags":`)), len(content)/bytesPerMember))
-	}
+	m := out.(*Members)
+	m.Members = make([]Member, 0, min(bytes.Count(content, []byte(`"Tags":`)), len(content)/bytesPerMember))
 	if len(content) <= maxPooled { // it takes too little time to end with the context
-		return jsonv2.Unmarshal(content, out, memberOptions)
+		err = jsonv2.Unmarshal(content, m, memberOptions)
+	} else {
+		err = jsonv2.UnmarshalRead(body.WithContext(ctx, content), m, memberOptions)
 	}
-	return jsonv2.UnmarshalRead(body.WithContext(ctx, content), out, memberOptions)
+	if len(m.Members) == 0 && !bytes.Contains(content, []byte("[]")) { // there is no list
+		m.Members = nil
+	}
+	return err
 }
