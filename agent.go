@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/nomad-go/nomad/internal/redact"
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // Agent has the methods for the endpoints of /v1/agent. It is the field Agent of a Client.
@@ -72,10 +73,11 @@ type JoinResult struct {
 
 // String returns the result in words, such as "joined 2".
 func (r JoinResult) String() string {
+	text := fmt.Sprintf("joined %d", r.Joined)
 	if r.Warning != "" {
-		return fmt.Sprintf("joined %d (%s)", r.Joined, r.Warning)
+		text += " (" + show.Line(r.Warning) + ")"
 	}
-	return fmt.Sprintf("joined %d", r.Joined)
+	return text
 }
 
 // joinResponse is the response on the wire.
@@ -176,6 +178,14 @@ type RoleHealth struct {
 	Message string `json:"message"` // "ok", or the reason
 }
 
+// String returns "healthy", or "unhealthy" and the reason.
+func (r RoleHealth) String() string {
+	if r.OK {
+		return "healthy"
+	}
+	return strings.TrimSuffix("unhealthy: "+show.Line(r.Message), ": ")
+}
+
 // OK reports whether the agent is healthy in every role that the response has.
 func (h *Health) OK() bool {
 	return h != nil && (h.Server != nil || h.Client != nil) &&
@@ -187,7 +197,7 @@ func (h Health) String() string {
 	if h.OK() {
 		return "healthy"
 	}
-	return strings.TrimSuffix("unhealthy: "+h.message(), ": ")
+	return strings.TrimSuffix("unhealthy: "+show.Line(h.message()), ": ")
 }
 
 // Format prints what String returns, whatever the verb.

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/nomad-go/nomad/internal/redact"
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // Keyring is what the servers of a gossip pool report about their encryption keys. It is printed, logged and encoded
@@ -34,9 +35,9 @@ func (k *Keyring) check() error {
 func (k Keyring) String() string {
 	text := fmt.Sprintf("%d keys on %d servers", len(k.Keys), k.NumNodes)
 	for _, name := range slices.Sorted(maps.Keys(k.Messages)) {
-		text += fmt.Sprintf("; %s: %s", name, redact.GossipKeys(k.Messages[name]))
+		text += "; " + name + ": " + k.Messages[name]
 	}
-	return text
+	return show.Line(redact.GossipKeys(text))
 }
 
 // Format prints what String returns, whatever the verb.
@@ -60,7 +61,7 @@ func (k Keyring) MarshalJSON() ([]byte, error) {
 	slices.SortFunc(keys, func(a, b key) int { return cmp.Compare(b.Nodes, a.Nodes) })
 	messages := make(map[string]string, len(k.Messages))
 	for name, message := range k.Messages {
-		messages[name] = redact.GossipKeys(message)
+		messages[redact.GossipKeys(name)] = redact.GossipKeys(message)
 	}
 	return json.Marshal(struct {
 		Keys     []key

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 
 	"github.com/nomad-go/nomad/internal/body"
+	"github.com/nomad-go/nomad/internal/show"
 	"github.com/nomad-go/nomad/internal/tags"
 )
 
@@ -54,7 +56,13 @@ func (m *Members) All() iter.Seq[Member] {
 
 // String returns how many members there are and which server reports them.
 func (m Members) String() string {
-	return fmt.Sprintf("%d members, reported by %s.%s", len(m.Members), m.ServerName, m.ServerRegion)
+	return fmt.Sprintf("%d members, reported by %s", len(m.Members), show.Line(m.ServerName+"."+m.ServerRegion))
+}
+
+// MarshalJSON encodes the members as agents send them.
+func (m Members) MarshalJSON() ([]byte, error) {
+	type fields Members
+	return show.JSON(fields(m))
 }
 
 func (m *Members) check() error {
@@ -109,10 +117,23 @@ func (m Member) RPCAddr() netip.AddrPort {
 }
 
 // String returns the member's name and status, such as "server-1.global (alive)".
-func (m Member) String() string { return m.Name + " (" + string(m.Status) + ")" }
+func (m Member) String() string { return show.Line(m.Name + " (" + string(m.Status) + ")") }
 
 // Format prints what String returns, whatever the verb.
 func (m Member) Format(f fmt.State, _ rune) { io.WriteString(f, m.String()) }
+
+// MarshalJSON encodes the member as agents send it, without an address or tags as null.
+func (m Member) MarshalJSON() ([]byte, error) {
+	type fields Member
+	var addr *netip.Addr
+	if m.Addr.IsValid() {
+		addr = &m.Addr
+	}
+	return json.Marshal(struct {
+		fields
+		Addr *netip.Addr
+	}{fields(m), addr})
+}
 
 // CompareMembers orders members by region, name, address and ID, for slices.SortFunc.
 func CompareMembers(a, b Member) int {

@@ -7,12 +7,25 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // Schedulers has the scheduler workers of a server.
 type Schedulers struct {
 	ServerID   string      `json:"server_id"` // server name, such as server-1.global
 	Schedulers []Scheduler `json:"schedulers"`
+}
+
+// String returns the server and the number of its workers.
+func (s Schedulers) String() string {
+	return fmt.Sprintf("%s: %d schedulers", show.Line(s.ServerID), len(s.Schedulers))
+}
+
+// MarshalJSON encodes the workers as agents send them.
+func (s Schedulers) MarshalJSON() ([]byte, error) {
+	type fields Schedulers
+	return show.JSON(fields(s))
 }
 
 func (s *Schedulers) check() error {
@@ -31,6 +44,17 @@ type Scheduler struct {
 	WorkloadStatus    string    `json:"workload_status"` // state of its work, such as WaitingToDequeue, Scheduling or Backoff
 }
 
+// String returns the ID of the worker and its states.
+func (s Scheduler) String() string {
+	return show.Line(s.ID + ": " + s.Status + ", " + s.WorkloadStatus)
+}
+
+// MarshalJSON encodes the worker as agents send it.
+func (s Scheduler) MarshalJSON() ([]byte, error) {
+	type fields Scheduler
+	return show.JSON(fields(s))
+}
+
 var schedulersEndpoint = register(endpoint{name: "Schedulers", method: http.MethodGet, path: "/v1/agent/schedulers", role: RoleServer, acl: "agent:read", since: "1.2.4"})
 
 // Schedulers returns the scheduler workers of a server.
@@ -47,6 +71,17 @@ type SchedulerConfig struct {
 	ServerID          string   `json:"server_id"`          // server name; ignored in an update
 	NumSchedulers     int      `json:"num_schedulers"`     // number of workers, at most the number of cores
 	EnabledSchedulers []string `json:"enabled_schedulers"` // service, batch, system, sysbatch, and _core, which is required
+}
+
+// String returns the server, the number of its workers and the types of jobs that they evaluate.
+func (s SchedulerConfig) String() string {
+	return show.Line(fmt.Sprintf("%s: %d schedulers of %v", s.ServerID, s.NumSchedulers, s.EnabledSchedulers))
+}
+
+// MarshalJSON encodes the configuration as agents send it.
+func (s SchedulerConfig) MarshalJSON() ([]byte, error) {
+	type fields SchedulerConfig
+	return show.JSON(fields(s))
 }
 
 func (s *SchedulerConfig) check() error {

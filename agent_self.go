@@ -14,6 +14,7 @@ import (
 	"github.com/nomad-go/nomad/agentconfig"
 	"github.com/nomad-go/nomad/agentstats"
 	"github.com/nomad-go/nomad/internal/lenient"
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // Self is an agent's configuration, its entry in the gossip pool and its state.
@@ -39,7 +40,7 @@ func (s Self) String() string {
 	if s.Config == nil {
 		return s.Member.String()
 	}
-	return fmt.Sprintf("%s, %s", s.Config, s.Member.Status)
+	return fmt.Sprintf("%s, %s", s.Config, show.Line(string(s.Member.Status)))
 }
 
 // Format prints what String returns, whatever the verb.

@@ -2,14 +2,29 @@
 package agentstats
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // Stats are an agent's counters and states in groups: runtime of every agent, nomad, raft and serf of a server, client of a
 // client agent. All values are strings. The methods return common ones, and zero for what the agent does not report.
 type Stats map[string]map[string]string
+
+// String returns a server's state in Raft, and the node of a client agent.
+func (s Stats) String() string {
+	var parts []string
+	if state := s.RaftState(); state != "" {
+		parts = append(parts, fmt.Sprintf("%s in term %d at index %d", state, s.RaftTerm(), s.AppliedIndex()))
+	}
+	if id := s.NodeID(); id != "" {
+		parts = append(parts, fmt.Sprintf("node %s with %d allocations", id, s.Allocations()))
+	}
+	return show.Line(strings.Join(parts, "; "))
+}
 
 // IsLeader reports whether the agent is the leader of its region.
 func (s Stats) IsLeader() bool { return s["nomad"]["leader"] == "true" }
