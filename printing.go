@@ -48,13 +48,13 @@ func (r Response) MarshalJSON() ([]byte, error) {
 }
 
 // LogValue logs what Error returns.
-func (e *APIError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
+func (e APIError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
 
 // MarshalJSON encodes the error with its fields and its meanings, which are the texts of the errors that Is matches:
 //
 //	{"method":"GET","address":"http://127.0.0.1:4646","path":"/v1/agent/self","status_code":403,
 //	 "message":"Permission denied","meanings":["permission denied"]}
-func (e *APIError) MarshalJSON() ([]byte, error) {
+func (e APIError) MarshalJSON() ([]byte, error) {
 	var meanings []string
 	for _, kind := range e.kinds {
 		meanings = append(meanings, strings.TrimPrefix(kind.Error(), "nomad: "))
@@ -68,3 +68,6 @@ func (e *APIError) MarshalJSON() ([]byte, error) {
 		Meanings   []string `json:"meanings"`
 	}{e.Method, e.Address, e.Path, e.StatusCode, e.Message, meanings})
 }
+
+// String returns what the value is: a log is read with its methods.
+func (l *LogStream) String() string { return "nomad.LogStream" }

@@ -2,6 +2,7 @@ package nomad
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 
@@ -60,7 +61,7 @@ func (t TLS) MarshalJSON() ([]byte, error) {
 // Format prints what MarshalJSON returns, whatever the verb.
 func (t TLS) Format(f fmt.State, _ rune) {
 	text, _ := t.MarshalJSON()
-	f.Write(text)
+	io.WriteString(f, show.Text(text))
 }
 
 // LogValue logs what MarshalJSON returns.

@@ -2,6 +2,7 @@ package nomadtest
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
@@ -54,6 +55,11 @@ func (i *Injection) Remove() {
 	mu.Lock()
 	defer mu.Unlock()
 	i.agent.injections = slices.DeleteFunc(slices.Clone(i.agent.injections), func(other *Injection) bool { return other == i })
+}
+
+// Format prints how many requests have met the fault, whatever the verb.
+func (i *Injection) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "nomadtest.Injection(%d hits)", i.Hits())
 }
 
 // Hits is how many requests have met the fault.

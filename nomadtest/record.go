@@ -2,6 +2,7 @@ package nomadtest
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // maxRecord is how many requests an agent remembers, and maxRequestBody how much of each it reads.
@@ -26,6 +28,21 @@ type Request struct {
 	Header http.Header  // without the token
 	Token  nomad.Secret // of the header X-Nomad-Token or Authorization
 	Body   []byte       // at most 4 MiB
+}
+
+// String returns the method and the path. All else may hold secrets.
+func (r Request) String() string { return show.Line(r.Method + " " + r.Path) }
+
+// Format prints what String returns, whatever the verb.
+func (r Request) Format(f fmt.State, _ rune) { io.WriteString(f, r.String()) }
+
+// MarshalJSON encodes the time, the method and the path, as {"time":"2026-11-02T15:04:05Z","method":"GET","path":"/v1/jobs"}.
+func (r Request) MarshalJSON() ([]byte, error) {
+	return show.JSON(struct {
+		Time   time.Time `json:"time"`
+		Method string    `json:"method"`
+		Path   string    `json:"path"`
+	}{r.Time, r.Method, r.Path})
 }
 
 // Requests are the requests that came to the agent, the oldest first, also those that met a fault. The last 10,000 are
