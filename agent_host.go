@@ -53,7 +53,7 @@ func (t Target) addTo(call string, query url.Values) error {
 
 // Host describes the machine of an agent.
 type Host struct {
-	AgentID     string              `json:",omitempty"` // full name of the server, or ID of the node; empty for the zero Target
+	AgentID     string              `json:",omitempty"` // name of the server or ID of the node; empty for the zero Target
 	OS          string              // from uname: kernel, release, version, hardware
 	Network     []HostAddress       // addresses of the network interfaces
 	ResolvConf  string              // content of /etc/resolv.conf
@@ -70,7 +70,7 @@ func (h Host) String() string {
 // Format prints what String returns, whatever the verb.
 func (h Host) Format(f fmt.State, _ rune) { io.WriteString(f, h.String()) }
 
-// MarshalJSON encodes the host as agents send it for the zero Target, and the AgentID if there is one. The values of the
+// MarshalJSON encodes the host as agents send it for the zero Target, and the AgentID if there is one. Values of the
 // environment are "<redacted>".
 func (h Host) MarshalJSON() ([]byte, error) { return show.JSON(hostFields(h)) }
 
@@ -89,7 +89,9 @@ func (d HostDisk) String() string { return fmt.Sprintf("%d of %d MiB in use", d.
 type HostAddress map[string]string
 
 // String returns the address as the agent sent it, with the length of its network's prefix.
-func (a HostAddress) String() string { return show.Line(a["address"] + "/" + a["mask_bits"]) }
+func (a HostAddress) String() string {
+	return show.Line(strings.TrimSuffix(a["address"]+"/"+a["mask_bits"], "/"))
+}
 
 // Addr returns the address. It is invalid if the agent does not report it.
 func (a HostAddress) Addr() netip.Addr {

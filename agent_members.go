@@ -130,9 +130,10 @@ func (m Member) MarshalJSON() ([]byte, error) {
 		addr = &m.Addr
 	}
 	return json.Marshal(struct {
-		fields
+		Name string
 		Addr *netip.Addr
-	}{fields(m), addr})
+		fields
+	}{m.Name, addr, fields(m)})
 }
 
 // CompareMembers orders members by region, name, address and ID, for slices.SortFunc.

@@ -31,7 +31,7 @@ func (req Request) MarshalJSON() ([]byte, error) {
 	}{method, path})
 }
 
-// String returns the status of the response, such as "200 OK". Headers may hold secrets, such as the cookies of a proxy.
+// String returns the status of the response, such as "200 OK". Its headers may hold secrets, such as a proxy's cookies.
 func (r Response) String() string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", r.StatusCode, http.StatusText(r.StatusCode)))
 }

@@ -42,8 +42,8 @@ type TLS struct {
 	SkipVerify bool `json:"skip_verify,omitzero"`
 }
 
-// MarshalJSON encodes the fields that are set, with the names in their tags. PEM is "<redacted>", since a certificate may
-// have its key beside it.
+// MarshalJSON encodes the fields that are set, with the names in their tags. PEM is "<redacted>": a certificate may have
+// its key beside it.
 func (t TLS) MarshalJSON() ([]byte, error) {
 	type fields TLS
 	for _, path := range []*string{&t.CAFile, &t.CADir, &t.CertFile, &t.KeyFile} {

@@ -2,6 +2,7 @@
 package agentstats
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -25,6 +26,9 @@ func (s Stats) String() string {
 	}
 	return show.Line(strings.Join(parts, "; "))
 }
+
+// MarshalJSON encodes the groups as agents send them.
+func (s Stats) MarshalJSON() ([]byte, error) { return json.Marshal(map[string]map[string]string(s)) }
 
 // IsLeader reports whether the agent is the leader of its region.
 func (s Stats) IsLeader() bool { return s["nomad"]["leader"] == "true" }

@@ -36,7 +36,9 @@ func (r Request) String() string { return show.Line(r.Method + " " + r.Path) }
 // Format prints what String returns, whatever the verb.
 func (r Request) Format(f fmt.State, _ rune) { io.WriteString(f, r.String()) }
 
-// MarshalJSON encodes the time, the method and the path, as {"time":"2026-11-02T15:04:05Z","method":"GET","path":"/v1/jobs"}.
+// MarshalJSON encodes the time, the method and the path, as in
+//
+//	{"time":"2026-11-02T15:04:05Z","method":"GET","path":"/v1/jobs"}
 func (r Request) MarshalJSON() ([]byte, error) {
 	return show.JSON(struct {
 		Time   time.Time `json:"time"`

@@ -22,7 +22,8 @@ func TestLine(t *testing.T) {
 }
 
 func TestText(t *testing.T) {
-	assert.Equal(t, `{"a":"\n \u009b\u202e\udb40\udc01 ö"}`, show.Text([]byte("{\"a\":\"\\n \u009b\u202e\U000e0001 ö\"}")))
+	want := `{"a":"\n \u009b\u202e\udb40\udc01 ö"}`
+	assert.Equal(t, want, show.Text([]byte("{\"a\":\"\\n \u009b\u202e\U000e0001 ö\"}")))
 }
 
 func TestDuration(t *testing.T) {
