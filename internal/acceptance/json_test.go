@@ -62,7 +62,8 @@ func TestJSON(t *testing.T) {
 			Environment: map[string]nomad.Secret{"KEY": hidden, "NONE": {}},
 			Disk:        map[string]nomad.HostDisk{"/": {DiskMB: 2, UsedMB: 1}},
 		}, "server-1.global: linux", `{"AgentID":"server-1.global","OS":"linux",
-			"Network":[{"address":"10.0.0.1","mask_bits":"8"}],"ResolvConf":"","Hosts":"","Environment":{"KEY":"<redacted>","NONE":""},"Disk":{"/":{"DiskMB":2,"UsedMB":1}}}`},
+			"Network":[{"address":"10.0.0.1","mask_bits":"8"}],"ResolvConf":"","Hosts":"",
+			"Environment":{"KEY":"<redacted>","NONE":""},"Disk":{"/":{"DiskMB":2,"UsedMB":1}}}`},
 		{nomad.HostAddress{"address": "10.0.0.1", "mask_bits": "8"}, "10.0.0.1/8", `{"address":"10.0.0.1","mask_bits":"8"}`},
 		{nomad.HostDisk{DiskMB: 2, UsedMB: 1}, "1 of 2 MiB in use", `{"DiskMB":2,"UsedMB":1}`},
 		{nomad.Schedulers{ServerID: "server-1.global", Schedulers: []nomad.Scheduler{
