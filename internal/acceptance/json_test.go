@@ -16,6 +16,7 @@ import (
 
 	"github.com/nomad-go/nomad"
 	"github.com/nomad-go/nomad/agentconfig"
+	"github.com/nomad-go/nomad/agentstats"
 	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 	"github.com/nomad-go/nomad/internal/wire"
 	"github.com/nomad-go/nomad/nomadtest"
