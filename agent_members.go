@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/nomad-go/nomad/internal/body"
 	"github.com/nomad-go/nomad/internal/show"
@@ -162,32 +163,37 @@ func (a *Agent) Members(ctx context.Context) (*Members, error) {
 	return get[Members](ctx, a.client, membersEndpoint.newRequest(nil))
 }
 
-// A list of members has about one value in 20 bytes. These limits keep the memory of a decoded list in proportion to
-// its size.
+// A list of members has about one value in 20 bytes and one object in 250. These limits keep the memory of a decoded list
+// in proportion to its size.
 const (
 	freeValues     = 1 << 14
 	bytesPerValue  = 12
-	bytesPerMember = 128
+	bytesPerObject = 64
 )
 
-// memberOptions decode the tags of members with package tags.
-var memberOptions = jsonv2.JoinOptions(decodeOptions, jsonv2.WithUnmarshalers(jsonv2.UnmarshalFromFunc(tags.Unmarshal)))
-
 // decodeMembers decodes the only document that grows with the cluster.
-func decodeMembers(ctx context.Context, content []byte, out any) (err error) {
+func decodeMembers(ctx context.Context, content []byte, out any) error {
 	if err := body.CheckValue(content); err != nil {
 		return err
 	}
-	if n := bytes.Count(content, []byte(",")); n > freeValues+len(content)/bytesPerValue {
-		return fmt.Errorf("it has %d values in %d bytes", n, len(content))
+	if len(content) > maxPooled {
+		if err := body.CheckStrings(content); err != nil {
+			return err
+		}
+	}
+	values, objects := bytes.Count(content, []byte(",")), bytes.Count(content, []byte("{"))
+	if values > freeValues+len(content)/bytesPerValue || objects > freeValues+len(content)/bytesPerObject {
+		return fmt.Errorf("it has %d values and %d objects in %d bytes", values, objects, len(content))
 	}
 	m := out.(*Members)
-	m.Members = make([]Member, 0, min(bytes.Count(content, []byte(`"Tags":`)), len(content)/bytesPerMember))
-	if len(content) <= maxPooled { // it takes too little time to end with the context
-		err = jsonv2.Unmarshal(content, m, memberOptions)
-	} else {
-		err = jsonv2.UnmarshalRead(body.WithContext(ctx, content), m, memberOptions)
-	}
+	m.Members = make([]Member, 0, min(objects/2, len(content)/bytesPerObject))
+	err := jsonv2.Unmarshal(content, m, decodeOptions, jsonv2.WithUnmarshalers(jsonv2.UnmarshalFromFunc(
+		func(dec *jsontext.Decoder, t *map[string]string) error {
+			if err := ctx.Err(); err != nil { // a large list takes time
+				return err
+			}
+			return tags.Unmarshal(dec, t)
+		})))
 	if len(m.Members) == 0 && !bytes.Contains(content, []byte("[]")) { // there is no list
 		m.Members = nil
 	}

@@ -209,7 +209,7 @@ const maxErrorText = 2 << 10
 
 // clean returns text from the network on one printable line, without the secrets of the request.
 func (c *Client) clean(r *request, text string) string {
-	text = c.secrets(r).Remove(redact.Line(text, maxErrorBody))
+	text = c.secrets(r).Remove(redact.Line(text[:min(len(text), maxErrorBody)], maxErrorBody))
 	if r.keys {
 		text = redact.GossipKeys(text)
 	}

@@ -33,11 +33,8 @@ type endpoint struct {
 	decode func(ctx context.Context, body []byte, out any) error // nil stands for decodeJSON
 }
 
-// The default limits of responses, in bytes.
-const (
-	smallResponse = 1 << 20
-	largeResponse = 4 << 20
-)
+// smallResponse is the default limit of a response in bytes.
+const smallResponse = 1 << 20
 
 // endpoints are those that have a method.
 var endpoints []*endpoint

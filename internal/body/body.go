@@ -5,17 +5,17 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 )
 
-// maxGrow is the largest announced size for which memory is allocated before it arrives.
-const maxGrow = 1 << 20
+// pieceSize is how many bytes a body has before it is read in pieces. No more memory is allocated before it arrives.
+const pieceSize = 1 << 20
 
 // TooLargeError reports a body over its limit.
 type TooLargeError struct{ Size, Limit int64 } // Size is 0 if it was not announced
@@ -33,21 +33,43 @@ func Read(into *bytes.Buffer, res *http.Response, limit int64, cut bool) error {
 	if n := res.ContentLength; n > limit && !cut {
 		return &TooLargeError{n, limit}
 	} else if n > 0 {
-		into.Grow(int(min(n, maxGrow)) + bytes.MinRead)
+		into.Grow(int(min(n, pieceSize)) + bytes.MinRead)
 	}
 	r, err := Decompress(res.Header, res.Body)
 	if err != nil {
 		return err
 	}
-	n, err := into.ReadFrom(&io.LimitedReader{R: r, N: limit + 1})
+	r = &io.LimitedReader{R: r, N: limit + 1}
+	n, err := io.CopyN(into, r, pieceSize)
+	if err == nil {
+		var more int64
+		more, err = readPieces(into, r)
+		n += more
+	}
 	switch {
 	case n > limit:
 		into.Truncate(int(limit))
 		return &TooLargeError{0, limit}
-	case err != nil:
+	case err != io.EOF:
 		return fmt.Errorf("it ended after %d bytes: %w", n, err)
 	}
 	return nil
+}
+
+// readPieces reads the rest of a large body in pieces, so that no memory is copied while the buffer grows.
+func readPieces(into *bytes.Buffer, r io.Reader) (n int64, err error) {
+	var pieces [][]byte
+	for err == nil {
+		piece, m := bytes.NewBuffer(make([]byte, 0, pieceSize+bytes.MinRead)), int64(0)
+		m, err = io.CopyN(piece, r, pieceSize)
+		pieces = append(pieces, piece.Bytes())
+		n += m
+	}
+	into.Grow(int(n))
+	for _, piece := range pieces {
+		into.Write(piece)
+	}
+	return n, err
 }
 
 // Decompress returns a body without its compression.
@@ -86,6 +108,27 @@ func CheckValue(body []byte) error {
 	return nil
 }
 
+// maxString is how many bytes a string has at most in a large document.
+const maxString = 64 << 10
+
+// CheckStrings refuses a large JSON document with strings that take much memory to decode: long ones, and those that are
+// not UTF-8.
+func CheckStrings(body []byte) error {
+	if !utf8.Valid(body) {
+		return errors.New("it is not UTF-8")
+	}
+	for rest := body; ; {
+		i := bytes.IndexByte(rest, '"')
+		switch {
+		case i > maxString:
+			return fmt.Errorf("it has a string of more than %d bytes", maxString)
+		case i < 0:
+			return nil
+		}
+		rest = rest[i+1:]
+	}
+}
+
 // CheckEmpty refuses a body that says something.
 func CheckEmpty(body []byte) error {
 	switch string(bytes.TrimSpace(body)) {
@@ -99,21 +142,4 @@ func CheckEmpty(body []byte) error {
 func MediaType(h http.Header) string {
 	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	return mediaType
-}
-
-// WithContext returns a reader of a body that ends with its context.
-func WithContext(ctx context.Context, body []byte) io.Reader {
-	return &contextReader{ctx, bytes.NewReader(body)}
-}
-
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r *contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p[:min(len(p), 64<<10)])
 }
