@@ -146,7 +146,10 @@ func (req *Request) newRequest() (*request, error) {
 			return nil, invalidArgument("Do", "Header: %q: the value has a character that a header cannot carry", name)
 		}
 	}
-	r.header = req.Header
+	r.header = maps.Clone(req.Header)
+	if r.header == nil {
+		r.header = http.Header{} // no Content-Type but that of a JSON body below
+	}
 	switch body := req.Body.(type) {
 	case nil:
 	case []byte:
