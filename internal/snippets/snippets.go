@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"go/ast"
 	"go/build"
-	"go/constant"
 	"go/doc/comment"
 	"go/importer"
 	"go/parser"
@@ -17,6 +16,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -28,7 +28,12 @@ type Snippet struct {
 }
 
 // String returns where the snippet is.
-func (s Snippet) String() string { return fmt.Sprintf("%s:%d", filepath.Base(s.File), s.Line) }
+func (s Snippet) String() string {
+	if s.Line == 0 {
+		return "the comment in " + s.File
+	}
+	return fmt.Sprintf("%s:%d", s.File, s.Line)
+}
 
 // IsProgram reports whether the snippet is a whole file.
 func (s Snippet) IsProgram() bool { return strings.HasPrefix(s.Code, "package ") }
@@ -163,9 +168,9 @@ func (c *Checker) Check(s Snippet) error {
 
 func (c *Checker) parse(s Snippet) (*ast.File, error) {
 	parse := func(text string) (*ast.File, error) {
-		return parser.ParseFile(c.fset, s.File, text, parser.SkipObjectResolution)
+		return parser.ParseFile(c.fset, "snippet.go", text, parser.SkipObjectResolution)
 	}
-	line := fmt.Sprintf("\n//line %s:%d\n", filepath.Base(s.File), max(s.Line, 1))
+	line := fmt.Sprintf("\n//line %s:%d\n", strings.TrimSuffix(s.String(), fmt.Sprint(":", s.Line)), max(s.Line, 1))
 	if s.IsProgram() {
 		return parse(line + s.Code)
 	}
@@ -195,7 +200,7 @@ func (c *Checker) Scope(path string) (*types.Scope, error) {
 }
 
 // Constants returns the constants of the package in a folder, also those that are not exported.
-func (c *Checker) Constants(dir string) (map[string]constant.Value, error) {
+func (c *Checker) Constants(dir string) (map[string]*types.Const, error) {
 	found, err := build.ImportDir(dir, 0)
 	if err != nil {
 		return nil, err
@@ -210,11 +215,16 @@ func (c *Checker) Constants(dir string) (map[string]constant.Value, error) {
 	}
 	config := types.Config{Importer: c.importer, IgnoreFuncBodies: true, Error: func(error) {}} // unused imports
 	p, _ := config.Check(path.Base(dir), c.fset, files, nil)
-	constants := map[string]constant.Value{}
+	constants := map[string]*types.Const{}
 	for _, name := range p.Scope().Names() {
-		if value, ok := p.Scope().Lookup(name).(*types.Const); ok {
-			constants[name] = value.Val()
+		if c, ok := p.Scope().Lookup(name).(*types.Const); ok {
+			constants[name] = c
 		}
 	}
 	return constants, nil
 }
+
+// UsesOfficialClient reports whether a snippet uses package api of Nomad's official client, or a variable of its types.
+func UsesOfficialClient(s Snippet) bool { return officialClient.MatchString(s.Code) }
+
+var officialClient = regexp.MustCompile(`\b(api|official)\.|hashicorp/nomad/api`)

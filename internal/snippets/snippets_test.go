@@ -50,7 +50,7 @@ func TestInMarkdown(t *testing.T) {
 
 	write("```go\na()\n")
 	_, err = snippets.InMarkdown(file)
-	assert.EqualError(t, err, "a.md:2: the block has no end")
+	assert.ErrorContains(t, err, "a.md:2: the block has no end")
 }
 
 func TestInPackageComment(t *testing.T) {
