@@ -119,7 +119,7 @@ func (a *Agent) Join(ctx context.Context, addresses ...string) (*JoinResult, err
 	if res.Error != "" || *res.NumJoined == 0 {
 		return nil, a.client.apiError(r, http.StatusOK, res.Error, ErrJoinFailed)
 	}
-	return &JoinResult{Joined: *res.NumJoined, Warning: redact.Line(res.Warning, maxMessage)}, nil
+	return &JoinResult{Joined: *res.NumJoined, Warning: redact.Cut(a.client.clean(r, res.Warning), maxMessage)}, nil
 }
 
 // ForceLeaveOption changes what ForceLeave does.
@@ -256,7 +256,7 @@ func (a *Agent) Health(ctx context.Context, roles ...Role) (*Health, error) {
 	case health.OK() && res.status == http.StatusOK:
 		return &health.Health, nil
 	}
-	kinds := append(classify(r, http.StatusInternalServerError, health.message(), false), ErrUnhealthy)
+	kinds := append(a.client.classify(r, http.StatusInternalServerError, health.message(), false), ErrUnhealthy)
 	return &health.Health, a.client.apiError(r, res.status, health.message(), kinds...)
 }
 

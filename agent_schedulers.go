@@ -130,8 +130,10 @@ func (a *Agent) UpdateSchedulerConfig(ctx context.Context, config *SchedulerConf
 	if err != nil {
 		return nil, err
 	}
-	if !sameNames(updated.EnabledSchedulers, config.EnabledSchedulers) {
-		return nil, a.client.requestError(r, fmt.Errorf("%w: the server still has the schedulers %q", ErrNotApplied, updated.EnabledSchedulers))
+	// The response has the configuration that the server has now.
+	if updated.NumSchedulers != config.NumSchedulers || !sameNames(updated.EnabledSchedulers, config.EnabledSchedulers) {
+		return nil, a.client.requestError(r, fmt.Errorf("%w: the server still has %d schedulers for %q",
+			ErrNotApplied, updated.NumSchedulers, updated.EnabledSchedulers))
 	}
 	return updated, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nomad-go/nomad/internal/agentconn"
 	"github.com/nomad-go/nomad/internal/deadline"
+	"github.com/nomad-go/nomad/internal/header"
 	"github.com/nomad-go/nomad/internal/meaning"
 	"github.com/nomad-go/nomad/internal/redact"
 )
@@ -125,7 +126,10 @@ const maxMessage = 1 << 10
 // failure makes an error of a response that reports one. It is classified as the agent sent it, and redacted afterwards.
 func (c *Client) failure(r *request, res *response) *APIError {
 	text := res.body.String()
-	kinds := classify(r, res.status, text, res.partial)
+	kinds := c.classify(r, res.status, text, res.partial)
+	if r.hasDocument(res) {
+		kinds = nil // it cannot be decoded; its status does not mean what it says
+	}
 	if res.partial {
 		text = c.secrets(r).RemoveCut(text)
 	}
@@ -142,7 +146,7 @@ func (c *Client) apiError(r *request, status int, text string, kinds ...error) *
 		Method: r.method, Address: c.address, Path: c.shownPath(r), StatusCode: status,
 		Message: redact.Cut(c.clean(r, text), maxMessage), kinds: kinds,
 	}
-	e.hint = hint(r, e)
+	e.hint = c.hint(r, e)
 	if file := c.settings.TokenFile; file != nil && e.Is(ErrPermissionDenied) {
 		if problem := file.Problem(); problem != "" {
 			e.hint = strings.TrimPrefix(e.hint+"; the token file cannot be used: "+problem, "; ")
@@ -162,21 +166,34 @@ var meanings = map[meaning.Kind][]error{
 	meaning.Unsupported:      {ErrUnsupported},
 	meaning.NotFound:         {ErrNotFound},
 	meaning.InvalidArgument:  {ErrInvalidArgument},
+	meaning.SchemeMismatch:   {http.ErrSchemeMismatch},
 }
 
 // classify returns the meaning of a response that reports a failure.
-func classify(r *request, status int, text string, cut bool) []error {
-	return meanings[meaning.Of(string(r.role), status, text, cut)]
+func (c *Client) classify(r *request, status int, text string, cut bool) []error {
+	return meanings[meaning.Of(meaning.Response{
+		Role: string(r.role), Status: status, Body: text, Cut: cut, Identity: c.sendsIdentity(r),
+	})]
+}
+
+// sendsIdentity reports whether the token of a request is a workload identity, which is a JWT. Agents accept one in either
+// header.
+func (c *Client) sendsIdentity(r *request) bool {
+	token := r.token
+	if scheme, bearer, _ := strings.Cut(c.settings.Header.Get("Authorization"), " "); token == "" && strings.EqualFold(scheme, "Bearer") {
+		token = bearer
+	}
+	return strings.Count(token, ".") == 2
 }
 
 // hint explains an error where the agent's message does not.
-func hint(r *request, e *APIError) string {
+func (c *Client) hint(r *request, e *APIError) string {
 	switch {
 	case e.Is(ErrServerOnly):
 		return "this agent is not a server"
 	case e.Is(ErrClientOnly):
 		return "this agent is not a client"
-	case e.Is(ErrInvalidToken) && strings.Count(r.token, ".") == 2:
+	case e.Is(ErrInvalidToken) && c.sendsIdentity(r):
 		return "this agent could not verify the workload identity"
 	case e.Is(ErrInvalidToken):
 		return "the ACL token is malformed, expired or unknown"
@@ -186,7 +203,7 @@ func hint(r *request, e *APIError) string {
 		return r.name + " requires Nomad " + r.since + " or later"
 	case e.Is(ErrUnsupported):
 		return "this agent does not have the endpoint"
-	case e.StatusCode == http.StatusBadRequest && strings.Contains(e.Message, "HTTP request to an HTTPS server"):
+	case e.Is(http.ErrSchemeMismatch):
 		return "this agent requires an https:// address"
 	}
 	return ""
@@ -194,12 +211,22 @@ func hint(r *request, e *APIError) string {
 
 // proxyHint explains a response that a proxy gave in place of the agent.
 func (c *Client) proxyHint(res *response) string {
-	scheme, _, _ := strings.Cut(res.header.Get("WWW-Authenticate"), " ")
+	text := res.body.String()
 	switch {
-	case res.status == http.StatusUnauthorized && strings.EqualFold(scheme, "Basic"):
+	case res.status == http.StatusUnauthorized && header.Challenges(res.header, "Basic") && c.settings.User != "":
+		return "a proxy in front of the agent refused the user or password of WithBasicAuth"
+	case res.status == http.StatusUnauthorized && header.Challenges(res.header, "Basic"):
 		return "a proxy in front of the agent requires a user and password: use WithBasicAuth"
+	case res.status == http.StatusUnauthorized:
+		return "a proxy in front of the agent requires authentication"
+	case res.status == http.StatusProxyAuthRequired:
+		return "the proxy on the way to the agent requires another user or password"
+	case res.status == http.StatusTooManyRequests && meaning.IsAgentsLimit(text) && res.header.Get("Date") == "":
+		return agentconn.ErrFull.Error()
 	case res.status == http.StatusTooManyRequests:
 		return "a proxy in front of the agent limits requests"
+	case meaning.IsProxys(text):
+		return "a proxy in front of the agent, or another server, gave this response"
 	}
 	return ""
 }
@@ -209,11 +236,19 @@ const maxErrorText = 2 << 10
 
 // clean returns text from the network on one printable line, without the secrets of the request.
 func (c *Client) clean(r *request, text string) string {
-	text = c.secrets(r).Remove(redact.Line(text[:min(len(text), maxErrorBody)], maxErrorBody))
+	text = c.secrets(r).Remove(redact.Line(c.cut(r, text), maxErrorBody))
 	if r.keys {
 		text = redact.GossipKeys(text)
 	}
 	return redact.Cut(text, maxErrorText)
+}
+
+// cut shortens a text that is too long to be read for secrets.
+func (c *Client) cut(r *request, text string) string {
+	if len(text) <= maxErrorBody {
+		return text
+	}
+	return c.secrets(r).RemoveCut(text[:maxErrorBody])
 }
 
 // secrets returns what must not appear in an error.
@@ -260,12 +295,13 @@ func (c *Client) requestError(r *request, err error) error {
 	}
 	cleaned := c.clean(r, err.Error())
 	text := fmt.Sprintf("nomad: %s %s%s: %s", r.method, c.address, c.shownPath(r), strings.TrimPrefix(cleaned, "nomad: "))
-	return c.secrets(r).Error(text, cleaned, err)
+	return redact.Error(text, cleaned, err)
 }
 
 // sendError gives an error of the transport its meaning.
 func sendError(ctx context.Context, err error) error {
 	var protocol *agentconn.ProtocolError
+	var dial *agentconn.DialError
 	switch {
 	case errors.Is(err, agentconn.ErrFull):
 		err = fmt.Errorf("%w: %w", ErrTooManyRequests, agentconn.ErrFull)
@@ -278,7 +314,7 @@ func sendError(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: its headers: %w", ErrResponseTooLarge, err)
 	case errors.As(err, &protocol):
 		return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
-	case errors.Is(err, http.ErrSchemeMismatch):
+	case errors.As(err, &dial) && dial.Err == http.ErrSchemeMismatch:
 		return fmt.Errorf("%w: this agent requires an http:// address", err)
 	}
 	return err

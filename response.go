@@ -155,7 +155,7 @@ func decodeJSON(_ context.Context, content []byte, out any) error {
 func decodeAny(_ context.Context, content []byte, out any) error {
 	switch out := out.(type) {
 	case nil:
-		return nil
+		return body.CheckNoPage(content)
 	case *[]byte:
 		*out = bytes.Clone(content)
 		return nil

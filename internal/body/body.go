@@ -10,6 +10,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -74,8 +75,10 @@ func readPieces(into *bytes.Buffer, r io.Reader) (n int64, err error) {
 
 // Decompress returns a body without its compression.
 func Decompress(h http.Header, r io.Reader) (io.Reader, error) {
-	switch encoding := strings.ToLower(strings.Join(h.Values("Content-Encoding"), ",")); encoding {
-	case "", "identity":
+	encodings := strings.FieldsFunc(strings.ToLower(strings.Join(h.Values("Content-Encoding"), ",")), func(r rune) bool { return r == ',' || r == ' ' })
+	encodings = slices.DeleteFunc(encodings, func(encoding string) bool { return encoding == "identity" })
+	switch encoding := strings.Join(encodings, ", "); encoding {
+	case "":
 		return r, nil
 	case "gzip", "x-gzip": // RFC 9110, 8.4.1.3
 		raw := bufio.NewReader(r)
@@ -91,8 +94,16 @@ func Decompress(h http.Header, r io.Reader) (io.Reader, error) {
 		}
 		return unzipped, nil
 	default:
-		return nil, fmt.Errorf("its encoding is %.100q, want gzip or none", encoding)
+		return nil, fmt.Errorf("its encoding is %q, want gzip or none", encoding)
 	}
+}
+
+// CheckNoPage refuses a web page, such as that of a proxy or the web interface of an old agent.
+func CheckNoPage(body []byte) error {
+	if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n\ufeff"), []byte("<")) {
+		return errors.New("it is a web page, not a response of Nomad's API")
+	}
+	return nil
 }
 
 // CheckValue refuses a body that a JSON decoder would take for a zero value.
@@ -102,7 +113,8 @@ func CheckValue(body []byte) error {
 		return errors.New("it is empty")
 	case string(trimmed) == "null":
 		return errors.New("it is null")
-	case trimmed[0] == '<':
+	}
+	if CheckNoPage(body) != nil {
 		return errors.New("it is a web page, not JSON")
 	}
 	return nil
@@ -134,6 +146,9 @@ func CheckEmpty(body []byte) error {
 	switch string(bytes.TrimSpace(body)) {
 	case "", "null", "{}":
 		return nil
+	}
+	if CheckNoPage(body) != nil {
+		return errors.New("want an empty response, not a web page")
 	}
 	return errors.New("want an empty response")
 }

@@ -38,6 +38,17 @@ func IsValue(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
+// Challenges reports whether a response asks for a scheme of authentication.
+func Challenges(h http.Header, scheme string) bool {
+	for challenge := range strings.SplitSeq(strings.Join(h.Values("WWW-Authenticate"), ","), ",") {
+		name, _, _ := strings.Cut(strings.TrimSpace(challenge), " ")
+		if strings.EqualFold(name, scheme) {
+			return true
+		}
+	}
+	return false
+}
+
 // WithDefault returns a copy of h that has a header.
 func WithDefault(h http.Header, name, value string) http.Header {
 	h = h.Clone()
