@@ -314,8 +314,8 @@ func sendError(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: its headers: %w", ErrResponseTooLarge, err)
 	case errors.As(err, &protocol):
 		return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
-	case errors.As(err, &dial) && dial.Err == http.ErrSchemeMismatch:
-		return fmt.Errorf("%w: this agent requires an http:// address", err)
+	case errors.As(err, &dial) && dial.Err == http.ErrSchemeMismatch, agentconn.IsPlainHTTP(err):
+		return fmt.Errorf("%w: this agent requires an http:// address", http.ErrSchemeMismatch)
 	}
 	return err
 }

@@ -160,11 +160,11 @@ func (a *agent) connect(ctx context.Context) (*conn, error) {
 		return nil, &DialError{Err: context.Cause(ctx)}
 	case errors.As(err, &proxy):
 		return nil, &DialError{err, proxy.StatusCode < 500 && proxy.StatusCode != http.StatusTooManyRequests}
-	case isPlainHTTP(err) && !c.handshake.Load():
+	case IsPlainHTTP(err) && !c.handshake.Load():
 		return nil, &DialError{fmt.Errorf("the proxy: %w", http.ErrSchemeMismatch), true}
 	case !c.handshake.Load():
 		return nil, &DialError{err, isPermanent(err, a.pool.config.Socket != "")}
-	case isPlainHTTP(err):
+	case IsPlainHTTP(err):
 		return nil, &DialError{http.ErrSchemeMismatch, true}
 	case isLost(err):
 		return nil, &LostError{err}

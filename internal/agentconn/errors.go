@@ -69,7 +69,7 @@ func Classify(err error, from http.RoundTripper) error {
 	switch {
 	case errors.As(err, &op) && op.Op == "dial":
 		return &DialError{err, isPermanent(err, op.Net == "unix")}
-	case isPlainHTTP(err):
+	case IsPlainHTTP(err):
 		return &DialError{http.ErrSchemeMismatch, true}
 	case isLost(err), known && isIdleEnd(err):
 		return &LostError{err}
@@ -79,8 +79,8 @@ func Classify(err error, from http.RoundTripper) error {
 	return err
 }
 
-// isPlainHTTP reports whether a TLS handshake failed because the other side speaks HTTP without TLS.
-func isPlainHTTP(err error) bool {
+// IsPlainHTTP reports whether a TLS handshake failed because the other side speaks HTTP without TLS.
+func IsPlainHTTP(err error) bool {
 	var header tls.RecordHeaderError
 	return errors.As(err, &header) && string(header.RecordHeader[:]) == "HTTP/"
 }

@@ -181,7 +181,7 @@ func (f *Files) readPool() (*x509.CertPool, error) {
 		return nil, nil
 	}
 	pool := x509.NewCertPool()
-	if len(f.CAPEM) > 0 && !pool.AppendCertsFromPEM(f.CAPEM) {
+	if len(f.CAPEM) > 0 && !pool.AppendCertsFromPEM(bytes.TrimPrefix(f.CAPEM, []byte("\ufeff"))) {
 		return nil, fmt.Errorf("%s: no PEM certificate in it", f.Source("CAPEM"))
 	}
 	if f.CAFile != "" {
@@ -244,7 +244,7 @@ func (f *Files) readPair() (*tls.Certificate, error) {
 			return nil, fmt.Errorf("%s: %w", f.Source("KeyFile"), err)
 		}
 	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	pair, err := tls.X509KeyPair(bytes.TrimPrefix(certPEM, []byte("\ufeff")), bytes.TrimPrefix(keyPEM, []byte("\ufeff")))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Source("Cert"+kind), err)
 	}
