@@ -36,7 +36,7 @@ var standard = []string{
 
 // The variables that snippets use without declaring them.
 const variables = "ctx context.Context, client *nomad.Client, err error, self *nomad.Self, logger *slog.Logger, " +
-	"cluster *nomadtest.Cluster, agent *nomadtest.Agent"
+	"cluster *nomadtest.Cluster, agent *nomadtest.Agent, t *testing.T"
 
 func newChecker(t *testing.T) *snippets.Checker {
 	c, err := snippets.NewChecker("..", variables, append(packages, standard...)...)

@@ -85,7 +85,7 @@ func spans(cell string) string {
 	return strings.Join(code, "\n")
 }
 
-// InPackageComment returns the code in the comment of the package in a folder.
+// InPackageComment returns the Go code in the comment of the package in a folder. Code that begins with go run is a command.
 func InPackageComment(dir string) ([]Snippet, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
@@ -101,7 +101,7 @@ func InPackageComment(dir string) ([]Snippet, error) {
 			return nil, err
 		}
 		for _, part := range new(comment.Parser).Parse(parsed.Doc.Text()).Content {
-			if code, ok := part.(*comment.Code); ok {
+			if code, ok := part.(*comment.Code); ok && !strings.HasPrefix(code.Text, "go run ") {
 				found = append(found, Snippet{File: file, Code: code.Text})
 			}
 		}

@@ -55,7 +55,7 @@ func TestInMarkdown(t *testing.T) {
 
 func TestInPackageComment(t *testing.T) {
 	dir := t.TempDir()
-	text := "// Package a does:\n//\n//\tdo()\n//\n// No more.\npackage a\n\n// b is this:\n//\n//\tc()\nfunc b() {}\n"
+	text := "// Package a does:\n//\n//\tdo()\n//\n// Run it:\n//\n//\tgo run ./a\n//\n// No more.\npackage a\n\n// b is this:\n//\n//\tc()\nfunc b() {}\n"
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.go"), []byte(text), 0o600))
 	found, err := snippets.InPackageComment(dir)
 	require.NoError(t, err)
