@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nomad-go/nomad/internal/snippets"
+	"github.com/nomad-go/nomad/internal/wire"
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
@@ -246,6 +247,23 @@ func headings(t *testing.T, file string) []string {
 		anchors = append(anchors, strings.ReplaceAll(anchor, " ", "-"))
 	}
 	return anchors
+}
+
+// TestVersionsAreNamed checks that documents name the versions of Nomad that were recorded.
+func TestVersionsAreNamed(t *testing.T) {
+	recordings, err := wire.Stored()
+	require.NoError(t, err)
+	var versions []string
+	for _, r := range recordings {
+		versions = append(versions, r.Nomad)
+	}
+	last := len(versions) - 1
+	want := strings.Join(versions[:last], ", ") + " and " + versions[last]
+	for _, file := range []string{"../README.md", "../CHANGELOG.md", "../CONTRIBUTING.md"} {
+		content, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.Contains(t, string(content), want, file)
+	}
 }
 
 func TestReadmeIsShort(t *testing.T) {
