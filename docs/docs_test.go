@@ -140,7 +140,6 @@ var numbers = []struct{ text, dir, constant string }{
 	{"It regains %s each second", "../internal/retry", "budgetPerSecond"},
 	{"headers | %s |", "../internal/transport", "maxHeaderBytes"},
 	{"after decompression | %s (`WithMaxResponseSize`)", "..", "DefaultMaxResponseSize"},
-	{"a response of `Self` | %s (`WithMaxResponseSize`)", "..", "largeResponse"},
 	{"any other response | %s (`WithMaxResponseSize`)", "..", "smallResponse"},
 	{"reports a failure | %s are read", "..", "maxErrorBody"},
 	{"are read, %s is in the error", "..", "maxMessage"},
