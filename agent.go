@@ -98,7 +98,8 @@ var joinEndpoint = register(endpoint{name: "Join", method: http.MethodPut, path:
 
 // Join makes a server join the gossip pool of the servers at the given addresses.
 //
-// An address is host:port of Serf, or a host for the port on which the agent itself gossips (Nomad's default is 4648).
+// An address is host:port of Serf, or a host for the port on which the agent itself gossips (Nomad's default is 4648). The
+// name of a member and a slash can be in front of it.
 // One address that can be contacted is enough. Joining a pool again is not an error. If none could be contacted the error
 // is ErrJoinFailed and has the reasons.
 //
@@ -279,7 +280,8 @@ func addressQuery(call string, addresses []string) (url.Values, error) {
 		return nil, invalidArgument(call, "no address: want at least one host:port")
 	}
 	for _, address := range addresses {
-		if address == "" || strings.Contains(address, "://") || strings.ContainsFunc(address, unicode.IsSpace) {
+		host := address[strings.LastIndex(address, "/")+1:] // Serf accepts name/host:port too, and a name can have spaces
+		if host == "" || strings.Contains(address, "://") || strings.ContainsFunc(host, unicode.IsSpace) {
 			return nil, invalidArgument(call, "address %q: want host:port or host", address)
 		}
 	}

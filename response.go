@@ -175,5 +175,5 @@ func (c *Client) invalidResponse(r *request, res *response, err error) error {
 	if contentType := res.header.Get("Content-Type"); contentType != "application/json" {
 		what += fmt.Sprintf(", content type %q", redact.Cut(c.clean(r, contentType), 100))
 	}
-	return c.requestError(r, fmt.Errorf("%w: %s: %s", ErrInvalidResponse, what, redact.Cut(c.clean(r, err.Error()), maxMessage)))
+	return c.requestError(r, fmt.Errorf("%w: %s: %s", ErrInvalidResponse, what, redact.Cut(c.clean(r, body.Explain(err)), maxMessage)))
 }

@@ -73,6 +73,9 @@ func (s *Secrets) addLoose(secret string) {
 	}
 	decimal := strings.Trim(fmt.Sprint(bytes), "[]")
 	add(false, secret, hex.EncodeToString(bytes), decimal)
+	if latin1 := latin1(secret); latin1 != secret {
+		add(false, latin1)
+	}
 	if strings.Contains(secret, " ") {
 		add(false, strings.ReplaceAll(secret, " ", "+")) // in a URL
 	}
@@ -97,6 +100,15 @@ func shifted(secret string) []string {
 		forms = append(forms, encoded[(shift*8+5)/6:whole])
 	}
 	return forms
+}
+
+// latin1 returns a secret of which each byte was taken for a character.
+func latin1(secret string) string {
+	var b strings.Builder
+	for i := range len(secret) {
+		b.WriteRune(rune(secret[i]))
+	}
+	return b.String()
 }
 
 // inQuotes returns what is between quotes.

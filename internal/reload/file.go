@@ -108,7 +108,7 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file that can be read again", shown(path))
+		return nil, fmt.Errorf("%s is not a file that can be read again", Shown(path))
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -117,7 +117,7 @@ func readFile(path string) ([]byte, error) {
 	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err == nil && len(content) > maxFile {
-		err = fmt.Errorf("%s is too long: want at most %d bytes", shown(path), maxFile)
+		err = fmt.Errorf("%s is too long: want at most %d bytes", Shown(path), maxFile)
 	}
 	if err == nil {
 		content, err = plainText(path, content)
@@ -128,7 +128,7 @@ func readFile(path string) ([]byte, error) {
 // plainText removes the byte order mark that some editors put in front of text.
 func plainText(path string, content []byte) ([]byte, error) {
 	if bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")) {
-		return nil, fmt.Errorf("%s is encoded as UTF-16: want ASCII or UTF-8", shown(path))
+		return nil, fmt.Errorf("%s is encoded as UTF-16: want ASCII or UTF-8", Shown(path))
 	}
 	return bytes.TrimPrefix(content, []byte("\ufeff")), nil
 }
@@ -159,8 +159,8 @@ var (
 // looksLikeToken reports whether a path is an ACL token or a workload identity.
 func looksLikeToken(path string) bool { return token.MatchString(path) }
 
-// shown returns a path for an error.
-func shown(path string) string {
+// Shown returns a path in quotes, or "the file" if it may be what the file should hold.
+func Shown(path string) string {
 	if len(path) > maxPath || CheckPath(path) != nil {
 		return "the file"
 	}
@@ -170,7 +170,7 @@ func shown(path string) string {
 // withoutPath removes the path from an error if it must not be shown.
 func withoutPath(path string, err error) error {
 	var failed *fs.PathError
-	if errors.As(err, &failed) && (shown(path) == "the file" || shown(failed.Path) == "the file") {
+	if errors.As(err, &failed) && (Shown(path) == "the file" || Shown(failed.Path) == "the file") {
 		return fmt.Errorf("%s the file: %w", failed.Op, failed.Err)
 	}
 	return err

@@ -187,7 +187,7 @@ func (f *Files) readPool() (*x509.CertPool, error) {
 	if f.CAFile != "" {
 		content, err := readFile(f.CAFile)
 		if err == nil && !pool.AppendCertsFromPEM(content) {
-			err = fmt.Errorf("no PEM certificate in %s", shown(f.CAFile))
+			err = fmt.Errorf("no PEM certificate in %s", Shown(f.CAFile))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Source("CAFile"), err)
@@ -211,7 +211,7 @@ func (f *Files) readPool() (*x509.CertPool, error) {
 			return err
 		})
 		if err == nil && !found {
-			err = fmt.Errorf("no PEM certificate in the files of %s", shown(f.CADir))
+			err = fmt.Errorf("no PEM certificate in the files of %s", Shown(f.CADir))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Source("CADir"), withoutPath(f.CADir, err))

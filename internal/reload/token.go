@@ -71,11 +71,11 @@ func readToken(path, last string) (string, error) {
 	switch {
 	case err != nil:
 	case token == "":
-		err = fmt.Errorf("%s is empty: want an ACL token", shown(path))
+		err = fmt.Errorf("%s is empty: want an ACL token", Shown(path))
 	case len(token) > maxToken:
-		err = fmt.Errorf("%s is too long for a token: want at most %d bytes", shown(path), maxToken)
+		err = fmt.Errorf("%s is too long for a token: want at most %d bytes", Shown(path), maxToken)
 	case i >= 0:
-		err = fmt.Errorf("%s holds a character that no token has: %s", shown(path), CodePoint(token[i:]))
+		err = fmt.Errorf("%s holds a character that no token has: %s", Shown(path), CodePoint(token[i:]))
 	default:
 		return token, nil
 	}
