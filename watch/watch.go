@@ -1,4 +1,4 @@
-// Package watch follows Nomad agents: who is in the gossip pool, how healthy an agent is, what it logs.
+// Package watch follows a Nomad agent: the members of its gossip pool, its health and its log.
 //
 //	for event, err := range watch.Members(ctx, client.Agent, watch.Options{}) {
 //		if err != nil {
@@ -12,9 +12,9 @@
 //
 // # Outages
 //
-// An agent that does not respond does not end a loop. The outage is an event, [Outage], reported
-// once with its error and the time of the last response. Its end is an event too, [OutageOver];
-// what was missed is reported after it.
+// An agent that does not respond does not end a loop. An outage is reported once, as the event
+// [Outage] with its error and the time of the last response. Its end is the event [OutageOver].
+// Changes during the outage are reported after that.
 //
 // # How a loop ends
 //
