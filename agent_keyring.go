@@ -92,23 +92,11 @@ func decodeKeyring(ctx context.Context, content []byte, out any) error {
 		return errors.New("it is not the JSON of a keyring")
 	}
 	ring := out.(*Keyring)
-	keys := make([]string, 0, len(ring.Keys))
 	for key := range ring.Keys {
-		keys = append(keys, key.Reveal())
+		redact.Values(ring.Messages, redact.New(key.Reveal()))
 	}
-	ring.redact(keys...)
+	redact.Values(ring.Messages, redact.Secrets{})
 	return nil
-}
-
-// redact removes keys from the messages, in which servers repeat them.
-func (k *Keyring) redact(keys ...string) {
-	if len(k.Messages) == 0 {
-		return
-	}
-	secrets := redact.New(keys...)
-	for name, message := range k.Messages {
-		k.Messages[name] = redact.GossipKeys(secrets.Remove(message))
-	}
 }
 
 // ListKeys returns the gossip keys of the servers of the pool, in all regions.
@@ -168,6 +156,6 @@ func (a *Agent) changeKey(ctx context.Context, ep *endpoint, key Secret) (*Keyri
 	if err != nil {
 		return nil, err
 	}
-	ring.redact(r.secret)
+	redact.Values(ring.Messages, redact.New(r.secret))
 	return ring, nil
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"net/netip"
@@ -46,13 +45,7 @@ type Members struct {
 
 // All returns the members in the order of CompareMembers.
 func (m *Members) All() iter.Seq[Member] {
-	return func(yield func(Member) bool) {
-		for _, member := range slices.SortedFunc(slices.Values(m.Members), CompareMembers) {
-			if !yield(member) {
-				return
-			}
-		}
-	}
+	return slices.Values(slices.SortedFunc(slices.Values(m.Members), CompareMembers))
 }
 
 // String returns how many members there are and which server reports them.
@@ -61,10 +54,7 @@ func (m Members) String() string {
 }
 
 // MarshalJSON encodes the members as agents send them.
-func (m Members) MarshalJSON() ([]byte, error) {
-	type fields Members
-	return show.JSON(fields(m))
-}
+func (m Members) MarshalJSON() ([]byte, error) { type fields Members; return show.JSON(fields(m)) }
 
 func (m *Members) check() error {
 	if m.Members == nil {
@@ -120,9 +110,6 @@ func (m Member) RPCAddr() netip.AddrPort {
 // String returns the member's name and status, such as "server-1.global (alive)".
 func (m Member) String() string { return show.Line(m.Name + " (" + string(m.Status) + ")") }
 
-// Format prints what String returns, whatever the verb.
-func (m Member) Format(f fmt.State, _ rune) { io.WriteString(f, m.String()) }
-
 // MarshalJSON encodes the member as agents send it, without an address or tags as null.
 func (m Member) MarshalJSON() ([]byte, error) {
 	type fields Member
@@ -176,10 +163,8 @@ func decodeMembers(ctx context.Context, content []byte, out any) error {
 	if err := body.CheckValue(content); err != nil {
 		return err
 	}
-	if len(content) > maxPooled {
-		if err := body.CheckStrings(content); err != nil {
-			return err
-		}
+	if err := body.CheckStrings(content); err != nil {
+		return err
 	}
 	values, objects := bytes.Count(content, []byte(",")), bytes.Count(content, []byte("{"))
 	if values > freeValues+len(content)/bytesPerValue || objects > freeValues+len(content)/bytesPerObject {

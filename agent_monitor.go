@@ -15,7 +15,6 @@ import (
 	"github.com/nomad-go/nomad/internal/agentconn"
 	"github.com/nomad-go/nomad/internal/body"
 	"github.com/nomad-go/nomad/internal/logframe"
-	"github.com/nomad-go/nomad/internal/redact"
 )
 
 // LogLevel is the level of a log entry.
@@ -255,7 +254,7 @@ func (l *LogStream) explain(err error) error {
 			err = fmt.Errorf("%w: %w", ErrInvalidResponse, page)
 		case kinds != nil:
 			return c.apiError(s.r, http.StatusInternalServerError, message, kinds...)
-		case isMessage(message):
+		case logframe.IsMessage(message):
 			err = fmt.Errorf("%w: in place of a frame the log has: %s", ErrInvalidResponse, message)
 		default:
 			err = fmt.Errorf("%w: %w", ErrInvalidResponse, err)
@@ -265,24 +264,12 @@ func (l *LogStream) explain(err error) error {
 		if l.endless {
 			ended = ErrStreamEnded
 		}
-		err = fmt.Errorf("%w: the connection was lost: %w", ended, lostError{err})
+		err = fmt.Errorf("%w: the connection was lost: %w", ended, logframe.LostError{Err: err})
 	default:
 		err = fmt.Errorf("%w: %w", ErrInvalidResponse, err)
 	}
 	return s.explain(err)
 }
-
-// isMessage reports whether what is in place of a frame is an agent's message, and not a piece of JSON.
-func isMessage(text string) bool {
-	text = redact.Line(text, maxMessage)
-	return text != "" && !strings.ContainsAny(text[:1], "{}[]\"")
-}
-
-// lostError is a connection that was lost while a response was read.
-type lostError struct{ error }
-
-func (e lostError) Unwrap() error        { return e.error }
-func (e lostError) Is(target error) bool { return target == io.ErrUnexpectedEOF }
 
 // Read reads the log as text. The end of a log that has one is io.EOF.
 func (l *LogStream) Read(p []byte) (int, error) { return l.text.Read(p) }

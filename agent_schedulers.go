@@ -50,10 +50,7 @@ func (s Scheduler) String() string {
 }
 
 // MarshalJSON encodes the worker as agents send it.
-func (s Scheduler) MarshalJSON() ([]byte, error) {
-	type fields Scheduler
-	return show.JSON(fields(s))
-}
+func (s Scheduler) MarshalJSON() ([]byte, error) { type fields Scheduler; return show.JSON(fields(s)) }
 
 var schedulersEndpoint = register(endpoint{name: "Schedulers", method: http.MethodGet, path: "/v1/agent/schedulers", role: RoleServer, acl: "agent:read", since: "1.2.4"})
 

@@ -3,7 +3,6 @@ package nomad
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -135,7 +134,7 @@ func (c *Client) failure(r *request, res *response) *APIError {
 	}
 	e := c.apiError(r, res.status, text, kinds...)
 	if e.hint == "" || e.Is(ErrPermissionDenied) {
-		e.hint = cmp.Or(c.proxyHint(res), e.hint)
+		e.hint = cmp.Or(meaning.ProxyHint(res.status, res.header, res.body.String(), c.settings.User != ""), e.hint)
 	}
 	return e
 }
@@ -146,7 +145,9 @@ func (c *Client) apiError(r *request, status int, text string, kinds ...error) *
 		Method: r.method, Address: c.address, Path: c.shownPath(r), StatusCode: status,
 		Message: redact.Cut(c.clean(r, text), maxMessage), kinds: kinds,
 	}
-	e.hint = c.hint(r, e)
+	if len(kinds) > 0 {
+		e.hint = meaning.Hint(kindOf(kinds[0]), meaning.Facts{Name: r.name, ACL: r.acl, Since: r.since, Identity: c.sendsIdentity(r)})
+	}
 	if file := c.settings.TokenFile; file != nil && e.Is(ErrPermissionDenied) {
 		if problem := file.Problem(); problem != "" {
 			e.hint = strings.TrimPrefix(e.hint+"; the token file cannot be used: "+problem, "; ")
@@ -169,6 +170,16 @@ var meanings = map[meaning.Kind][]error{
 	meaning.SchemeMismatch:   {http.ErrSchemeMismatch},
 }
 
+// kindOf returns the meaning that an error stands for.
+func kindOf(err error) meaning.Kind {
+	for kind, errs := range meanings {
+		if errs[0] == err {
+			return kind
+		}
+	}
+	return meaning.Unknown
+}
+
 // classify returns the meaning of a response that reports a failure.
 func (c *Client) classify(r *request, status int, text string, cut bool) []error {
 	return meanings[meaning.Of(meaning.Response{
@@ -184,51 +195,6 @@ func (c *Client) sendsIdentity(r *request) bool {
 		token = bearer
 	}
 	return strings.Count(token, ".") == 2
-}
-
-// hint explains an error where the agent's message does not.
-func (c *Client) hint(r *request, e *APIError) string {
-	switch {
-	case e.Is(ErrServerOnly):
-		return "this agent is not a server"
-	case e.Is(ErrClientOnly):
-		return "this agent is not a client"
-	case e.Is(ErrInvalidToken) && c.sendsIdentity(r):
-		return "this agent could not verify the workload identity"
-	case e.Is(ErrInvalidToken):
-		return "the ACL token is malformed, expired or unknown"
-	case e.Is(ErrPermissionDenied) && r.acl != "":
-		return "it requires a valid ACL token with " + r.acl
-	case e.Is(ErrUnsupported) && r.since != "":
-		return r.name + " requires Nomad " + r.since + " or later"
-	case e.Is(ErrUnsupported):
-		return "this agent does not have the endpoint"
-	case e.Is(http.ErrSchemeMismatch):
-		return "this agent requires an https:// address"
-	}
-	return ""
-}
-
-// proxyHint explains a response that a proxy gave in place of the agent.
-func (c *Client) proxyHint(res *response) string {
-	text := res.body.String()
-	switch {
-	case res.status == http.StatusUnauthorized && header.Challenges(res.header, "Basic") && c.settings.User != "":
-		return "a proxy in front of the agent refused the user or password of WithBasicAuth"
-	case res.status == http.StatusUnauthorized && header.Challenges(res.header, "Basic"):
-		return "a proxy in front of the agent requires a user and password: use WithBasicAuth"
-	case res.status == http.StatusUnauthorized:
-		return "a proxy in front of the agent requires authentication"
-	case res.status == http.StatusProxyAuthRequired:
-		return "the proxy on the way to the agent requires another user or password"
-	case res.status == http.StatusTooManyRequests && meaning.IsAgentsLimit(text) && res.header.Get("Date") == "":
-		return agentconn.ErrFull.Error()
-	case res.status == http.StatusTooManyRequests:
-		return "a proxy in front of the agent limits requests"
-	case meaning.IsProxys(text):
-		return "a proxy in front of the agent, or another server, gave this response"
-	}
-	return ""
 }
 
 // maxErrorText is how many bytes of another error's message an error has.
@@ -253,31 +219,8 @@ func (c *Client) cut(r *request, text string) string {
 
 // secrets returns what must not appear in an error.
 func (c *Client) secrets(r *request) redact.Secrets {
-	s := c.settings
-	secrets := []string{s.Token, r.token, r.refused, s.Password, r.secret}
-	if s.User != "" {
-		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(s.User+":"+s.Password)))
-	}
-	if c.transport.IsOwn() && s.Address.Socket == "" {
-		if proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &c.base}); proxy != nil && proxy.User != nil {
-			password, _ := proxy.User.Password()
-			secrets = append(secrets, password, base64.StdEncoding.EncodeToString([]byte(proxy.User.Username()+":"+password)))
-		}
-	}
-	for _, h := range []http.Header{s.Header, r.header} {
-		for name, values := range h {
-			for _, value := range values {
-				// A short value of a harmless header would remove words from every message.
-				if len(value) >= 6 && name != "Content-Type" && name != "Accept" || name == "Authorization" || name == "Cookie" {
-					secrets = append(secrets, value)
-				}
-				if _, credentials, ok := strings.Cut(value, " "); ok && name == "Authorization" {
-					secrets = append(secrets, credentials)
-				}
-			}
-		}
-	}
-	return redact.New(secrets...)
+	secrets := append(c.settings.Secrets(), r.token, r.refused, r.secret)
+	return redact.New(append(secrets, header.Secrets(r.header)...)...)
 }
 
 // shownPath returns the path of a request. Only that of Do may have a secret in it.

@@ -136,14 +136,8 @@ func (req *Request) newRequest() (*request, error) {
 		r.document = http.StatusTooManyRequests
 	}
 	for name, values := range req.Header {
-		why := header.Reserved(name)
-		switch {
-		case !header.IsName(name):
-			return nil, invalidArgument("Do", "Header: %q is not the name of a header", name)
-		case why != "" && name != "Accept" && name != "Content-Type":
-			return nil, invalidArgument("Do", "Header: %q: %s", name, why)
-		case !header.IsValue(strings.Join(values, "")):
-			return nil, invalidArgument("Do", "Header: %q: the value has a character that a header cannot carry", name)
+		if err := header.Check(name, values); err != nil {
+			return nil, invalidArgument("Do", "Header: %v", err)
 		}
 	}
 	r.header = maps.Clone(req.Header)

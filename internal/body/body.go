@@ -12,11 +12,26 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
 // pieceSize is how many bytes a body has before it is read in pieces. No more memory is allocated before it arrives.
 const pieceSize = 1 << 20
+
+// buffers holds buffers for bodies. Larger ones than pieceSize are left to the garbage collector.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// NewBuffer returns an empty buffer for Read.
+func NewBuffer() *bytes.Buffer { return buffers.Get().(*bytes.Buffer) }
+
+// Release gives a buffer back, unless it is nil. Its content must not be used any more.
+func Release(b *bytes.Buffer) {
+	if b != nil && b.Cap() <= pieceSize {
+		b.Reset()
+		buffers.Put(b)
+	}
+}
 
 // TooLargeError reports a body over its limit.
 type TooLargeError struct{ Size, Limit int64 } // Size is 0 if it was not announced
@@ -126,6 +141,9 @@ const maxString = 64 << 10
 // CheckStrings refuses a large JSON document with strings that take much memory to decode: long ones, and those that are
 // not UTF-8.
 func CheckStrings(body []byte) error {
+	if len(body) <= pieceSize {
+		return nil
+	}
 	if !utf8.Valid(body) {
 		return errors.New("it is not UTF-8")
 	}

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/nomad-go/nomad/internal/redact"
 )
 
 // MaxFrame is how many bytes a frame may have. Agents send about 90 kB at most.
@@ -91,3 +94,16 @@ func (l *limitedReader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// IsMessage reports whether what is in place of a frame is an agent's message, and not a piece of JSON.
+func IsMessage(text string) bool {
+	text = redact.Line(text, MaxMessage)
+	return text != "" && !strings.ContainsAny(text[:1], "{}[]\"")
+}
+
+// LostError is a connection that was lost while a log was read. It is an io.ErrUnexpectedEOF.
+type LostError struct{ Err error }
+
+func (e LostError) Error() string        { return e.Err.Error() }
+func (e LostError) Unwrap() error        { return e.Err }
+func (e LostError) Is(target error) bool { return target == io.ErrUnexpectedEOF }

@@ -67,13 +67,13 @@ var httpsTexts = []string{
 // refusalText is in the response with status 429 of an agent that accepts no more connections from an address.
 const refusalText = "your ip is issuing too many concurrent connections"
 
-// IsAgentsLimit reports whether the body of a response with status 429 is an agent's, and not a proxy's.
-func IsAgentsLimit(body string) bool {
+// isAgentsLimit reports whether the body of a response with status 429 is an agent's, and not a proxy's.
+func isAgentsLimit(body string) bool {
 	return strings.Contains(strings.ToLower(body[:min(len(body), maxText)]), refusalText)
 }
 
-// IsProxys reports whether the body of a response that reports a failure is a document. Agents report failures as text.
-func IsProxys(body string) bool {
+// isDocument reports whether the body of a response is a document. Agents report failures as text.
+func isDocument(body string) bool {
 	body = strings.TrimLeft(body[:min(len(body), maxText)], " \t\r\n\ufeff")
 	return strings.HasPrefix(body, "{") || strings.HasPrefix(body, "<")
 }

@@ -52,10 +52,10 @@ func TestOf(t *testing.T) {
 	assert.Equal(t, Unknown, Of(uuid), "it is about the ID of a node")
 }
 
-func TestIsProxys(t *testing.T) {
-	assert.True(t, IsProxys(` {"message":"Forbidden"}`))
-	assert.True(t, IsProxys("\ufeff<html>"))
-	assert.False(t, IsProxys("Permission denied"))
-	assert.True(t, IsAgentsLimit("Your IP is issuing too many concurrent connections, please rate limit your calls\n"))
-	assert.False(t, IsAgentsLimit("Too many requests"))
+func TestIsDocument(t *testing.T) {
+	assert.True(t, isDocument(` {"message":"Forbidden"}`))
+	assert.True(t, isDocument("\ufeff<html>"))
+	assert.False(t, isDocument("Permission denied"))
+	assert.True(t, isAgentsLimit("Your IP is issuing too many concurrent connections, please rate limit your calls\n"))
+	assert.False(t, isAgentsLimit("Too many requests"))
 }

@@ -254,3 +254,10 @@ func looksLikeKey(text string) bool {
 }
 
 func isKeySize(n int) bool { return n == 16 || n == 24 || n == 32 }
+
+// Values removes secrets and what looks like a gossip key from the values of a map.
+func Values(m map[string]string, secrets Secrets) {
+	for name, value := range m {
+		m[name] = GossipKeys(secrets.Remove(value))
+	}
+}
