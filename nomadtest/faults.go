@@ -263,7 +263,7 @@ func reset(w http.ResponseWriter) {
 		if t, ok := conn.(*tls.Conn); ok {
 			conn = t.NetConn()
 		}
-		if t, ok := conn.(*net.TCPConn); ok {
+		if t, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
 			t.SetLinger(0)
 		}
 		conn.Close()

@@ -20,7 +20,19 @@ type AgentOption interface {
 type setup struct {
 	groups []group
 	common []AgentOption
+	memory bool // there are no sockets
 }
+
+type clusterOption func(*setup)
+
+func (o clusterOption) cluster(s *setup) { o(s) }
+
+// InMemoryNetwork makes agents listen on a network within this process in place of sockets, so that a cluster works in a
+// bubble of testing/synctest. New does that by itself in a bubble.
+//
+// Clients of package nomad find the agents at their URLs as usual, however they were made, and lend their connections with
+// nomad.Client.HTTPClient. Other programs and other HTTP clients do not find them.
+func InMemoryNetwork() Option { return clusterOption(func(s *setup) { s.memory = true }) }
 
 // group is a number of agents that are added together.
 type group struct {
