@@ -54,7 +54,7 @@ type Agent struct {
 	listeners []chan entry
 
 	recordMu sync.Mutex
-	record   []Request // a ring once it is full
+	record   []*Request // a ring once it is full
 	oldest   int
 }
 

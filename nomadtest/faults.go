@@ -94,6 +94,9 @@ func (a *Agent) meetOneOf(injections []*Injection, w http.ResponseWriter, r *htt
 		answer(w, r)
 		return
 	}
+	if r, ok := w.(*recorder); ok { // it is the first one that the request meets
+		r.fault()
+	}
 	injections[at].fault(w, r, func(w http.ResponseWriter, r *http.Request) { a.meetOneOf(injections[at+1:], w, r, answer) })
 }
 

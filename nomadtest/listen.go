@@ -121,6 +121,8 @@ type connLimit struct {
 	count map[string]int
 	peak  int // of conns
 
+	refused int
+
 	// Refusals are answered at first, and then seldom: a bucket that fills with 10 a second and holds 100.
 	spent float64
 	last  time.Time
@@ -176,6 +178,7 @@ func (l *connLimit) add(conn net.Conn) (refused, answer bool) {
 		l.peak = max(l.peak, len(l.conns))
 		return false, false
 	}
+	l.refused++
 	now := time.Now()
 	l.spent = max(0, l.spent-now.Sub(l.last).Seconds()*answersPerSec)
 	l.last = now

@@ -2,22 +2,28 @@ package nomadtest
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/internal/redact"
+	"github.com/nomad-go/nomad/internal/show"
 )
 
-// maxRecord is how many requests an agent remembers, and maxRequestBody how much of each it reads.
+// maxRecord is how many requests an agent remembers, maxRequestBody how much of each it reads, and
+// maxNoted how much it remembers of a response that reports a failure.
 const (
 	maxRecord      = 10_000
 	maxRequestBody = 4 << 20
+	maxNoted       = 200
 )
 
-// Request is a request that an agent was sent.
+// Request is a request that an agent was sent, and what became of it. Printed or as JSON it has no token, no body and no
+// gossip key.
 type Request struct {
 	Time   time.Time
 	Method string
@@ -26,14 +32,60 @@ type Request struct {
 	Header http.Header  // without the token
 	Token  nomad.Secret // of the header X-Nomad-Token or Authorization
 	Body   []byte       // at most 4 MiB
+
+	Status int  // of the response; 0 if there is none, or none yet
+	Fault  bool // it met a fault
+
+	message string // the begin of a body that reports a failure
 }
+
+// String returns the request and its response on one line, such as "GET /v1/agent/members: 500 No cluster leader (fault)".
+func (r Request) String() string {
+	u := url.URL{Path: r.Path, RawQuery: r.Query.Encode()}
+	text := r.Method + " " + u.String() + ": no response"
+	if r.Status != 0 {
+		text = strings.TrimSpace(fmt.Sprintf("%s %s: %d %s", r.Method, u.String(), r.Status, r.message))
+	}
+	if r.Fault {
+		text += " (fault)"
+	}
+	return r.clean(text)
+}
+
+// clean returns text on one line, without the secrets of the request.
+func (r Request) clean(text string) string {
+	text = redact.New(r.Token.Reveal()).Remove(redact.Line(text, 4<<10))
+	return redact.Cut(redact.GossipKeys(text), 1<<10)
+}
+
+// Format prints what String returns, whatever the verb.
+func (r Request) Format(f fmt.State, _ rune) { io.WriteString(f, r.String()) }
+
+// MarshalJSON encodes the request as an object with time, method, path, query, status and fault.
+func (r Request) MarshalJSON() ([]byte, error) {
+	return show.JSON(struct {
+		Time   time.Time `json:"time"`
+		Method string    `json:"method"`
+		Path   string    `json:"path"`
+		Query  string    `json:"query,omitempty"`
+		Status int       `json:"status"`
+		Fault  bool      `json:"fault"`
+	}{r.Time, r.Method, r.clean(r.Path), r.clean(r.Query.Encode()), r.Status, r.Fault})
+}
+
+// failed reports whether the test that sent the request may have failed for it.
+func (r Request) failed() bool { return r.Fault || r.Status == 0 || r.Status >= 400 }
 
 // Requests are the requests that came to the agent, the oldest first, also those that met a fault. The last 10,000 are
 // kept. Requests that were refused for the limit of connections are not among them.
 func (a *Agent) Requests() []Request {
 	a.recordMu.Lock()
 	defer a.recordMu.Unlock()
-	return append(slices.Clone(a.record[a.oldest:]), a.record[:a.oldest]...)
+	requests := make([]Request, 0, len(a.record))
+	for i := range a.record {
+		requests = append(requests, *a.record[(a.oldest+i)%len(a.record)])
+	}
+	return requests
 }
 
 // ForgetRequests empties what Requests gives.
@@ -43,8 +95,8 @@ func (a *Agent) ForgetRequests() {
 	a.record, a.oldest = nil, 0
 }
 
-// remember reads a request's body and keeps the request.
-func (a *Agent) remember(r *http.Request) {
+// remember reads a request's body and keeps the request. What is written to the writer that it gives is noted with it.
+func (a *Agent) remember(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 	var body []byte
 	if r.Body != nil && r.Body != http.NoBody {
 		body, _ = io.ReadAll(io.LimitReader(r.Body, maxRequestBody))
@@ -53,13 +105,53 @@ func (a *Agent) remember(r *http.Request) {
 	header := r.Header.Clone()
 	header.Del("X-Nomad-Token")
 	header.Del("Authorization")
-	request := Request{time.Now(), r.Method, r.URL.Path, r.URL.Query(), header, nomad.NewSecret(tokenOf(r)), body}
+	request := &Request{Time: time.Now(), Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Header: header,
+		Token: nomad.NewSecret(tokenOf(r)), Body: body}
 	a.recordMu.Lock()
 	defer a.recordMu.Unlock()
 	if len(a.record) < maxRecord {
 		a.record = append(a.record, request)
-		return
+	} else {
+		a.record[a.oldest] = request
+		a.oldest = (a.oldest + 1) % maxRecord
 	}
-	a.record[a.oldest] = request
-	a.oldest = (a.oldest + 1) % maxRecord
+	return &recorder{w, a, request}
 }
+
+// recorder notes a response in the record of its request.
+type recorder struct {
+	http.ResponseWriter
+	agent   *Agent
+	request *Request // guarded by agent.recordMu
+}
+
+func (r *recorder) WriteHeader(status int) {
+	r.note(status, nil)
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.note(http.StatusOK, p)
+	return r.ResponseWriter.Write(p)
+}
+
+// note keeps the first status, and the begin of a body that says what failed.
+func (r *recorder) note(status int, body []byte) {
+	r.agent.recordMu.Lock()
+	defer r.agent.recordMu.Unlock()
+	if r.request.Status == 0 && status >= 200 {
+		r.request.Status = status
+	}
+	if r.request.Status >= 400 && r.request.message == "" && r.Header().Get("Content-Encoding") == "" {
+		r.request.message = string(body[:min(len(body), maxNoted)])
+	}
+}
+
+// fault notes that the request met a fault.
+func (r *recorder) fault() {
+	r.agent.recordMu.Lock()
+	defer r.agent.recordMu.Unlock()
+	r.request.Fault = true
+}
+
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

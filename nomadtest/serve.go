@@ -81,7 +81,7 @@ func route(path string) (handler, streamer) {
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r, end := a.mustRun(r)
 	defer end()
-	a.remember(r)
+	w = a.remember(w, r)
 	defer a.logRequest(r, time.Now())
 	a.meet(w, r, func(w http.ResponseWriter, r *http.Request) {
 		w, end := compressed(w, r)
@@ -94,7 +94,7 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *Agent) serveSocket(w http.ResponseWriter, r *http.Request) {
 	r, end := a.mustRun(r)
 	defer end()
-	a.remember(r)
+	w = a.remember(w, r)
 	defer a.logRequest(r, time.Now())
 	a.meet(w, r, func(w http.ResponseWriter, r *http.Request) {
 		if a.authenticate(w, r) {
