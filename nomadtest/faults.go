@@ -2,6 +2,7 @@ package nomadtest
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
@@ -19,7 +20,11 @@ type Injection struct {
 	agent     *Agent
 	fault     Fault
 	endpoints []string
-	left      int // -1 for no end
+	left      int           // -1 for no end
+	lasts     time.Duration // 0 for no end
+	until     time.Time     // the same
+	share     float64       // of the requests
+	due       float64       // the part of a hit that is left from those before
 	hits      int
 }
 
@@ -27,21 +32,73 @@ type Injection struct {
 type FaultOption func(*Injection)
 
 // On limits a fault to endpoints, named by their path below /v1/agent/, such as "members" or "keyring/list", or else by
-// their whole path. One that ends in a slash stands for all below it: "pprof/".
+// their whole path, such as "/v1/status/leader". One that ends in a slash stands for all below it: "pprof/".
 func On(endpoints ...string) FaultOption {
+	for _, endpoint := range endpoints {
+		checkEndpoint(endpoint)
+	}
 	return func(i *Injection) { i.endpoints = append(i.endpoints, endpoints...) }
 }
 
+// checkEndpoint panics for the name of an endpoint that no agent has. A whole path that is not below /v1/agent/ can be any.
+func checkEndpoint(endpoint string) {
+	name := strings.TrimPrefix(endpoint, endpointPrefix)
+	if strings.HasPrefix(name, "/") {
+		return
+	}
+	names := slices.Concat(sortedKeys(handlers), sortedKeys(streamers))
+	for _, op := range []string{"install", "list", "remove", "use"} {
+		names = append(names, keyringPrefix+op)
+	}
+	for _, profile := range []string{"allocs", "block", "cmdline", "goroutine", "heap", "mutex", "profile", "threadcreate", "trace"} {
+		names = append(names, profilePrefix+profile)
+	}
+	if name == "" || !slices.ContainsFunc(names, func(known string) bool {
+		return known == name || strings.HasSuffix(name, "/") && strings.HasPrefix(known, name)
+	}) {
+		slices.Sort(names)
+		panic(fmt.Sprintf("nomadtest: On(%q): want a path that begins with a slash, or one of %s", endpoint, strings.Join(names, ", ")))
+	}
+}
+
 // Times limits a fault to the next n requests that it applies to.
-func Times(n int) FaultOption { return func(i *Injection) { i.left = max(n, 0) } }
+func Times(n int) FaultOption {
+	if n < 1 {
+		panic(fmt.Sprintf("nomadtest: Times(%d): want 1 or more", n))
+	}
+	return func(i *Injection) { i.left = n }
+}
+
+// For ends a fault some time after it was injected.
+func For(d time.Duration) FaultOption {
+	if d <= 0 {
+		panic(fmt.Sprintf("nomadtest: For(%v): want more than 0", d))
+	}
+	return func(i *Injection) { i.lasts = d }
+}
+
+// Share limits a fault to a share of the requests that it applies to, evenly spread: with 0.25 it is every fourth of
+// them, beginning with the fourth.
+func Share(share float64) FaultOption {
+	if !(share > 0 && share <= 1) {
+		panic(fmt.Sprintf("nomadtest: Share(%v): want more than 0, and at most 1", share))
+	}
+	return func(i *Injection) { i.share = share }
+}
 
 // Inject makes the agent misbehave, on every request unless options say otherwise, until the fault is removed. Of
 // several faults that apply to a request the first one injected is met first. Those that leave something of the agent's
 // answer pass the request on to the next: Delay, Drip, ResetAfter, Truncate and StallAfter. The others end it.
 func (a *Agent) Inject(f Fault, opts ...FaultOption) *Injection {
-	i := &Injection{agent: a, fault: f, left: -1}
+	if f == nil {
+		panic("nomadtest: Inject: the fault is nil")
+	}
+	i := &Injection{agent: a, fault: f, left: -1, share: 1}
 	for _, opt := range opts {
 		opt(i)
+	}
+	if i.lasts > 0 {
+		i.until = time.Now().Add(i.lasts)
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -63,14 +120,26 @@ func (i *Injection) Hits() int {
 	return i.hits
 }
 
-// applies reports whether a request meets the fault.
-func (i *Injection) applies(path string) bool {
-	if i.left == 0 {
+// hit counts a request that meets the fault, and reports whether it does.
+func (i *Injection) hit(path string) bool {
+	if i.left == 0 || !i.until.IsZero() && !time.Now().Before(i.until) || !i.appliesTo(path) {
 		return false
 	}
-	endpoint := strings.TrimPrefix(path, endpointPrefix)
+	if i.due += i.share; i.due < 1-1e-9 { // ten times 0.1 is not quite 1
+		return false
+	}
+	i.due--
+	i.hits++
+	i.left = max(i.left-1, -1)
+	return true
+}
+
+func (i *Injection) appliesTo(path string) bool {
 	return len(i.endpoints) == 0 || slices.ContainsFunc(i.endpoints, func(want string) bool {
-		return endpoint == want || strings.HasSuffix(want, "/") && strings.HasPrefix(endpoint, want)
+		if !strings.HasPrefix(want, "/") {
+			want = endpointPrefix + want
+		}
+		return path == want || strings.HasSuffix(want, "/") && strings.HasPrefix(path, want)
 	})
 }
 
@@ -84,11 +153,7 @@ func (a *Agent) meet(w http.ResponseWriter, r *http.Request, answer http.Handler
 
 func (a *Agent) meetOneOf(injections []*Injection, w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 	mu.Lock()
-	at := slices.IndexFunc(injections, func(i *Injection) bool { return i.applies(r.URL.Path) })
-	if at >= 0 {
-		injections[at].hits++
-		injections[at].left = max(injections[at].left-1, -1)
-	}
+	at := slices.IndexFunc(injections, func(i *Injection) bool { return i.hit(r.URL.Path) })
 	mu.Unlock()
 	if at < 0 {
 		answer(w, r)
