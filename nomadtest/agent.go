@@ -110,6 +110,13 @@ func (a *Agent) URL() string {
 // otherwise empty.
 func (a *Agent) SocketPath() string { return a.socketPath }
 
+// Running reports whether the agent runs: it was not stopped, and has not left.
+func (a *Agent) Running() bool {
+	mu.Lock()
+	defer mu.Unlock()
+	return a.running
+}
+
 // Client is Cluster.Client for this agent.
 func (a *Agent) Client(opts ...nomad.Option) *nomad.Client {
 	a.cluster.mustBeOpen()

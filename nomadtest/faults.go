@@ -175,6 +175,9 @@ func Delay(d time.Duration) Fault {
 
 // Status answers with a status and a body, which is declared as JSON for 200 and as plain text otherwise.
 func Status(status int, body string) Fault {
+	if status < 200 || status > 599 {
+		panic(fmt.Sprintf("nomadtest: Status(%d): want 200 to 599", status))
+	}
 	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 		contentType := "text/plain; charset=utf-8"
 		if status == http.StatusOK {

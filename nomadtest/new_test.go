@@ -149,6 +149,7 @@ func TestTyposAreRefused(t *testing.T) {
 		"agent":              {func() { cluster.Agent("server1").Inject(nomadtest.Reset()) }, "server-1"},
 		"agent of a client":  {func() { cluster.Client("client-1") }, "server-1"},
 		"agent cut off":      {func() { cluster.Partition("server-9") }, "server-1"},
+		"status":             {func() { nomadtest.Status(50, "") }, "599"},
 		"fault":              {func() { cluster.Agent("server-1").Inject(nil) }, "nil"},
 	} {
 		t.Run(name, func(t *testing.T) {
