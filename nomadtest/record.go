@@ -96,7 +96,7 @@ func (a *Agent) ForgetRequests() {
 }
 
 // remember reads a request's body and keeps the request. What is written to the writer that it gives is noted with it.
-func (a *Agent) remember(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+func (a *Agent) remember(w http.ResponseWriter, r *http.Request) *recorder {
 	var body []byte
 	if r.Body != nil && r.Body != http.NoBody {
 		body, _ = io.ReadAll(io.LimitReader(r.Body, maxRequestBody))
@@ -146,6 +146,9 @@ func (r *recorder) note(status int, body []byte) {
 		r.request.message = string(body[:min(len(body), maxNoted)])
 	}
 }
+
+// done notes a response without a body, whose headers package http sends when the handler returns.
+func (r *recorder) done() { r.note(http.StatusOK, nil) }
 
 // fault notes that the request met a fault.
 func (r *recorder) fault() {
