@@ -46,19 +46,18 @@ func checkEndpoint(endpoint string) {
 	if strings.HasPrefix(name, "/") {
 		return
 	}
-	names := slices.Concat(sortedKeys(handlers), sortedKeys(streamers))
-	for _, op := range []string{"install", "list", "remove", "use"} {
-		names = append(names, keyringPrefix+op)
-	}
-	for _, profile := range []string{"allocs", "block", "cmdline", "goroutine", "heap", "mutex", "profile", "threadcreate", "trace"} {
-		names = append(names, profilePrefix+profile)
-	}
-	if name == "" || !slices.ContainsFunc(names, func(known string) bool {
+	if name == "" || !slices.ContainsFunc(endpointNames, func(known string) bool {
 		return known == name || strings.HasSuffix(name, "/") && strings.HasPrefix(known, name)
 	}) {
-		slices.Sort(names)
-		panic(fmt.Sprintf("nomadtest: On(%q): want a path that begins with a slash, or one of %s", endpoint, strings.Join(names, ", ")))
+		panic(fmt.Sprintf("nomadtest: On(%q): want a path that begins with a slash, or one of %s", endpoint, strings.Join(endpointNames, ", ")))
 	}
+}
+
+// endpointNames are the endpoints below /v1/agent/.
+var endpointNames = []string{
+	"force-leave", "health", "host", "join", "keyring/install", "keyring/list", "keyring/remove", "keyring/use", "members", "monitor",
+	"monitor/export", "pprof/allocs", "pprof/block", "pprof/cmdline", "pprof/goroutine", "pprof/heap", "pprof/mutex", "pprof/profile",
+	"pprof/threadcreate", "pprof/trace", "reload", "schedulers", "schedulers/config", "self", "servers",
 }
 
 // Times limits a fault to the next n requests that it applies to.

@@ -163,6 +163,17 @@ func TestTyposAreRefused(t *testing.T) {
 	}
 }
 
+func TestEndpointsThatCanBeNamedAreThere(t *testing.T) {
+	cluster := nomadtest.New(t, nomadtest.Both(1), nomadtest.Debug(), nomadtest.InMemoryNetwork())
+	client := cluster.Client("both-1").HTTPClient()
+	for _, name := range nomadtest.EndpointNames {
+		response, err := client.Post(cluster.URL("both-1")+"/v1/agent/"+name+"?seconds=1", "", nil)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		assert.NotEqual(t, http.StatusNotFound, response.StatusCode, name)
+	}
+}
+
 func TestWhatIsNoTypoIsAccepted(t *testing.T) {
 	nomadtest.On("members", "keyring/", "keyring/list", "pprof/", "pprof/heap", "schedulers/config", "/v1/jobs", "/", "/v1/agent/self")
 	for _, path := range []string{

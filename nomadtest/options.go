@@ -258,10 +258,10 @@ func checkConfigPath(path []string) error {
 
 // reported reports whether the configuration that agents of some version report has a path.
 func reported(path []string) bool {
-	files, _ := configs.ReadDir("config")
-	return slices.ContainsFunc(files, func(file fs.DirEntry) bool {
+	files, _ := fs.Glob(configs, "config/[0-9]*.json")
+	return slices.ContainsFunc(files, func(file string) bool {
 		var at any
-		text, _ := configs.ReadFile("config/" + file.Name())
+		text, _ := configs.ReadFile(file)
 		json.Unmarshal(text, &at)
 		for _, key := range path {
 			object, _ := at.(map[string]any)
