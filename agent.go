@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/nomad-go/nomad/internal/redact"
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // Agent has the methods for the endpoints of /v1/agent. It is the field Agent of a Client.
@@ -23,7 +24,7 @@ type Agent struct{ client *Client }
 // Format prints the address of the agent, whatever the verb.
 func (a Agent) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "nomad.Agent(%s)", a.client.address) }
 
-var serversEndpoint = endpoint{name: "Servers", method: http.MethodGet, path: "/v1/agent/servers", role: RoleClient, acl: "agent:read"}
+var serversEndpoint = register(endpoint{name: "Servers", method: http.MethodGet, path: "/v1/agent/servers", role: RoleClient, acl: "agent:read"})
 
 // Servers returns the RPC addresses, host:port, of the servers that a client agent knows. An address can be listed twice.
 // An empty list means that the client knows no server, and so is unhealthy.
@@ -39,7 +40,7 @@ func (a *Agent) Servers(ctx context.Context) ([]string, error) {
 	return *servers, nil
 }
 
-var updateServersEndpoint = endpoint{name: "UpdateServers", method: http.MethodPut, path: "/v1/agent/servers", role: RoleClient, acl: "agent:write", decode: decodeEmpty}
+var updateServersEndpoint = register(endpoint{name: "UpdateServers", method: http.MethodPut, path: "/v1/agent/servers", role: RoleClient, acl: "agent:write", decode: decodeEmpty})
 
 // UpdateServers replaces the list of servers that a client agent knows.
 //
@@ -72,10 +73,11 @@ type JoinResult struct {
 
 // String returns the result in words, such as "joined 2".
 func (r JoinResult) String() string {
+	text := fmt.Sprintf("joined %d", r.Joined)
 	if r.Warning != "" {
-		return fmt.Sprintf("joined %d (%s)", r.Joined, r.Warning)
+		text += " (" + show.Line(r.Warning) + ")"
 	}
-	return fmt.Sprintf("joined %d", r.Joined)
+	return text
 }
 
 // joinResponse is the response on the wire.
@@ -92,7 +94,7 @@ func (j *joinResponse) check() error {
 	return nil
 }
 
-var joinEndpoint = endpoint{name: "Join", method: http.MethodPut, path: "/v1/agent/join", role: RoleServer}
+var joinEndpoint = register(endpoint{name: "Join", method: http.MethodPut, path: "/v1/agent/join", role: RoleServer})
 
 // Join makes a server join the gossip pool of the servers at the given addresses.
 //
@@ -129,7 +131,7 @@ type ForceLeaveOption struct{ prune bool }
 // and another join to bring it back. Check the member's Status right before.
 func Prune() ForceLeaveOption { return ForceLeaveOption{prune: true} }
 
-var forceLeaveEndpoint = endpoint{name: "ForceLeave", method: http.MethodPut, path: "/v1/agent/force-leave", role: RoleServer, acl: "agent:write", decode: decodeEmpty}
+var forceLeaveEndpoint = register(endpoint{name: "ForceLeave", method: http.MethodPut, path: "/v1/agent/force-leave", role: RoleServer, acl: "agent:write", decode: decodeEmpty})
 
 // ForceLeave marks a failed server as having left the gossip pool, so that Raft stops replicating to it.
 //
@@ -176,6 +178,14 @@ type RoleHealth struct {
 	Message string `json:"message"` // "ok", or the reason
 }
 
+// String returns "healthy", or "unhealthy" and the reason.
+func (r RoleHealth) String() string {
+	if r.OK {
+		return "healthy"
+	}
+	return strings.TrimSuffix("unhealthy: "+show.Line(r.Message), ": ")
+}
+
 // OK reports whether the agent is healthy in every role that the response has.
 func (h *Health) OK() bool {
 	return h != nil && (h.Server != nil || h.Client != nil) &&
@@ -187,7 +197,7 @@ func (h Health) String() string {
 	if h.OK() {
 		return "healthy"
 	}
-	return strings.TrimSuffix("unhealthy: "+h.message(), ": ")
+	return strings.TrimSuffix("unhealthy: "+show.Line(h.message()), ": ")
 }
 
 // Format prints what String returns, whatever the verb.
@@ -212,7 +222,7 @@ func (h *Health) message() string {
 	return strings.Join(parts, "; ")
 }
 
-var healthEndpoint = endpoint{name: "Health", method: http.MethodGet, path: "/v1/agent/health"}
+var healthEndpoint = register(endpoint{name: "Health", method: http.MethodGet, path: "/v1/agent/health"})
 
 // Health returns whether an agent is healthy in the given roles, or in all that it has. A server is healthy if its region
 // has a leader, a client if it knows a server.
@@ -246,7 +256,7 @@ func (a *Agent) Health(ctx context.Context, roles ...Role) (*Health, error) {
 	case health.OK() && res.status == http.StatusOK:
 		return &health.Health, nil
 	}
-	kinds := append(classify(r.endpoint, http.StatusInternalServerError, health.message()), ErrUnhealthy)
+	kinds := append(classify(r, http.StatusInternalServerError, health.message(), false), ErrUnhealthy)
 	return &health.Health, a.client.apiError(r, res.status, health.message(), kinds...)
 }
 

@@ -3,9 +3,14 @@ package nomad
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
+
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // Target is the agent that a request is about. The zero Target is the agent that receives the request.
@@ -24,12 +29,15 @@ func OnNode(id string) Target { return Target{"node_id", id} }
 func (t Target) String() string {
 	switch t.key {
 	case "server_id":
-		return "server " + t.id
+		return "server " + show.Line(t.id)
 	case "node_id":
-		return "node " + t.id
+		return "node " + show.Line(t.id)
 	}
 	return "this agent"
 }
+
+// MarshalText returns what String returns.
+func (t Target) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // addTo sets the target in a query.
 func (t Target) addTo(call string, query url.Values) error {
@@ -45,7 +53,7 @@ func (t Target) addTo(call string, query url.Values) error {
 
 // Host describes the machine of an agent.
 type Host struct {
-	AgentID     string              // full name of the server, or ID of the node; empty for the zero Target
+	AgentID     string              `json:",omitempty"` // name of the server or ID of the node; empty for the zero Target
 	OS          string              // from uname: kernel, release, version, hardware
 	Network     []HostAddress       // addresses of the network interfaces
 	ResolvConf  string              // content of /etc/resolv.conf
@@ -54,14 +62,36 @@ type Host struct {
 	Disk        map[string]HostDisk // disks by mount point
 }
 
+// String returns the agent, if it is known, and its operating system.
+func (h Host) String() string {
+	return show.Line(strings.TrimPrefix(h.AgentID+": "+h.OS, ": "))
+}
+
+// Format prints what String returns, whatever the verb.
+func (h Host) Format(f fmt.State, _ rune) { io.WriteString(f, h.String()) }
+
+// MarshalJSON encodes the host as agents send it for the zero Target, and the AgentID if there is one. Values of the
+// environment are "<redacted>".
+func (h Host) MarshalJSON() ([]byte, error) { return show.JSON(hostFields(h)) }
+
+type hostFields Host // without its methods
+
 // HostDisk is the size of a disk, in MiB.
 type HostDisk struct {
 	DiskMB int64 // size
 	UsedMB int64 // in use
 }
 
+// String returns the size, such as "98304 of 251955 MiB in use".
+func (d HostDisk) String() string { return fmt.Sprintf("%d of %d MiB in use", d.UsedMB, d.DiskMB) }
+
 // HostAddress describes an address of a network interface, with keys such as type, address, network and mask_bits.
 type HostAddress map[string]string
+
+// String returns the address as the agent sent it, with the length of its network's prefix.
+func (a HostAddress) String() string {
+	return show.Line(strings.TrimSuffix(a["address"]+"/"+a["mask_bits"], "/"))
+}
 
 // Addr returns the address. It is invalid if the agent does not report it.
 func (a HostAddress) Addr() netip.Addr {
@@ -83,14 +113,14 @@ func (a HostAddress) Prefix() netip.Prefix {
 
 // hostResponse has both shapes of responses: the document itself, or one around it if there is a target.
 type hostResponse struct {
-	Host
+	hostFields
 	HostData *Host
 }
 
 func (h *hostResponse) check() error {
-	data := h.HostData
-	if data == nil {
-		data = &h.Host
+	data := &h.hostFields
+	if h.HostData != nil {
+		data = (*hostFields)(h.HostData)
 	}
 	if data.OS == "" && data.Network == nil && data.Environment == nil && data.Disk == nil {
 		return errors.New("it does not describe a host")
@@ -98,7 +128,7 @@ func (h *hostResponse) check() error {
 	return nil
 }
 
-var hostEndpoint = endpoint{name: "Host", method: http.MethodGet, path: "/v1/agent/host", acl: "agent:read, or enable_debug on an agent without ACLs", since: "0.12.0"}
+var hostEndpoint = register(endpoint{name: "Host", method: http.MethodGet, path: "/v1/agent/host", acl: "agent:read, or enable_debug on an agent without ACLs", since: "0.12.0"})
 
 // Host returns the addresses, disks, name resolution and environment of an agent's machine.
 //
@@ -119,5 +149,5 @@ func (a *Agent) Host(ctx context.Context, target Target) (*Host, error) {
 		res.HostData.AgentID = res.AgentID
 		return res.HostData, nil
 	}
-	return &res.Host, nil
+	return (*Host)(&res.hostFields), nil
 }

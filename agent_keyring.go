@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/nomad-go/nomad/internal/redact"
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // Keyring is what the servers of a gossip pool report about their encryption keys. It is printed, logged and encoded
@@ -34,9 +35,9 @@ func (k *Keyring) check() error {
 func (k Keyring) String() string {
 	text := fmt.Sprintf("%d keys on %d servers", len(k.Keys), k.NumNodes)
 	for _, name := range slices.Sorted(maps.Keys(k.Messages)) {
-		text += fmt.Sprintf("; %s: %s", name, redact.GossipKeys(k.Messages[name]))
+		text += "; " + name + ": " + k.Messages[name]
 	}
-	return text
+	return show.Line(redact.GossipKeys(text))
 }
 
 // Format prints what String returns, whatever the verb.
@@ -60,7 +61,7 @@ func (k Keyring) MarshalJSON() ([]byte, error) {
 	slices.SortFunc(keys, func(a, b key) int { return cmp.Compare(b.Nodes, a.Nodes) })
 	messages := make(map[string]string, len(k.Messages))
 	for name, message := range k.Messages {
-		messages[name] = redact.GossipKeys(message)
+		messages[redact.GossipKeys(name)] = redact.GossipKeys(message)
 	}
 	return json.Marshal(struct {
 		Keys     []key
@@ -70,8 +71,8 @@ func (k Keyring) MarshalJSON() ([]byte, error) {
 }
 
 // keyringEndpoint describes one of the endpoints of the keyring.
-func keyringEndpoint(name, method, path string) endpoint {
-	return endpoint{name: name, method: method, path: "/v1/agent/keyring/" + path, role: RoleServer, acl: "agent:write", keys: true, decode: decodeKeyring}
+func keyringEndpoint(name, method, path string) *endpoint {
+	return register(endpoint{name: name, method: method, path: "/v1/agent/keyring/" + path, role: RoleServer, acl: "agent:write", keys: true, decode: decodeKeyring})
 }
 
 var (
@@ -110,7 +111,7 @@ func (a *Agent) ListKeys(ctx context.Context) (*Keyring, error) {
 //
 // Endpoint: PUT /v1/agent/keyring/install
 func (a *Agent) InstallKey(ctx context.Context, key Secret) (*Keyring, error) {
-	return a.changeKey(ctx, &installKeyEndpoint, key)
+	return a.changeKey(ctx, installKeyEndpoint, key)
 }
 
 // UseKey makes all servers of the pool encrypt with a key that they have. Its errors are those of InstallKey; a key that
@@ -120,7 +121,7 @@ func (a *Agent) InstallKey(ctx context.Context, key Secret) (*Keyring, error) {
 //
 // Endpoint: PUT /v1/agent/keyring/use
 func (a *Agent) UseKey(ctx context.Context, key Secret) (*Keyring, error) {
-	return a.changeKey(ctx, &useKeyEndpoint, key)
+	return a.changeKey(ctx, useKeyEndpoint, key)
 }
 
 // RemoveKey removes a key from all servers of the pool. Its errors are those of InstallKey; removing the active key is an
@@ -130,7 +131,7 @@ func (a *Agent) UseKey(ctx context.Context, key Secret) (*Keyring, error) {
 //
 // Endpoint: PUT /v1/agent/keyring/remove
 func (a *Agent) RemoveKey(ctx context.Context, key Secret) (*Keyring, error) {
-	return a.changeKey(ctx, &removeKeyEndpoint, key)
+	return a.changeKey(ctx, removeKeyEndpoint, key)
 }
 
 func (a *Agent) changeKey(ctx context.Context, ep *endpoint, key Secret) (*Keyring, error) {

@@ -9,10 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
-	jsonv2 "github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
+	"github.com/nomad-go/nomad/internal/logframe"
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // LogEntry is an entry of a log in JSON. It encodes to JSON with the names in its tags.
@@ -42,58 +41,12 @@ func (l *LogStream) Entries() iter.Seq2[LogEntry, error] {
 				yield(LogEntry{}, err)
 				return
 			}
-			if !yield(parseEntry(line), nil) {
+			e := logframe.ParseEntry(line)
+			if !yield(LogEntry{e.Time, LogLevel(e.Level), e.Module, e.Message, e.Fields}, nil) {
 				return
 			}
 		}
 	}
-}
-
-// parseEntry reads an entry as Nomad's logger writes it.
-func parseEntry(line string) LogEntry {
-	var values map[string]jsontext.Value
-	if !strings.HasPrefix(line, "{") ||
-		jsonv2.Unmarshal([]byte(line), &values, decodeOptions, jsontext.AllowDuplicateNames(true)) != nil {
-		return LogEntry{Message: line}
-	}
-	fields := make(map[string]any, len(values))
-	for name, value := range values {
-		fields[name] = logField(value)
-	}
-	take := func(name string) string {
-		text, ok := fields[name].(string)
-		if ok {
-			delete(fields, name)
-		}
-		return text
-	}
-	e := LogEntry{Level: LogLevel(take("@level")), Module: take("@module"), Message: take("@message")}
-	if stamp, ok := fields["@timestamp"].(string); ok {
-		if at, err := time.Parse(time.RFC3339Nano, stamp); err == nil {
-			e.Time = at
-			delete(fields, "@timestamp")
-		}
-	}
-	if len(fields) > 0 {
-		e.Fields = fields
-	}
-	return e
-}
-
-// logField returns the value of a field.
-func logField(value jsontext.Value) any {
-	switch value.Kind() {
-	case '"':
-		text, _ := jsontext.AppendUnquote(nil, value) // the decoder has checked it
-		return string(text)
-	case 't', 'f':
-		return value.Kind() == 't'
-	case 'n':
-		return nil
-	case '0':
-		return json.Number(value)
-	}
-	return json.RawMessage(value)
 }
 
 // String returns the entry on one line, as in Nomad's log.
@@ -103,12 +56,12 @@ func (e LogEntry) String() string {
 		b.WriteString(e.Time.Format("2006-01-02T15:04:05.000Z07:00 "))
 	}
 	if e.Level != "" {
-		fmt.Fprintf(&b, "%-7s ", "["+strings.ToUpper(oneLine(string(e.Level)))+"]")
+		fmt.Fprintf(&b, "%-7s ", "["+strings.ToUpper(show.Line(string(e.Level)))+"]")
 	}
 	if e.Module != "" {
-		b.WriteString(oneLine(e.Module) + ": ")
+		b.WriteString(show.Line(e.Module) + ": ")
 	}
-	b.WriteString(oneLine(e.Message))
+	b.WriteString(show.Line(e.Message))
 	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
 		var text string
 		switch value := e.Fields[name].(type) {
@@ -123,16 +76,7 @@ func (e LogEntry) String() string {
 		default:
 			text = fmt.Sprint(value)
 		}
-		b.WriteString(" " + oneLine(name) + "=" + oneLine(text))
+		b.WriteString(" " + show.Line(name) + "=" + show.Line(text))
 	}
 	return b.String()
-}
-
-// oneLine escapes what does not print.
-func oneLine(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
-		return s
-	}
-	quoted := strconv.Quote(s)
-	return quoted[1 : len(quoted)-1]
 }

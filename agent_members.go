@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,11 @@ import (
 	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/nomad-go/nomad/internal/body"
+	"github.com/nomad-go/nomad/internal/show"
+	"github.com/nomad-go/nomad/internal/tags"
 )
 
 // MemberStatus is the status of a member of the gossip pool, in Serf's words. Agents can report others than those
@@ -51,7 +57,13 @@ func (m *Members) All() iter.Seq[Member] {
 
 // String returns how many members there are and which server reports them.
 func (m Members) String() string {
-	return fmt.Sprintf("%d members, reported by %s.%s", len(m.Members), m.ServerName, m.ServerRegion)
+	return fmt.Sprintf("%d members, reported by %s", len(m.Members), show.Line(m.ServerName+"."+m.ServerRegion))
+}
+
+// MarshalJSON encodes the members as agents send them.
+func (m Members) MarshalJSON() ([]byte, error) {
+	type fields Members
+	return show.JSON(fields(m))
 }
 
 func (m *Members) check() error {
@@ -106,10 +118,24 @@ func (m Member) RPCAddr() netip.AddrPort {
 }
 
 // String returns the member's name and status, such as "server-1.global (alive)".
-func (m Member) String() string { return m.Name + " (" + string(m.Status) + ")" }
+func (m Member) String() string { return show.Line(m.Name + " (" + string(m.Status) + ")") }
 
 // Format prints what String returns, whatever the verb.
 func (m Member) Format(f fmt.State, _ rune) { io.WriteString(f, m.String()) }
+
+// MarshalJSON encodes the member as agents send it, without an address or tags as null.
+func (m Member) MarshalJSON() ([]byte, error) {
+	type fields Member
+	var addr *netip.Addr
+	if m.Addr.IsValid() {
+		addr = &m.Addr
+	}
+	return json.Marshal(struct {
+		Name string
+		Addr *netip.Addr
+		fields
+	}{m.Name, addr, fields(m)})
+}
 
 // CompareMembers orders members by region, name, address and ID, for slices.SortFunc.
 func CompareMembers(a, b Member) int {
@@ -122,8 +148,8 @@ func CompareMembers(a, b Member) int {
 	)
 }
 
-var membersEndpoint = endpoint{name: "Members", method: http.MethodGet, path: "/v1/agent/members", acl: "node:read",
-	limit: DefaultMaxResponseSize, decode: decodeMembers}
+var membersEndpoint = register(endpoint{name: "Members", method: http.MethodGet, path: "/v1/agent/members", acl: "node:read",
+	limit: DefaultMaxResponseSize, decode: decodeMembers})
 
 // Members returns the servers of the gossip pool, in all regions, as the agent sees them.
 //
@@ -137,20 +163,39 @@ func (a *Agent) Members(ctx context.Context) (*Members, error) {
 	return get[Members](ctx, a.client, membersEndpoint.newRequest(nil))
 }
 
-// A list of members has about one value in 20 bytes. These limits keep the memory of a decoded list in proportion to
-// its size.
+// A list of members has about one value in 20 bytes and one object in 250. These limits keep the memory of a decoded list
+// in proportion to its size.
 const (
-	freeValues    = 1 << 14
-	bytesPerValue = 12
+	freeValues     = 1 << 14
+	bytesPerValue  = 12
+	bytesPerObject = 64
 )
 
 // decodeMembers decodes the only document that grows with the cluster.
-func decodeMembers(ctx context.Context, body []byte, out any) error {
-	if err := checkValue(body); err != nil {
+func decodeMembers(ctx context.Context, content []byte, out any) error {
+	if err := body.CheckValue(content); err != nil {
 		return err
 	}
-	if n := bytes.Count(body, []byte(",")); n > freeValues+len(body)/bytesPerValue {
-		return fmt.Errorf("it has %d values in %d bytes", n, len(body))
+	if len(content) > maxPooled {
+		if err := body.CheckStrings(content); err != nil {
+			return err
+		}
 	}
-	return jsonv2.UnmarshalRead(&contextReader{ctx, bytes.NewReader(body)}, out, decodeOptions)
+	values, objects := bytes.Count(content, []byte(",")), bytes.Count(content, []byte("{"))
+	if values > freeValues+len(content)/bytesPerValue || objects > freeValues+len(content)/bytesPerObject {
+		return fmt.Errorf("it has %d values and %d objects in %d bytes", values, objects, len(content))
+	}
+	m := out.(*Members)
+	m.Members = make([]Member, 0, min(objects/2, len(content)/bytesPerObject))
+	err := jsonv2.Unmarshal(content, m, decodeOptions, jsonv2.WithUnmarshalers(jsonv2.UnmarshalFromFunc(
+		func(dec *jsontext.Decoder, t *map[string]string) error {
+			if err := ctx.Err(); err != nil { // a large list takes time
+				return err
+			}
+			return tags.Unmarshal(dec, t)
+		})))
+	if len(m.Members) == 0 && !bytes.Contains(content, []byte("[]")) { // there is no list
+		m.Members = nil
+	}
+	return err
 }

@@ -1,7 +1,6 @@
 package nomad
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +38,7 @@ type MonitorOptions struct {
 	Target Target
 }
 
-var monitorEndpoint = endpoint{name: "Monitor", method: http.MethodGet, path: "/v1/agent/monitor", acl: "agent:read", since: "0.10.2"}
+var monitorEndpoint = register(endpoint{name: "Monitor", method: http.MethodGet, path: "/v1/agent/monitor", acl: "agent:read", since: "0.10.2"})
 
 // Monitor streams an agent's log from now on, until the context ends or the stream is closed.
 //
@@ -94,7 +93,7 @@ type MonitorExportOptions struct {
 	Target  Target        // the agent whose log it is, as in MonitorOptions
 }
 
-var monitorExportEndpoint = endpoint{name: "MonitorExport", method: http.MethodGet, path: "/v1/agent/monitor/export", acl: "agent:read", since: "1.10.4"}
+var monitorExportEndpoint = register(endpoint{name: "MonitorExport", method: http.MethodGet, path: "/v1/agent/monitor/export", acl: "agent:read", since: "1.10.4"})
 
 // MonitorExport streams an agent's past log, from its log file or from systemd's journal.
 //
@@ -113,7 +112,7 @@ func (a *Agent) MonitorExport(ctx context.Context, opts MonitorExportOptions) (*
 		return nil, invalidArgument("MonitorExport", "want OnDisk or Service")
 	case opts.OnDisk && opts.Follow:
 		return nil, invalidArgument("MonitorExport", "OnDisk and Follow contradict each other")
-	case opts.Service != "" && (!isName(opts.Service) || !strings.Contains(opts.Service, "nomad") || len(opts.Service) > 255):
+	case opts.Service != "" && (!strings.Contains(opts.Service, "nomad") || len(opts.Service) > 255):
 		return nil, invalidArgument("MonitorExport", "Service: %.300q: want the name of a systemd service that contains nomad", opts.Service)
 	case opts.Since < 0 || opts.Since%time.Second != 0:
 		return nil, invalidArgument("MonitorExport", "Since: %v: want whole seconds, 0 or more", opts.Since)
@@ -135,9 +134,6 @@ func (a *Agent) MonitorExport(ctx context.Context, opts MonitorExportOptions) (*
 	return a.client.openLog(ctx, monitorExportEndpoint.newRequest(query), opts.Follow)
 }
 
-// maxLine is how many bytes a line of a log has at most.
-const maxLine = 1 << 20
-
 // LogStream is an agent's log. Read it with one of Read, Lines and Entries, and close it; a loop over Lines or Entries
 // closes it. It keeps at most one frame and one line in memory.
 //
@@ -146,10 +142,8 @@ const maxLine = 1 << 20
 type LogStream struct {
 	stream  *stream
 	frames  *logframe.Reader
-	endless bool   // an end is ErrStreamEnded
-	piece   []byte // what is left of a frame
-	lines   *bufio.Reader
-	err     error
+	endless bool // an end is ErrStreamEnded
+	text    *logframe.Text
 }
 
 // openLog opens a log and reads its first frame.
@@ -172,29 +166,29 @@ func (c *Client) openLog(ctx context.Context, r *request, endless bool) (*LogStr
 		case endless:
 			return nil, c.requestError(r, fmt.Errorf("%w before its first entry", ErrStreamEnded))
 		}
-		l.err = io.EOF
 		return l, nil
 	}
 }
 
 // tryLog opens a log once. If the log is empty the error is io.EOF, and the LogStream is closed.
 func (c *Client) tryLog(ctx context.Context, r *request, endless bool) (*LogStream, error) {
-	s, err := c.open(ctx, r, c.settings.timeout)
+	s, err := c.open(ctx, r, c.settings.Timeout)
 	if err != nil {
 		return nil, err
 	}
 	l := &LogStream{stream: s, frames: logframe.NewReader(s.body), endless: endless}
-	l.lines = bufio.NewReaderSize(readerFunc(l.read), 16<<10)
-	err = s.waiting(l.next)
-	if !s.begin.Stop() && err == nil { // the limit was reached at the same moment
+	first, err := l.frame()
+	if !s.Begun() && err == nil { // the limit was reached at the same moment
 		err = context.DeadlineExceeded
 	}
+	l.text = logframe.NewText(first, l.next)
 	if err == nil {
 		return l, nil
 	}
 	if err != io.EOF {
 		err = l.explain(err)
 	}
+	l.text = logframe.NewText(nil, func() ([]byte, error) { return nil, io.EOF })
 	l.Close()
 	return l, err
 }
@@ -218,10 +212,25 @@ func (c *Client) checkToken(ctx context.Context, r *request) (other bool, err er
 	return false, nil
 }
 
-// next reads a frame.
-func (l *LogStream) next() (err error) {
-	l.piece, err = l.frames.Next()
-	return err
+// frame reads a frame.
+func (l *LogStream) frame() (piece []byte, err error) {
+	err = l.stream.Wait(func() error {
+		piece, err = l.frames.Next()
+		return err
+	})
+	return piece, err
+}
+
+// next returns the next piece of the log. An error closes the stream.
+func (l *LogStream) next() ([]byte, error) {
+	piece, err := l.frame()
+	if err != nil && (err != io.EOF || l.endless) {
+		err = l.explain(err)
+	}
+	if err != nil {
+		l.Close()
+	}
+	return piece, err
 }
 
 // explain gives the error of a frame its meaning.
@@ -229,11 +238,11 @@ func (l *LogStream) explain(err error) error {
 	s, c := l.stream, l.stream.client
 	var format *logframe.FormatError
 	switch {
-	case s.ctx.Err() != nil:
+	case s.Context.Err() != nil:
 	case err == io.EOF:
 		err = ErrStreamEnded
 	case errors.As(err, &format) && isMessage(format.Message):
-		if kinds := classify(s.r.endpoint, http.StatusInternalServerError, format.Message); kinds != nil {
+		if kinds := classify(s.r, http.StatusInternalServerError, format.Message, false); kinds != nil {
 			return c.apiError(s.r, http.StatusInternalServerError, format.Message, kinds...)
 		}
 		err = fmt.Errorf("%w: the log ends with: %s", ErrInvalidResponse, format.Message)
@@ -259,26 +268,8 @@ type lostError struct{ error }
 func (e lostError) Unwrap() error        { return e.error }
 func (e lostError) Is(target error) bool { return target == io.ErrUnexpectedEOF }
 
-// read reads the log.
-func (l *LogStream) read(p []byte) (int, error) {
-	for len(l.piece) == 0 {
-		if l.err != nil {
-			return 0, l.err
-		}
-		if err := l.stream.waiting(l.next); err != nil {
-			if l.err = err; err != io.EOF || l.endless {
-				l.err = l.explain(err)
-			}
-			l.Close()
-		}
-	}
-	n := copy(p, l.piece)
-	l.piece = l.piece[n:]
-	return n, nil
-}
-
 // Read reads the log as text. The end of a log that has one is io.EOF.
-func (l *LogStream) Read(p []byte) (int, error) { return l.lines.Read(p) }
+func (l *LogStream) Read(p []byte) (int, error) { return l.text.Read(p) }
 
 // Close ends the stream and its connection. It can be called again, and from another goroutine than the one that reads,
 // whose read then fails with ErrClosed. The error is always nil.
@@ -289,53 +280,6 @@ func (l *LogStream) Close() error { return l.stream.Close() }
 func (l *LogStream) Lines() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		defer l.Close()
-		for {
-			line, err := l.line()
-			if line != "" || err == nil {
-				if !yield(line, nil) {
-					return
-				}
-			}
-			if err != nil {
-				if err != io.EOF && !errors.Is(err, ErrClosed) {
-					yield("", err)
-				}
-				return
-			}
-		}
+		l.text.Lines(ErrClosed)(yield)
 	}
 }
-
-// line reads to the end of a line.
-func (l *LogStream) line() (string, error) {
-	var long []byte
-	for {
-		piece, err := l.lines.ReadSlice('\n')
-		if err == nil && long == nil {
-			return trimLine(piece), nil
-		}
-		long = append(long, piece...)
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull) && len(long) < maxLine:
-		case errors.Is(err, bufio.ErrBufferFull):
-			return string(long), nil
-		case err == nil:
-			return trimLine(long), nil
-		default:
-			return trimLine(long), err
-		}
-	}
-}
-
-// trimLine takes away what ends a line. The last one may not be ended, and then a carriage return is part of it.
-func trimLine(line []byte) string {
-	text, ended := strings.CutSuffix(string(line), "\n")
-	if ended {
-		text = strings.TrimSuffix(text, "\r")
-	}
-	return text
-}
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

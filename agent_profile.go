@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nomad-go/nomad/internal/body"
 )
 
 // ProfileType is a type of profile.
@@ -44,7 +46,7 @@ type ProfileOptions struct {
 
 const maxProfile = time.Hour
 
-var profileEndpoint = endpoint{name: "Profile", method: http.MethodGet, path: "/v1/agent/pprof/", acl: "agent:write, or enable_debug on an agent without ACLs", since: "0.11.0"}
+var profileEndpoint = register(endpoint{name: "Profile", method: http.MethodGet, path: "/v1/agent/pprof/", acl: "agent:write, or enable_debug on an agent without ACLs", since: "0.11.0"})
 
 // Profile takes a profile of an agent and streams it: copy it to a file, and close it.
 //
@@ -59,7 +61,7 @@ var profileEndpoint = endpoint{name: "Profile", method: http.MethodGet, path: "/
 func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser, error) {
 	timed := opts.Type == ProfileCPU || opts.Type == ProfileTrace
 	switch {
-	case !isName(string(opts.Type)) || strings.Contains(string(opts.Type), "/"):
+	case opts.Type == "" || strings.Contains(string(opts.Type), "/"):
 		return nil, invalidArgument("Profile", "Type: %q: want a profile such as %q or %q", opts.Type, ProfileCPU, ProfileHeap)
 	case opts.Duration < 0 || opts.Duration%time.Second != 0 || opts.Duration > maxProfile:
 		return nil, invalidArgument("Profile", "Duration: %v: want whole seconds, from 0 to %v", opts.Duration, maxProfile)
@@ -84,13 +86,13 @@ func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser
 	}
 	r := profileEndpoint.newRequest(query)
 	r.path += url.PathEscape(string(opts.Type))
-	s, err := a.client.open(ctx, r, a.client.settings.timeout+opts.Duration)
+	s, err := a.client.open(ctx, r, a.client.settings.Timeout+opts.Duration)
 	if err != nil {
 		return nil, err
 	}
 	p := &profile{stream: s, buffered: bufio.NewReader(s.body)}
-	err = p.waiting(func() error {
-		if mediaType(s.header) == "text/html" {
+	err = p.Wait(func() error {
+		if body.MediaType(s.header) == "text/html" {
 			return errors.New("it is a web page, not a profile")
 		}
 		_, err := p.buffered.Peek(1)
@@ -114,7 +116,7 @@ type profile struct {
 }
 
 func (p *profile) Read(b []byte) (n int, err error) {
-	err = p.waiting(func() error {
+	err = p.Wait(func() error {
 		n, err = p.buffered.Read(b)
 		return err
 	})

@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-var reloadEndpoint = endpoint{name: "Reload", method: http.MethodPut, path: "/v1/agent/reload", acl: "agent:write", since: "2.0.3", decode: decodeEmpty}
+var reloadEndpoint = register(endpoint{name: "Reload", method: http.MethodPut, path: "/v1/agent/reload", acl: "agent:write", since: "2.0.3", decode: decodeEmpty})
 
 // Reload makes an agent read its configuration files again, as the signal SIGHUP does, and apply what can change while it
 // runs, such as the log level and TLS certificates.

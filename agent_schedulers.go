@@ -7,12 +7,25 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // Schedulers has the scheduler workers of a server.
 type Schedulers struct {
 	ServerID   string      `json:"server_id"` // server name, such as server-1.global
 	Schedulers []Scheduler `json:"schedulers"`
+}
+
+// String returns the server and the number of its workers.
+func (s Schedulers) String() string {
+	return fmt.Sprintf("%s: %d schedulers", show.Line(s.ServerID), len(s.Schedulers))
+}
+
+// MarshalJSON encodes the workers as agents send them.
+func (s Schedulers) MarshalJSON() ([]byte, error) {
+	type fields Schedulers
+	return show.JSON(fields(s))
 }
 
 func (s *Schedulers) check() error {
@@ -31,7 +44,18 @@ type Scheduler struct {
 	WorkloadStatus    string    `json:"workload_status"` // state of its work, such as WaitingToDequeue, Scheduling or Backoff
 }
 
-var schedulersEndpoint = endpoint{name: "Schedulers", method: http.MethodGet, path: "/v1/agent/schedulers", role: RoleServer, acl: "agent:read", since: "1.2.4"}
+// String returns the ID of the worker and its states.
+func (s Scheduler) String() string {
+	return show.Line(s.ID + ": " + s.Status + ", " + s.WorkloadStatus)
+}
+
+// MarshalJSON encodes the worker as agents send it.
+func (s Scheduler) MarshalJSON() ([]byte, error) {
+	type fields Scheduler
+	return show.JSON(fields(s))
+}
+
+var schedulersEndpoint = register(endpoint{name: "Schedulers", method: http.MethodGet, path: "/v1/agent/schedulers", role: RoleServer, acl: "agent:read", since: "1.2.4"})
 
 // Schedulers returns the scheduler workers of a server.
 //
@@ -49,6 +73,17 @@ type SchedulerConfig struct {
 	EnabledSchedulers []string `json:"enabled_schedulers"` // service, batch, system, sysbatch, and _core, which is required
 }
 
+// String returns the server, the number of its workers and the types of jobs that they evaluate.
+func (s SchedulerConfig) String() string {
+	return show.Line(fmt.Sprintf("%s: %d schedulers of %v", s.ServerID, s.NumSchedulers, s.EnabledSchedulers))
+}
+
+// MarshalJSON encodes the configuration as agents send it.
+func (s SchedulerConfig) MarshalJSON() ([]byte, error) {
+	type fields SchedulerConfig
+	return show.JSON(fields(s))
+}
+
 func (s *SchedulerConfig) check() error {
 	if s.ServerID == "" {
 		return errors.New("it has no server_id")
@@ -56,7 +91,7 @@ func (s *SchedulerConfig) check() error {
 	return nil
 }
 
-var schedulerConfigEndpoint = endpoint{name: "SchedulerConfig", method: http.MethodGet, path: "/v1/agent/schedulers/config", role: RoleServer, acl: "agent:read", since: "1.2.4"}
+var schedulerConfigEndpoint = register(endpoint{name: "SchedulerConfig", method: http.MethodGet, path: "/v1/agent/schedulers/config", role: RoleServer, acl: "agent:read", since: "1.2.4"})
 
 // SchedulerConfig returns the configuration of a server's scheduler workers.
 //
@@ -67,7 +102,7 @@ func (a *Agent) SchedulerConfig(ctx context.Context) (*SchedulerConfig, error) {
 	return get[SchedulerConfig](ctx, a.client, schedulerConfigEndpoint.newRequest(nil))
 }
 
-var updateSchedulerConfigEndpoint = endpoint{name: "UpdateSchedulerConfig", method: http.MethodPut, path: "/v1/agent/schedulers/config", role: RoleServer, acl: "agent:write", since: "1.2.4", once: true}
+var updateSchedulerConfigEndpoint = register(endpoint{name: "UpdateSchedulerConfig", method: http.MethodPut, path: "/v1/agent/schedulers/config", role: RoleServer, acl: "agent:write", since: "1.2.4", once: true})
 
 // UpdateSchedulerConfig sets the configuration of a server's scheduler workers until it restarts, and returns what the
 // server made of it.

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/agentstats"
 )
 
 // recordedSelfs are the recorded answers of Self, by version and case.
@@ -305,10 +306,10 @@ func TestStats(t *testing.T) {
 	_, known = client.LastContact()
 	assert.False(t, known)
 
-	odd := nomad.Stats{"raft": {"term": "x", "last_contact": "never"}, "client": {"last_heartbeat": "x"}}
+	odd := agentstats.Stats{"raft": {"term": "x", "last_contact": "never"}, "client": {"last_heartbeat": "x"}}
 	assert.Zero(t, odd.RaftTerm())
 	assert.Zero(t, odd.LastHeartbeat())
 	_, known = odd.LastContact()
 	assert.False(t, known)
-	assert.Empty(t, nomad.Stats(nil).KnownServers())
+	assert.Empty(t, agentstats.Stats(nil).KnownServers())
 }

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/agentstats"
 	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 	"github.com/nomad-go/nomad/internal/wire"
 )
@@ -85,7 +86,7 @@ func TestCoreCalls(t *testing.T) {
 				}
 				return []any{self.Config.Region, self.Member, self.Stats}, nil
 			},
-			[]any{"global", member, nomad.Stats{"nomad": {"leader": "true"}}},
+			[]any{"global", member, agentstats.Stats{"nomad": {"leader": "true"}}},
 		},
 		{
 			"UpdateServers", "PUT /v1/agent/servers?address=10.0.0.1%3A4647&address=b", ``,

@@ -10,7 +10,11 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/nomad-go/nomad/internal/body"
+	"github.com/nomad-go/nomad/internal/deadline"
 	"github.com/nomad-go/nomad/internal/retry"
+	"github.com/nomad-go/nomad/internal/settings"
+	"github.com/nomad-go/nomad/internal/transport"
 )
 
 // Client sends requests to one Nomad agent. Create it with [NewClient] and close it when it is no longer needed.
@@ -23,12 +27,12 @@ type Client struct {
 	// Status has the methods for /v1/status.
 	Status *Status
 
-	address  string // for errors and logs
-	base     url.URL
-	settings *settings
-	pool     *pool
-	budget   *retry.Budget // of this agent's retries
-	shared   bool          // another Client closes the pool
+	address   string // for errors and logs
+	base      url.URL
+	settings  *settings.Settings
+	transport *transport.Client
+	budget    *retry.Budget // of this agent's retries
+	shared    bool          // another Client closes the transport
 }
 
 // NewClient creates a Client. Without options it uses the agent at DefaultAddress.
@@ -36,39 +40,19 @@ type Client struct {
 // It reads the files that options name and does nothing on the network, so it succeeds whether or not the agent is up.
 // The error names every option that cannot be used and is an ErrInvalidArgument.
 func NewClient(opts ...Option) (*Client, error) {
-	s := defaultSettings()
-	if err := s.apply(opts); err != nil {
-		return nil, err
+	s, errs := settings.New(settings.Defaults{Timeout: DefaultTimeout, MaxConns: DefaultMaxConns, Retries: DefaultRetries}, opts)
+	if errs != nil {
+		return nil, optionErrors(errs)
 	}
-	if s.httpClient != nil {
-		if s.address.socket != "" {
-			s.reconnects = append(s.reconnects, "a unix address")
-		}
-		for _, name := range s.reconnects {
-			if name != "WithHTTPClient" && name != "WithTransport" {
-				return nil, optionErrors([]error{fmt.Errorf("WithHTTPClient: it cannot be combined with %s", name)})
-			}
-		}
-	}
-	p, err := newPool(s)
+	t, err := s.Transport(ErrClosed, ErrRedirect, ErrUnsupported)
 	if err != nil {
 		return nil, optionErrors([]error{err})
 	}
-	return newClient(s, p), nil
+	return newClient(s, t), nil
 }
 
-func newClient(s *settings, p *pool) *Client {
-	a := s.address
-	if a.scheme == "" {
-		a.scheme = "http"
-		if s.tls != nil || s.tlsConfig != nil {
-			a.scheme = "https"
-		}
-	}
-	s.common = s.commonHeader()
-	c := &Client{
-		address: a.String(), base: a.base(), settings: s, pool: p, budget: new(retry.Budget),
-	}
+func newClient(s *settings.Settings, t *transport.Client) *Client {
+	c := &Client{address: s.Address.String(), base: s.Address.Base(), settings: s, transport: t, budget: new(retry.Budget)}
 	c.Agent, c.Status = &Agent{c}, &Status{c}
 	return c
 }
@@ -79,18 +63,11 @@ func newClient(s *settings, p *pool) *Client {
 // Options that take effect when connections are made are refused: WithTLS, WithTLSConfig, WithHTTPClient, WithTransport,
 // WithMaxConns, FromEnvironment where it finds TLS variables, and a change to or from a unix socket.
 func (c *Client) With(opts ...Option) (*Client, error) {
-	s := c.settings.clone()
-	if err := s.apply(opts); err != nil {
-		return nil, err
+	s, errs := settings.With(c.settings, opts)
+	if errs != nil {
+		return nil, optionErrors(errs)
 	}
-	if s.address.socket != c.settings.address.socket {
-		s.reconnects = append(s.reconnects, "WithAddress to or from a unix socket")
-	}
-	if len(s.reconnects) > 0 {
-		return nil, optionErrors([]error{fmt.Errorf("%s: it takes effect when connections are made: use NewClient",
-			s.reconnects[0])})
-	}
-	derived := newClient(s, c.pool)
+	derived := newClient(s, c.transport)
 	derived.shared = true
 	if derived.address == c.address {
 		derived.budget = c.budget
@@ -103,7 +80,7 @@ func (c *Client) With(opts ...Option) (*Client, error) {
 // is always nil.
 func (c *Client) Close() error {
 	if !c.shared {
-		c.pool.close()
+		c.transport.Close()
 	}
 	return nil
 }
@@ -113,6 +90,9 @@ func (c *Client) String() string { return "nomad.Client(" + c.address + ")" }
 
 // Format prints what String returns, whatever the verb, so that no secret of the Client is printed.
 func (c Client) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
+
+// Address returns the address of the agent, such as http://127.0.0.1:4646 or unix:///path/to/socket.
+func (c *Client) Address() string { return c.address }
 
 // Do sends a request to any endpoint of Nomad's API and decodes the response's JSON into out, as encoding/json does. If
 // out is a *[]byte it receives the body as it is; if it is nil the body is dropped.
@@ -159,7 +139,7 @@ func get[T any](ctx context.Context, c *Client, r *request) (*T, error) {
 //	failure           gives a response that reports a failure its meaning
 //	decodeResponse    decodes the body and checks the result
 func (c *Client) do(ctx context.Context, r *request, out any) (*response, error) {
-	limit := c.settings.timeout + r.wait
+	limit := c.settings.Timeout + r.wait
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -178,68 +158,57 @@ func (c *Client) do(ctx context.Context, r *request, out any) (*response, error)
 		}
 	}
 	if err != nil {
-		return nil, c.requestError(r, c.timeError(ctx, caller, limit, err))
+		return nil, c.requestError(r, deadline.Explain(ctx, caller, limit, err))
 	}
 	return res, nil
 }
 
 // send sends a request until it has a response to return, or retries are not allowed, used up or too late.
-func (c *Client) send(ctx context.Context, r *request) (*response, error) {
-	if c.pool.closed.Load() {
+func (c *Client) send(ctx context.Context, r *request) (res *response, err error) {
+	if c.transport.IsClosed() {
 		return nil, ErrClosed
 	}
-	var err error
-	if r.token, err = c.token(ctx); err != nil {
+	if r.token, err = c.settings.CurrentToken(ctx); err != nil {
 		return nil, err
 	}
-	retries := 0
-	for n := 1; ; n++ {
-		res, err := c.attempt(ctx, r, n)
-		if err == nil && c.replaceToken(ctx, r, res) {
-			res.release()
-			continue
+	retries := retry.Loop{Retries: c.settings.Retries, Budget: c.budget, Deadline: r.deadline}
+	if r.reader != nil {
+		retries.Retries = 0
+	}
+	attempts := 0
+	attempt := func() {
+		attempts++
+		res.release()
+		res, err = c.attempt(ctx, r, attempts)
+	}
+	ended := retries.Run(ctx, func() retry.Attempt {
+		if attempt(); err == nil && c.replaceToken(ctx, r, res) {
+			attempt()
 		}
-		attempt := retry.Attempt{Err: err, Idempotent: r.idempotent}
-		if err == nil {
-			attempt.Status, attempt.Header = res.status, res.header
+		if err != nil {
+			return retry.Attempt{Err: err, Idempotent: r.idempotent}
 		}
-		switch {
-		case c.settings.retries == 0, r.reader != nil, !attempt.MayRepeat(), err == nil && r.hasDocument(res):
-			if err == nil {
-				c.budget.Earn()
-			}
-			return res, err
-		case retries == c.settings.retries, !c.budget.Take():
-			return res, err
-		}
-		retries++
-		wait := attempt.Wait(retries)
-		if r.stream && time.Until(r.deadline) < wait {
-			return res, err
-		}
-		if !retry.Sleep(ctx, wait) {
-			if ctx.Err() == nil {
-				return res, err // there is no time for another attempt
-			}
-			if err == nil {
-				err = c.failure(r, res)
-				res.release()
-			}
-			return nil, &endedError{context.Cause(ctx), err}
-		}
+		return retry.Attempt{Status: res.status, Header: res.header, Idempotent: r.idempotent, Final: r.hasDocument(res)}
+	})
+	if ended == nil {
+		return res, err
+	}
+	if err == nil {
+		err = c.failure(r, res)
 		res.release()
 	}
+	return nil, &deadline.Error{Cause: ended, Last: err}
 }
 
 // hasDocument reports whether the response to a request has the endpoint's document in spite of its status 429.
 func (r *request) hasDocument(res *response) bool {
-	return res.status == r.document && mediaType(res.header) == "application/json"
+	return res.status == r.document && body.MediaType(res.header) == "application/json"
 }
 
 // replaceToken reads the token file again after the agent refused the token, and reports whether another token is there
 // to try. That happens once for a request.
 func (c *Client) replaceToken(ctx context.Context, r *request, res *response) bool {
-	file := c.settings.tokenFile
+	file := c.settings.TokenFile
 	if file == nil || r.refused != "" || res.status < 400 || !c.failure(r, res).Is(ErrPermissionDenied) {
 		return false
 	}
@@ -256,7 +225,7 @@ func (c *Client) replaceToken(ctx context.Context, r *request, res *response) bo
 func (c *Client) attempt(ctx context.Context, r *request, n int) (*response, error) {
 	started := time.Now()
 	res, err := c.exchange(ctx, r)
-	if logger := c.settings.logger; logger.Enabled(ctx, slog.LevelDebug) {
+	if logger := c.settings.Logger; logger.Enabled(ctx, slog.LevelDebug) {
 		attrs := []slog.Attr{
 			slog.String("method", r.method),
 			slog.String("url", c.address+r.path),
@@ -280,13 +249,34 @@ func (c *Client) exchange(ctx context.Context, r *request) (*response, error) {
 	if err != nil {
 		return nil, err
 	}
-	res, err := c.pool.http.Do(req)
+	res, err := c.transport.Do(req)
 	if err != nil {
-		return nil, c.sendError(ctx, err)
+		return nil, sendError(ctx, err)
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		res.Body.Close() // it is the connection, which does not end with the context
 		return nil, fmt.Errorf("%w: it switches to another protocol (status 101)", ErrInvalidResponse)
 	}
 	return c.readResponse(ctx, r, res)
+}
+
+// HTTPClient returns an http.Client that sends requests over the connections of this Client: for code that makes requests
+// of its own, above all for Nomad's official client,
+//
+//	api.NewClient(&api.Config{Address: c.Address(), HttpClient: c.HTTPClient()})
+//
+// which then shares few connections to each agent and is never refused for having too many.
+//
+// Requests are sent as they are, with two exceptions. A request to the Client's own address that has no token gets the
+// Client's (WithToken, WithTokenFile); no other host ever gets one. Accept-Encoding is dropped unless WithCompression is
+// enabled, because compression costs the agent most of the time of a request. A request that the agent refuses for its
+// limit of connections is sent again, unless its body can be read only once (no GetBody).
+//
+// The Client's rule for redirects and its limit on the size of headers apply. Its time limit, its retries and its limit on
+// the size of a body do not: a request ends with its own context. A body must be closed, as with any http.Client. After
+// Close requests fail with ErrClosed.
+func (c *Client) HTTPClient() *http.Client {
+	return c.transport.Lend(transport.Loan{
+		Base: c.base, Socket: c.settings.Address.Socket != "", Compression: c.settings.Compression, Token: c.settings.CurrentToken,
+	})
 }

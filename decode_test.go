@@ -10,7 +10,7 @@ import (
 
 // TestDecodingEnds checks that decoding a large list ends with the context.
 func TestDecodingEnds(t *testing.T) {
-	member := `{"Name":"` + strings.Repeat("a", 100) + `"}`
+	member := `{"Name":"` + strings.Repeat("a", 100) + `","Tags":{"a":"b"}}`
 	body := []byte(`{"Members":[` + strings.Repeat(member+",", maxPooled/len(member)) + member + `]}`)
 	ctx, cancel := context.WithCancel(t.Context())
 	assert.NoError(t, decodeMembers(ctx, body, new(Members)))

@@ -6,16 +6,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/nomad-go/nomad/internal/agentconn"
+	"github.com/nomad-go/nomad/internal/deadline"
+	"github.com/nomad-go/nomad/internal/meaning"
 	"github.com/nomad-go/nomad/internal/redact"
 )
 
@@ -128,13 +125,9 @@ const maxMessage = 1 << 10
 // failure makes an error of a response that reports one. It is classified as the agent sent it, and redacted afterwards.
 func (c *Client) failure(r *request, res *response) *APIError {
 	text := res.body.String()
-	kinds := classify(r.endpoint, res.status, text)
+	kinds := classify(r, res.status, text, res.partial)
 	if res.partial {
 		text = c.secrets(r).RemoveCut(text)
-		// The body may have had a message.
-		if i := slices.Index(kinds, ErrUnsupported); i >= 0 {
-			kinds[i] = ErrNotFound
-		}
 	}
 	e := c.apiError(r, res.status, text, kinds...)
 	if e.hint == "" || e.Is(ErrPermissionDenied) {
@@ -150,7 +143,7 @@ func (c *Client) apiError(r *request, status int, text string, kinds ...error) *
 		Message: redact.Cut(c.clean(r, text), maxMessage), kinds: kinds,
 	}
 	e.hint = hint(r, e)
-	if file := c.settings.tokenFile; file != nil && e.Is(ErrPermissionDenied) {
+	if file := c.settings.TokenFile; file != nil && e.Is(ErrPermissionDenied) {
 		if problem := file.Problem(); problem != "" {
 			e.hint = strings.TrimPrefix(e.hint+"; the token file cannot be used: "+problem, "; ")
 		}
@@ -158,61 +151,22 @@ func (c *Client) apiError(r *request, status int, text string, kinds ...error) *
 	return e
 }
 
-// invalidTokenTexts are messages of agents about the token of a request. All but the first two come from below the ACL
-// code, so they differ between versions.
-var invalidTokenTexts = []string{
-	"acl token not found",
-	"acl token expired",
-	"acl token lookup failed",
-	"invalid workload identity",
-	"failed to parse signed token",
+// meanings are the errors of each meaning of a response.
+var meanings = map[meaning.Kind][]error{
+	meaning.ServerOnly:       {ErrServerOnly},
+	meaning.ClientOnly:       {ErrClientOnly},
+	meaning.InvalidToken:     {ErrInvalidToken, ErrPermissionDenied},
+	meaning.PermissionDenied: {ErrPermissionDenied},
+	meaning.NoLeader:         {ErrNoLeader},
+	meaning.TooManyRequests:  {ErrTooManyRequests},
+	meaning.Unsupported:      {ErrUnsupported},
+	meaning.NotFound:         {ErrNotFound},
+	meaning.InvalidArgument:  {ErrInvalidArgument},
 }
 
-// notFoundTexts are messages of agents, with status 500, about an unknown target.
-var notFoundTexts = []string{
-	"unknown nomad server",
-	"unknown node",
-	"no path to region",
-}
-
-// classify returns the meaning of a response that reports a failure. The rules come from recorded responses.
-func classify(ep *endpoint, status int, text string) []error {
-	message := redact.Line(text, 4*maxMessage)
-	// A server that forwarded the request to another agent has that agent's status in its message.
-	if coded, ok := strings.CutPrefix(message, "RPC Error:: "); ok {
-		if code, text, ok := strings.Cut(coded, ","); ok {
-			if n, err := strconv.Atoi(code); err == nil && n >= 400 && n <= 599 {
-				status, message = n, text
-			}
-		}
-	}
-	if status < 400 {
-		return nil
-	}
-	lower := strings.ToLower(message)
-	has := func(text string) bool { return strings.Contains(lower, text) }
-	switch {
-	case status == http.StatusNotImplemented && has("invalid method") && ep.role == RoleClient:
-		return []error{ErrClientOnly}
-	case status == http.StatusNotImplemented && has("invalid method") && ep.role == RoleServer,
-		has("server only endpoint"):
-		return []error{ErrServerOnly}
-	case status != http.StatusNotFound && slices.ContainsFunc(invalidTokenTexts, has):
-		return []error{ErrInvalidToken, ErrPermissionDenied}
-	case status == http.StatusForbidden, status == http.StatusUnauthorized, strings.HasSuffix(message, "Permission denied"):
-		return []error{ErrPermissionDenied}
-	case has("no cluster leader"), status == http.StatusInternalServerError && strings.HasSuffix(lower, "no leader"):
-		return []error{ErrNoLeader}
-	case status == http.StatusTooManyRequests:
-		return []error{ErrTooManyRequests}
-	case status == http.StatusNotFound && message == "":
-		return []error{ErrUnsupported}
-	case status == http.StatusNotFound, slices.ContainsFunc(notFoundTexts, has):
-		return []error{ErrNotFound}
-	case status == http.StatusBadRequest, status == http.StatusUnprocessableEntity, has("illegal base64"):
-		return []error{ErrInvalidArgument}
-	}
-	return nil
+// classify returns the meaning of a response that reports a failure.
+func classify(r *request, status int, text string, cut bool) []error {
+	return meanings[meaning.Of(string(r.role), status, text, cut)]
 }
 
 // hint explains an error where the agent's message does not.
@@ -255,7 +209,7 @@ const maxErrorText = 2 << 10
 
 // clean returns text from the network on one printable line, without the secrets of the request.
 func (c *Client) clean(r *request, text string) string {
-	text = c.secrets(r).Remove(redact.Line(text, maxErrorBody))
+	text = c.secrets(r).Remove(redact.Line(text[:min(len(text), maxErrorBody)], maxErrorBody))
 	if r.keys {
 		text = redact.GossipKeys(text)
 	}
@@ -265,17 +219,17 @@ func (c *Client) clean(r *request, text string) string {
 // secrets returns what must not appear in an error.
 func (c *Client) secrets(r *request) redact.Secrets {
 	s := c.settings
-	secrets := []string{s.token, r.token, r.refused, s.password, r.secret}
-	if s.user != "" {
-		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(s.user+":"+s.password)))
+	secrets := []string{s.Token, r.token, r.refused, s.Password, r.secret}
+	if s.User != "" {
+		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(s.User+":"+s.Password)))
 	}
-	if c.pool.conns != nil && s.address.socket == "" {
+	if c.transport.IsOwn() && s.Address.Socket == "" {
 		if proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &c.base}); proxy != nil && proxy.User != nil {
 			password, _ := proxy.User.Password()
 			secrets = append(secrets, password, base64.StdEncoding.EncodeToString([]byte(proxy.User.Username()+":"+password)))
 		}
 	}
-	for _, h := range []http.Header{s.header, r.header} {
+	for _, h := range []http.Header{s.Header, r.header} {
 		for name, values := range h {
 			for _, value := range values {
 				// A short value of a harmless header would remove words from every message.
@@ -299,67 +253,27 @@ func (c *Client) shownPath(r *request) string {
 	return r.path
 }
 
-// failedRequest is a request without a response that can be used. Its message is clean; the cause is for errors.Is and
-// errors.As.
-type failedRequest struct {
-	text  string
-	cause error
-}
-
-func (e *failedRequest) Error() string              { return e.text }
-func (e *failedRequest) Unwrap() error              { return e.cause }
-func (e *failedRequest) Format(f fmt.State, _ rune) { io.WriteString(f, e.text) }
-
 // requestError adds the request to an error, unless it has it.
 func (c *Client) requestError(r *request, err error) error {
-	switch err.(type) {
-	case *APIError, *failedRequest:
+	if _, ok := err.(*APIError); ok || redact.IsError(err) {
 		return err
 	}
-	raw := err.Error()
-	cleaned := c.clean(r, raw)
-	if c.secrets(r).In(raw) {
-		err = &sealedError{cleaned, err}
-	}
+	cleaned := c.clean(r, err.Error())
 	text := fmt.Sprintf("nomad: %s %s%s: %s", r.method, c.address, c.shownPath(r), strings.TrimPrefix(cleaned, "nomad: "))
-	return &failedRequest{text, err}
+	return c.secrets(r).Error(text, cleaned, err)
 }
 
-// sealedError is an error whose message has a secret in it. It can be matched, but code that prints errors layer by
-// layer does not reach the message.
-type sealedError struct {
-	text  string
-	cause error
-}
-
-func (e *sealedError) Error() string              { return e.text }
-func (e *sealedError) Is(target error) bool       { return errors.Is(e.cause, target) }
-func (e *sealedError) As(target any) bool         { return errors.As(e.cause, target) }
-func (e *sealedError) Format(f fmt.State, _ rune) { io.WriteString(f, e.text) }
-
-// sendError gives an error of http.Client its meaning.
-func (c *Client) sendError(ctx context.Context, err error) error {
-	var wrapped *url.Error // it has the query in it
-	if errors.As(err, &wrapped) {
-		err = wrapped.Err
-	}
-	var transport *roundTripError
-	if !errors.As(err, &transport) {
-		if ctx.Err() == nil && !errors.Is(err, ErrRedirect) && !errors.Is(err, ErrUnsupported) {
-			err = fmt.Errorf("%w: %w", ErrRedirect, err) // all else that http.Client fails with
-		}
-		return err
-	}
-	err = transport.error
+// sendError gives an error of the transport its meaning.
+func sendError(ctx context.Context, err error) error {
 	var protocol *agentconn.ProtocolError
 	switch {
 	case errors.Is(err, agentconn.ErrFull):
 		err = fmt.Errorf("%w: %w", ErrTooManyRequests, agentconn.ErrFull)
 		if ctx.Err() != nil {
-			return &endedError{context.Cause(ctx), err}
+			return &deadline.Error{Cause: context.Cause(ctx), Last: err}
 		}
 	case errors.Is(err, agentconn.ErrNoResponse) && ctx.Err() != nil:
-		return &endedError{context.Cause(ctx), agentconn.ErrNoResponse}
+		return &deadline.Error{Cause: context.Cause(ctx), Last: agentconn.ErrNoResponse}
 	case errors.As(err, &protocol) && protocol.TooLarge:
 		return fmt.Errorf("%w: its headers: %w", ErrResponseTooLarge, err)
 	case errors.As(err, &protocol):
@@ -368,36 +282,6 @@ func (c *Client) sendError(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: this agent requires an http:// address", err)
 	}
 	return err
-}
-
-// endedError is a wait that the context ended.
-type endedError struct{ cause, last error }
-
-func (e *endedError) Error() string   { return e.cause.Error() }
-func (e *endedError) Unwrap() []error { return []error{e.cause, e.last} }
-
-// timeError reports which deadline expired, or that the caller's context was canceled, if that is how a request ended.
-func (c *Client) timeError(ctx, caller context.Context, limit time.Duration, err error) error {
-	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) && !errors.Is(err, context.Cause(ctx)) && !timedOut(err) {
-		return err
-	}
-	ended := fmt.Errorf("no response within %v: %w", limit, context.DeadlineExceeded)
-	if caller.Err() != nil {
-		ended = caller.Err()
-		if cause := context.Cause(caller); cause != ended {
-			ended = fmt.Errorf("%w: %w", ended, cause)
-		}
-	}
-	if waited := (*endedError)(nil); errors.As(err, &waited) {
-		return fmt.Errorf("%w (%w)", ended, waited.last)
-	}
-	return ended
-}
-
-// timedOut reports whether a time limit of the transport was reached.
-func timedOut(err error) bool {
-	var limit net.Error
-	return errors.As(err, &limit) && limit.Timeout()
 }
 
 // invalidArgument refuses an argument before a request is sent.

@@ -461,19 +461,6 @@ func ExampleAgent_Reload() {
 	// true
 }
 
-func ExampleStats() {
-	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
-	defer cluster.Close()
-
-	self, err := cluster.Client("server-2").Agent.Self(context.Background())
-	if err != nil {
-		log.Fatal(err)
-	}
-	contact, known := self.Stats.LastContact()
-	fmt.Println(self.Stats.IsLeader(), self.Stats.RaftState(), self.Stats.RaftPeers(), contact, known)
-	// Output: false Follower 2 20ms true
-}
-
 func ExampleAPIError() {
 	cluster := nomadtest.NewCluster(nomadtest.Clients(1))
 	defer cluster.Close()

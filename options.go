@@ -2,20 +2,13 @@ package nomad
 
 import (
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"math"
 	"net/http"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/nomad-go/nomad/internal/reload"
+	"github.com/nomad-go/nomad/internal/settings"
 )
 
 // The defaults of options.
@@ -29,96 +22,7 @@ const (
 
 // Option configures a Client. Options are applied in order; a later one replaces what an earlier one set. A value that
 // cannot be used is an error of NewClient or Client.With that names the option.
-type Option func(*settings) error
-
-// settings are what options set. A Client never changes its own.
-type settings struct {
-	address         address
-	token           string
-	tokenPath       *string // of the file that tokenFile follows, in place of token
-	tokenFile       *reload.Token
-	region          string
-	namespace       string
-	user, password  string
-	header          http.Header // of WithHeader
-	common          http.Header // of all requests
-	userAgent       string
-	tls             *TLS
-	tlsConfig       *tls.Config
-	httpClient      *http.Client
-	wrappers        []func(http.RoundTripper) http.RoundTripper
-	timeout         time.Duration
-	maxConns        int
-	maxResponseSize int64 // 0 for the limits of the endpoints
-	compression     bool
-	retries         int
-	logger          logger
-
-	// reconnects has the names of the given options that only NewClient accepts, because connections depend on them.
-	reconnects []string
-}
-
-func defaultSettings() *settings {
-	return &settings{
-		address:   address{host: "127.0.0.1:4646"}, // DefaultAddress, with https when TLS is set up
-		header:    http.Header{},
-		userAgent: defaultUserAgent,
-		timeout:   DefaultTimeout,
-		maxConns:  DefaultMaxConns,
-		retries:   DefaultRetries,
-		logger:    noLogger{},
-	}
-}
-
-func (s *settings) clone() *settings {
-	clone := *s
-	clone.header = s.header.Clone()
-	clone.wrappers = slices.Clone(s.wrappers)
-	clone.reconnects = nil
-	return &clone
-}
-
-// commonHeader returns the headers of all requests.
-func (s *settings) commonHeader() http.Header {
-	h := maps.Clone(s.header)
-	h["User-Agent"] = []string{s.userAgent}
-	h["Accept"] = []string{"application/json, text/plain;q=0.5, */*;q=0.1"}
-	switch {
-	case s.compression:
-		h["Accept-Encoding"] = []string{"gzip"}
-	case s.httpClient != nil:
-		h["Accept-Encoding"] = []string{"identity"} // or its transport would ask for gzip
-	}
-	if s.token != "" {
-		h["X-Nomad-Token"] = []string{s.token}
-	}
-	if s.user != "" {
-		h["Authorization"] = []string{"Basic " + base64.StdEncoding.EncodeToString([]byte(s.user+":"+s.password))}
-	}
-	return h
-}
-
-// apply applies options and reports every one that fails.
-func (s *settings) apply(opts []Option) error {
-	var errs []error
-	for i, opt := range opts {
-		if opt == nil {
-			errs = append(errs, fmt.Errorf("option %d is nil", i+1))
-			continue
-		}
-		switch err := opt(s).(type) {
-		case nil:
-		case interface{ Unwrap() []error }:
-			errs = append(errs, err.Unwrap()...)
-		default:
-			errs = append(errs, err)
-		}
-	}
-	if err := s.openTokenFile(); err != nil {
-		errs = append(errs, fmt.Errorf("WithTokenFile: %w", err))
-	}
-	return optionErrors(errs)
-}
+type Option func(*settings.Settings) error
 
 // optionErrors joins the errors of options.
 func optionErrors(errs []error) error {
@@ -142,153 +46,53 @@ func (e *optionError) Is(target error) bool { return target == ErrInvalidArgumen
 // host:port means https if WithTLS or WithTLSConfig is given, and http otherwise. An http or https address can have a path
 // in front of /v1, as behind a proxy. IPv6 hosts are in brackets: [::1]:4646. An address with a user or password is
 // refused: use WithBasicAuth.
-func WithAddress(addr string) Option {
-	return func(s *settings) error { return s.setAddress("WithAddress", addr) }
-}
-
-func (s *settings) setAddress(source, addr string) error {
-	parsed, err := parseAddress(addr)
-	if err != nil {
-		return fmt.Errorf("%s: %w", source, err)
-	}
-	s.address = parsed
-	return nil
-}
+func WithAddress(addr string) Option { return Option(settings.WithAddress(addr)) }
 
 // WithToken sets the ACL token that requests send in X-Nomad-Token: the secret ID of a token, or a workload identity.
 // Empty sends none, which is the default. The token does not appear in errors and logs.
-func WithToken(token string) Option {
-	return func(s *settings) error { return s.setToken("WithToken", token) }
-}
+func WithToken(token string) Option { return Option(settings.WithToken(token)) }
 
-func (s *settings) setToken(source, token string) error {
-	if !isHeaderValue(token) || token != strings.TrimSpace(token) {
-		return fmt.Errorf("%s: the token has a space at an end or a character that a header cannot carry", source)
-	}
-	s.token, s.tokenPath, s.tokenFile = token, nil, nil
-	return nil
-}
+// WithTokenFile sends the ACL token in a file, in place of that of WithToken, and follows the file when it changes: for
+// workload identities, which Nomad writes to ${NOMAD_SECRETS_DIR}/nomad_token, and for tokens that Vault or Consul render.
+//
+// The file holds the token, with white space around it if need be, and must exist when NewClient or With is called. It is
+// read again by the first request after a second, and when the agent refuses the token: if it holds another token by then,
+// the request is sent once more. While the file is missing, empty or not a token, the previous token is used and WithLogger
+// gets one warning. A file system that hangs delays a request until its context ends.
+func WithTokenFile(path string) Option { return Option(settings.WithTokenFile(path)) }
 
 // WithRegion sets the region that requests are for; agents forward them where the endpoint allows it. Empty means the
 // agent's own region, which is the default.
-func WithRegion(region string) Option {
-	return func(s *settings) error { return s.setRegion("WithRegion", region) }
-}
-
-func (s *settings) setRegion(_, region string) error {
-	s.region = region
-	return nil
-}
+func WithRegion(region string) Option { return Option(settings.WithRegion(region)) }
 
 // WithNamespace sets the namespace of requests to endpoints that have one, which are reached by Client.Do. Empty means the
 // namespace default, which is the default. The endpoints of /v1/agent have none.
-func WithNamespace(namespace string) Option {
-	return func(s *settings) error { return s.setNamespace("WithNamespace", namespace) }
-}
-
-func (s *settings) setNamespace(_, namespace string) error {
-	s.namespace = namespace
-	return nil
-}
+func WithNamespace(namespace string) Option { return Option(settings.WithNamespace(namespace)) }
 
 // WithBasicAuth sets the user and password of HTTP basic authentication, for a proxy in front of the agent. It replaces an
 // Authorization of WithHeader. An empty user sends none, which is the default. The password does not appear in errors and
 // logs.
 func WithBasicAuth(user, password string) Option {
-	return func(s *settings) error {
-		if strings.Contains(user, ":") {
-			return errors.New("WithBasicAuth: a user cannot contain a colon")
-		}
-		if user == "" && password != "" {
-			return errors.New("WithBasicAuth: a password needs a user")
-		}
-		s.user, s.password = user, password
-		s.header.Del("Authorization")
-		return nil
-	}
-}
-
-// ownHeaders are the headers that have an option of their own or belong to the connection.
-var ownHeaders = map[string]string{
-	"X-Nomad-Token":     "use WithToken or WithTokenFile",
-	"User-Agent":        "use WithUserAgent",
-	"Accept-Encoding":   "use WithCompression",
-	"Accept":            "it is set for each request",
-	"Host":              "it is set from the address",
-	"Content-Length":    "it is set for each request",
-	"Content-Type":      "it is set for each request",
-	"Transfer-Encoding": "it belongs to the connection",
-	"Connection":        "it belongs to the connection",
-	"Upgrade":           "it belongs to the connection",
-	"Te":                "it belongs to the connection",
-	"Trailer":           "it belongs to the connection",
+	return Option(settings.WithBasicAuth(user, password))
 }
 
 // WithHeader sets a header of all requests. A later one of the same name replaces it; an empty value removes it.
 //
 // Headers that have an option of their own, such as WithToken, or that belong to the connection are refused. The value is
 // treated as a secret: it does not appear in errors and logs.
-func WithHeader(name, value string) Option {
-	return func(s *settings) error {
-		if !isHeaderName(name) {
-			return fmt.Errorf("WithHeader(%q): not the name of a header", name)
-		}
-		name := http.CanonicalHeaderKey(name)
-		if why, ok := ownHeaders[name]; ok {
-			return fmt.Errorf("WithHeader(%q): %s", name, why)
-		}
-		if !isHeaderValue(value) {
-			return fmt.Errorf("WithHeader(%q): the value has a character that a header cannot carry", name)
-		}
-		if value == "" {
-			s.header.Del(name)
-			return nil
-		}
-		if name == "Authorization" {
-			s.user, s.password = "", ""
-		}
-		s.header.Set(name, value)
-		return nil
-	}
-}
+func WithHeader(name, value string) Option { return Option(settings.WithHeader(name, value)) }
 
 // WithUserAgent sets the User-Agent of requests. The default is the name and version of this library.
-func WithUserAgent(name string) Option {
-	return func(s *settings) error {
-		if strings.TrimSpace(name) == "" || !isHeaderValue(name) {
-			return fmt.Errorf("WithUserAgent(%q): want text on one line", name)
-		}
-		s.userAgent = name
-		return nil
-	}
-}
+func WithUserAgent(name string) Option { return Option(settings.WithUserAgent(name)) }
 
 // WithTLS sets how the certificate of an https agent is verified, and the certificate of this client. It replaces an earlier
 // WithTLS or WithTLSConfig. The default is to trust the system's authorities and to send no certificate. NewClient reads the
 // files. TLS 1.2 is the lowest version.
-func WithTLS(t TLS) Option {
-	return func(s *settings) error {
-		s.tls, s.tlsConfig = &t, nil
-		s.reconnects = append(s.reconnects, "WithTLS")
-		return nil
-	}
-}
+func WithTLS(t TLS) Option { return Option(settings.WithTLS(t.files())) }
 
 // WithTLSConfig sets the whole TLS configuration, for what TLS does not cover, such as keys in hardware. It replaces an
 // earlier WithTLS. The configuration is copied. A MinVersion below TLS 1.2 is refused; none means 1.2.
-func WithTLSConfig(config *tls.Config) Option {
-	return func(s *settings) error {
-		if config == nil {
-			return errors.New("WithTLSConfig: the configuration is nil")
-		}
-		if config.MinVersion != 0 && config.MinVersion < tls.VersionTLS12 {
-			return fmt.Errorf("WithTLSConfig: MinVersion is %s, want TLS 1.2 or later", tls.VersionName(config.MinVersion))
-		}
-		s.tls, s.tlsConfig = nil, config.Clone()
-		s.reconnects = append(s.reconnects, "WithTLSConfig")
-		return nil
-	}
-}
+func WithTLSConfig(config *tls.Config) Option { return Option(settings.WithTLSConfig(config)) }
 
 // WithHTTPClient sends requests over the transport and the cookie jar of another http.Client. Then connections are that
 // client's business: how many there are, how long they are kept, and what happens if the agent accepts no more of them.
@@ -296,16 +100,7 @@ func WithTLSConfig(config *tls.Config) Option {
 // The http.Client itself is not changed, and its Timeout and CheckRedirect are not used: WithTimeout and this library's rule
 // for redirects apply. It cannot be combined with options of the replaced transport: WithTLS, WithTLSConfig, WithMaxConns,
 // unix addresses and the TLS variables of FromEnvironment. Client.Close does not close its connections.
-func WithHTTPClient(client *http.Client) Option {
-	return func(s *settings) error {
-		if client == nil {
-			return errors.New("WithHTTPClient: the client is nil")
-		}
-		s.httpClient = client
-		s.reconnects = append(s.reconnects, "WithHTTPClient")
-		return nil
-	}
-}
+func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTTPClient(client)) }
 
 // WithTransport wraps the transport, for tracing, metrics or signing. NewClient calls wrap once; the last wrapper given is
 // the outermost.
@@ -313,29 +108,14 @@ func WithHTTPClient(client *http.Client) Option {
 // The wrapper sees each attempt of a request. A request that the agent refuses for its limit of connections, or whose
 // connection is lost before the response, may be sent again below the wrapper: that is one attempt.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
-	return func(s *settings) error {
-		if wrap == nil {
-			return errors.New("WithTransport: the function is nil")
-		}
-		s.wrappers = append(s.wrappers, wrap)
-		s.reconnects = append(s.reconnects, "WithTransport")
-		return nil
-	}
+	return Option(settings.WithTransport(wrap))
 }
 
 // WithTimeout limits the duration of a method call, with retries and waiting. A context that ends sooner ends it sooner.
 // The default is DefaultTimeout; there is always a limit.
 //
 // Agents wait 5 s for a leader before they respond to some requests: a shorter limit hides the real error.
-func WithTimeout(d time.Duration) Option {
-	return func(s *settings) error {
-		if d <= 0 {
-			return fmt.Errorf("WithTimeout(%v): want more than 0", d)
-		}
-		s.timeout = min(d, math.MaxInt64/2) // so that something can be added
-		return nil
-	}
-}
+func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)) }
 
 // WithMaxConns sets the most connections to one agent, in use and idle. Further requests wait in order for a free one. The
 // default is DefaultMaxConns.
@@ -344,40 +124,18 @@ func WithTimeout(d time.Duration) Option {
 // blocking queries and requests without a response for a second do not count. An agent accepts 100 connections from one
 // address unless limits.http_max_conns_per_client says otherwise. Processes share them: no connection is kept for more
 // than about 5 s.
-func WithMaxConns(n int) Option {
-	return func(s *settings) error {
-		if n < 1 {
-			return fmt.Errorf("WithMaxConns(%d): want at least 1", n)
-		}
-		s.maxConns = n
-		s.reconnects = append(s.reconnects, "WithMaxConns")
-		return nil
-	}
-}
+func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
 // WithMaxResponseSize limits the size of every response in bytes, after decompression. A larger one is
 // ErrResponseTooLarge. Values above 2 GiB mean 2 GiB.
 //
-// The default is DefaultMaxResponseSize for Members and Client.Do, 4 MiB for Self, and 1 MiB for everything else. Streams
+// The default is DefaultMaxResponseSize for Members and Client.Do, and 1 MiB for everything else. Streams
 // have no limit. A decoded response takes about three times the memory of its JSON, at worst about eight times.
-func WithMaxResponseSize(bytes int64) Option {
-	return func(s *settings) error {
-		if bytes < 1 {
-			return fmt.Errorf("WithMaxResponseSize(%d): want at least 1 byte", bytes)
-		}
-		s.maxResponseSize = min(bytes, math.MaxInt32)
-		return nil
-	}
-}
+func WithMaxResponseSize(bytes int64) Option { return Option(settings.WithMaxResponseSize(bytes)) }
 
 // WithCompression requests compressed responses. It helps on slow networks only: on loopback agents respond three times
 // slower with it. The default is off.
-func WithCompression(enabled bool) Option {
-	return func(s *settings) error {
-		s.compression = enabled
-		return nil
-	}
-}
+func WithCompression(enabled bool) Option { return Option(settings.WithCompression(enabled)) }
 
 // WithRetries sets how many times a request is retried where that is safe: if no connection could be made, by a proxy
 // either, if it was lost before the response, and on the statuses 429, 502, 503 and 504. The default is DefaultRetries.
@@ -391,27 +149,11 @@ func WithCompression(enabled bool) Option {
 // ever responded, the request fails.
 //
 // With 0 a method sends one request and does not wait for room.
-func WithRetries(n int) Option {
-	return func(s *settings) error {
-		if n < 0 {
-			return fmt.Errorf("WithRetries(%d): want 0 or more", n)
-		}
-		s.retries = n
-		return nil
-	}
-}
+func WithRetries(n int) Option { return Option(settings.WithRetries(n)) }
 
 // WithLogger logs each attempt of a request at level debug: method, URL without its query, attempt, status, duration and
 // error. It also logs at level warn when a token or certificate file can no longer be used. The default is not to log.
-func WithLogger(logger *slog.Logger) Option {
-	return func(s *settings) error {
-		if logger == nil {
-			return errors.New("WithLogger: the logger is nil")
-		}
-		s.logger = logger
-		return nil
-	}
-}
+func WithLogger(logger *slog.Logger) Option { return Option(settings.WithLogger(logger)) }
 
 // FromEnvironment configures the Client from the variables of Nomad's own tools: NOMAD_ADDR, or NOMAD_UNIX_ADDR if that is
 // not set (Nomad sets it for tasks, to the socket of the task API), NOMAD_TOKEN, NOMAD_REGION, NOMAD_NAMESPACE,
@@ -420,88 +162,4 @@ func WithLogger(logger *slog.Logger) Option {
 //
 // An empty variable counts as not set. Variables are read when the option is applied; nothing else in this package reads
 // them. The TLS variables, if any is set, replace an earlier WithTLS as a whole. An error names the variable.
-func FromEnvironment() Option {
-	return func(s *settings) error {
-		var errs []error
-		set := func(name string, use func(source, value string) error) {
-			if value := os.Getenv(name); value != "" {
-				if err := use(name, value); err != nil {
-					errs = append(errs, err)
-				}
-			}
-		}
-		if os.Getenv("NOMAD_ADDR") != "" {
-			set("NOMAD_ADDR", s.setAddress)
-		} else {
-			set("NOMAD_UNIX_ADDR", s.setUnixAddress)
-		}
-		set("NOMAD_TOKEN", s.setToken)
-		set("NOMAD_REGION", s.setRegion)
-		set("NOMAD_NAMESPACE", s.setNamespace)
-		set("NOMAD_HTTP_AUTH", func(source, value string) error {
-			user, password, _ := strings.Cut(value, ":")
-			if user == "" {
-				return errors.New(source + ": want user:password")
-			}
-			s.user, s.password = user, password
-			return nil
-		})
-
-		fromEnv := TLS{sources: map[string]string{}}
-		given := false
-		setTLS := func(name, field string, to *string) {
-			set(name, func(_, value string) error {
-				*to, fromEnv.sources[field], given = value, name, true
-				return nil
-			})
-		}
-		setTLS("NOMAD_CACERT", "CAFile", &fromEnv.CAFile)
-		setTLS("NOMAD_CAPATH", "CADir", &fromEnv.CADir)
-		setTLS("NOMAD_CLIENT_CERT", "CertFile", &fromEnv.CertFile)
-		setTLS("NOMAD_CLIENT_KEY", "KeyFile", &fromEnv.KeyFile)
-		setTLS("NOMAD_TLS_SERVER_NAME", "ServerName", &fromEnv.ServerName)
-		set("NOMAD_SKIP_VERIFY", func(source, value string) error {
-			skip, err := strconv.ParseBool(value)
-			if err != nil {
-				return fmt.Errorf("%s: %q is neither true nor false", source, value)
-			}
-			fromEnv.SkipVerify = skip
-			given = given || skip
-			return nil
-		})
-		if given {
-			s.tls, s.tlsConfig = &fromEnv, nil
-			s.reconnects = append(s.reconnects, "FromEnvironment with TLS variables")
-		}
-		return errors.Join(errs...)
-	}
-}
-
-// setUnixAddress takes a unix:// address, or the bare path of a socket.
-func (s *settings) setUnixAddress(source, value string) error {
-	if !strings.Contains(value, "://") {
-		value = "unix://" + value
-	}
-	if !strings.HasPrefix(value, "unix://") {
-		return fmt.Errorf("%s: %q is not a unix socket: want unix:///path/to/socket", source, value)
-	}
-	return s.setAddress(source, value)
-}
-
-// isName reports whether s is printable and has no spaces.
-func isName(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\uFFFD' })
-}
-
-// isHeaderName reports whether s is a token of RFC 9110, as the names of headers are.
-func isHeaderName(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		alphanumeric := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-		return !alphanumeric && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
-	})
-}
-
-// isHeaderValue reports whether a header can carry s.
-func isHeaderValue(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
-}
+func FromEnvironment() Option { return Option(settings.FromEnvironment()) }

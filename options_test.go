@@ -63,7 +63,7 @@ func TestAddresses(t *testing.T) {
 		{in: "http://host:99999", err: `"http://host:99999": ` + forms},
 		{in: "http:///v1/agent", err: `"http:///v1/agent": ` + forms},
 		{in: "http://a b:4646", err: `"http://a b:4646": ` + forms},
-		{in: "http://127.0.0.1:4646/v1", err: `"http://127.0.0.1:4646/v1": leave out /v1, calls add it`},
+		{in: "http://127.0.0.1:4646/v1", err: `"http://127.0.0.1:4646/v1": leave out /v1, requests add it`},
 		{in: "http://127.0.0.1:4646?region=eu", err: `"http://127.0.0.1:4646?region=eu": an address has no query or fragment: ` + forms},
 		{in: "http://127.0.0.1:4646#x", err: `"http://127.0.0.1:4646#x": an address has no query or fragment: ` + forms},
 		{in: "ftp://127.0.0.1:4646", err: `"ftp://127.0.0.1:4646": ` + forms},

@@ -9,13 +9,14 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
 
 	"github.com/nomad-go/nomad/internal/agentconn"
+	"github.com/nomad-go/nomad/internal/agenturl"
+	"github.com/nomad-go/nomad/internal/header"
 )
 
 // endpoint describes an endpoint of the API.
@@ -32,18 +33,16 @@ type endpoint struct {
 	decode func(ctx context.Context, body []byte, out any) error // nil stands for decodeJSON
 }
 
-// The default limits of responses, in bytes.
-const (
-	smallResponse = 1 << 20
-	largeResponse = 4 << 20
-)
+// smallResponse is the default limit of a response in bytes.
+const smallResponse = 1 << 20
 
 // endpoints are those that have a method.
-var endpoints = []*endpoint{
-	&membersEndpoint, &serversEndpoint, &selfEndpoint, &updateServersEndpoint, &joinEndpoint, &forceLeaveEndpoint,
-	&healthEndpoint, &hostEndpoint, &monitorEndpoint, &monitorExportEndpoint, &profileEndpoint, &schedulersEndpoint,
-	&schedulerConfigEndpoint, &updateSchedulerConfigEndpoint, &listKeysEndpoint, &installKeyEndpoint, &useKeyEndpoint,
-	&removeKeyEndpoint, &reloadEndpoint, &leaderEndpoint, &peersEndpoint,
+var endpoints []*endpoint
+
+// register adds an endpoint.
+func register(ep endpoint) *endpoint {
+	endpoints = append(endpoints, &ep)
+	return &ep
 }
 
 // request is a request to an endpoint.
@@ -115,18 +114,18 @@ func (req *Request) newRequest() (*request, error) {
 	if method == "" {
 		method = http.MethodGet
 	}
-	if !isHeaderName(method) {
+	if !header.IsName(method) {
 		return nil, invalidArgument("Do", "Method: %q is not an HTTP method", method)
 	}
-	if err := checkPath(req.Path); err != nil {
-		return nil, err
+	if err := agenturl.CheckPath(req.Path); err != nil {
+		return nil, invalidArgument("Do", "Path: %v", err)
 	}
 	r := &request{
 		endpoint:   &endpoint{name: "Do", method: method, limit: DefaultMaxResponseSize, decode: decodeAny},
 		path:       req.Path,
 		query:      req.Query,
 		idempotent: req.Idempotent || method == http.MethodGet || method == http.MethodHead,
-		wait:       blockingWait(req.Query),
+		wait:       agenturl.BlockingWait(req.Query),
 	}
 	for _, known := range endpoints {
 		if known.path == req.Path && (known.method == method || r.role == "") {
@@ -137,13 +136,13 @@ func (req *Request) newRequest() (*request, error) {
 		r.document = http.StatusTooManyRequests
 	}
 	for name, values := range req.Header {
-		why, own := ownHeaders[http.CanonicalHeaderKey(name)]
+		why := header.Reserved(name)
 		switch {
-		case !isHeaderName(name):
+		case !header.IsName(name):
 			return nil, invalidArgument("Do", "Header: %q is not the name of a header", name)
-		case own && name != "Accept" && name != "Content-Type":
+		case why != "" && name != "Accept" && name != "Content-Type":
 			return nil, invalidArgument("Do", "Header: %q: %s", name, why)
-		case !isHeaderValue(strings.Join(values, "")):
+		case !header.IsValue(strings.Join(values, "")):
 			return nil, invalidArgument("Do", "Header: %q: the value has a character that a header cannot carry", name)
 		}
 	}
@@ -159,58 +158,9 @@ func (req *Request) newRequest() (*request, error) {
 		if r.body, err = json.Marshal(body); err != nil {
 			return nil, invalidArgument("Do", "Body: it cannot be encoded as JSON: %v", err)
 		}
-		r.header = withDefault(r.header, "Content-Type", "application/json")
+		r.header = header.WithDefault(r.header, "Content-Type", "application/json")
 	}
 	return r, nil
-}
-
-// withDefault returns a copy of h that has a header.
-func withDefault(h http.Header, name, value string) http.Header {
-	h = maps.Clone(h)
-	if h == nil {
-		h = http.Header{}
-	}
-	if h.Get(name) == "" {
-		h.Set(name, value)
-	}
-	return h
-}
-
-// checkPath refuses paths that would reach something else than they say.
-func checkPath(path string) error {
-	u, err := url.ParseRequestURI(path)
-	switch {
-	case err != nil || !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//"):
-		return invalidArgument("Do", "Path: %q is not a path: want one such as /v1/jobs", path)
-	case strings.ContainsAny(path, "?#"):
-		return invalidArgument("Do", "Path: %q has a query or fragment in it: use Query", path)
-	case slices.Contains(strings.Split(u.Path, "/"), ".."), slices.Contains(strings.Split(u.Path, "/"), "."):
-		return invalidArgument("Do", "Path: %q has . or .. in it", path)
-	}
-	return nil
-}
-
-// The waits of blocking queries, as Nomad documents them: an agent adds up to a sixteenth.
-const (
-	defaultWait = 5 * time.Minute
-	maxWait     = 10 * time.Minute
-)
-
-// blockingWait returns how long an agent may hold a request until something changes.
-func blockingWait(query url.Values) time.Duration {
-	if !isBlocking(query) {
-		return 0
-	}
-	wait := defaultWait
-	if d, err := time.ParseDuration(query.Get("wait")); err == nil && d > 0 {
-		wait = min(d, maxWait)
-	}
-	return wait + wait/16
-}
-
-func isBlocking(query url.Values) bool {
-	index := query.Get("index")
-	return index != "" && index != "0"
 }
 
 // newHTTPRequest builds the request that is sent.
@@ -221,7 +171,7 @@ func (c *Client) newHTTPRequest(ctx context.Context, r *request) (*http.Request,
 		body = bytes.NewReader(r.body)
 	}
 	mark := agentconn.Bound
-	if s.retries == 0 {
+	if s.Retries == 0 {
 		mark |= agentconn.Once
 	}
 	if r.stream || r.wait > 0 {
@@ -231,53 +181,30 @@ func (c *Client) newHTTPRequest(ctx context.Context, r *request) (*http.Request,
 	if err != nil {
 		return nil, err
 	}
-	if err := c.setURL(req.URL, r); err != nil {
+	if *req.URL, err = agenturl.Join(c.base, r.path); err != nil {
 		return nil, err
 	}
+	query := agenturl.WithDefault(r.query, "region", s.Region)
+	req.URL.RawQuery = agenturl.WithDefault(query, "namespace", s.Namespace).Encode()
 	req.Host = c.base.Host
-	req.Header = make(http.Header, len(s.common)+len(r.header)+3)
-	maps.Copy(req.Header, s.common)
+	req.Header = make(http.Header, len(s.Common)+len(r.header)+3)
+	maps.Copy(req.Header, s.Common)
 	if r.body != nil && r.header == nil {
 		req.Header["Content-Type"] = jsonContent
 	}
 	for name, values := range r.header {
 		req.Header[http.CanonicalHeaderKey(name)] = values
 	}
-	if r.idempotent && s.retries > 0 {
+	if r.idempotent && s.Retries > 0 {
 		req.Header["Idempotency-Key"] = nil // for the transport: it is not sent
 	}
-	if r.token != s.token {
+	if r.token != s.Token {
 		req.Header["X-Nomad-Token"] = []string{r.token}
 	}
 	return req, nil
 }
 
 var jsonContent = []string{"application/json"}
-
-// setURL sets the URL of a request.
-func (c *Client) setURL(u *url.URL, r *request) error {
-	*u = c.base
-	escaped := u.EscapedPath() + r.path
-	u.Path, u.RawPath = escaped, ""
-	if strings.Contains(escaped, "%") {
-		path, err := url.PathUnescape(escaped)
-		if err != nil {
-			return err
-		}
-		u.Path, u.RawPath = path, escapeRest(escaped)
-	}
-	query := r.query
-	for _, d := range [...]struct{ name, value string }{{"region", c.settings.region}, {"namespace", c.settings.namespace}} {
-		if d.value != "" && !query.Has(d.name) {
-			if query = maps.Clone(query); query == nil {
-				query = url.Values{}
-			}
-			query.Set(d.name, d.value)
-		}
-	}
-	u.RawQuery = query.Encode()
-	return nil
-}
 
 // checkOut refuses what a response cannot be decoded into.
 func checkOut(out any) error {

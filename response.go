@@ -1,23 +1,20 @@
 package nomad
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/nomad-go/nomad/internal/body"
 	"github.com/nomad-go/nomad/internal/redact"
 )
 
@@ -66,7 +63,7 @@ const maxErrorBody = 64 << 10
 
 // limit is how many bytes a response may have.
 func (c *Client) limit(r *request) int64 {
-	if limit := c.settings.maxResponseSize; limit > 0 {
+	if limit := c.settings.MaxResponseSize; limit > 0 {
 		return limit
 	}
 	if r.limit > 0 {
@@ -91,7 +88,7 @@ func (c *Client) readResponse(ctx context.Context, r *request, from *http.Respon
 	}
 	var err error
 	if r.method != http.MethodHead {
-		err = res.read(from, limit, failed)
+		err = body.Read(res.body, from, limit, failed)
 	}
 	switch {
 	case err == nil:
@@ -101,64 +98,19 @@ func (c *Client) readResponse(ctx context.Context, r *request, from *http.Respon
 	case failed:
 		res.partial = true // the status says more than what is wrong with the body
 		return res, nil
+	default:
+		err = bodyError(err)
 	}
 	res.release()
 	return nil, err
 }
 
-// read reads the body up to limit.
-func (res *response) read(from *http.Response, limit int64, failed bool) error {
-	if n := from.ContentLength; n > limit && !failed {
-		return tooLarge(fmt.Sprintf("it has %d bytes", n), limit)
-	} else if n > 0 {
-		res.body.Grow(int(min(n, maxPooled)) + bytes.MinRead)
+// bodyError gives an error of a body its meaning.
+func bodyError(err error) error {
+	if errors.As(err, new(*body.TooLargeError)) {
+		return fmt.Errorf("%w: %w, WithMaxResponseSize raises it", ErrResponseTooLarge, err)
 	}
-	body, err := decompress(from)
-	if err != nil {
-		return err
-	}
-	n, err := res.body.ReadFrom(&io.LimitedReader{R: body, N: limit + 1})
-	switch {
-	case n > limit:
-		res.body.Truncate(int(limit))
-		return tooLarge("", limit)
-	case err != nil:
-		return fmt.Errorf("%w: it ended after %d bytes: %w", ErrInvalidResponse, n, err)
-	}
-	return nil
-}
-
-func tooLarge(size string, limit int64) error {
-	return fmt.Errorf("%w: %s", ErrResponseTooLarge,
-		strings.TrimPrefix(fmt.Sprintf("%s, the limit is %d bytes, WithMaxResponseSize raises it", size, limit), ", "))
-}
-
-// decompress returns the body of a response without its compression.
-func decompress(from *http.Response) (io.Reader, error) {
-	switch encoding := strings.ToLower(strings.Join(from.Header.Values("Content-Encoding"), ",")); encoding {
-	case "", "identity":
-		return from.Body, nil
-	case "gzip", "x-gzip": // RFC 9110, 8.4.1.3
-		raw := bufio.NewReader(from.Body)
-		if _, err := raw.Peek(1); err == io.EOF {
-			return raw, nil // without a body there is nothing to decompress
-		}
-		unzipped, err := gzip.NewReader(raw)
-		if err != nil {
-			return nil, fmt.Errorf("%w: its encoding is gzip, but the body is not: %w", ErrInvalidResponse, noEOF(err))
-		}
-		return unzipped, nil
-	default:
-		return nil, fmt.Errorf("%w: its encoding is %.100q, want gzip or none", ErrInvalidResponse, encoding)
-	}
-}
-
-// noEOF returns io.ErrUnexpectedEOF for io.EOF, which would read as success.
-func noEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
+	return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
 }
 
 // decodeOptions are for what agents send. Logs and host data hold whatever bytes a machine has, so invalid UTF-8 is
@@ -189,71 +141,33 @@ func (c *Client) decodeResponse(ctx context.Context, r *request, res *response, 
 const maxObjects = 1 << 14
 
 // decodeJSON decodes exactly one JSON value that is not null.
-func decodeJSON(ctx context.Context, body []byte, out any) error {
-	if err := checkValue(body); err != nil {
+func decodeJSON(_ context.Context, content []byte, out any) error {
+	if err := body.CheckValue(content); err != nil {
 		return err
 	}
-	if n := bytes.Count(body, []byte("{")) + bytes.Count(body, []byte("null")); n > maxObjects {
+	if n := bytes.Count(content, []byte("{")) + bytes.Count(content, []byte("null")); n > maxObjects {
 		return fmt.Errorf("it has %d objects", n)
 	}
-	return jsonv2.Unmarshal(body, out, decodeOptions)
+	return jsonv2.Unmarshal(content, out, decodeOptions)
 }
 
 // decodeAny decodes the response to Do.
-func decodeAny(_ context.Context, body []byte, out any) error {
+func decodeAny(_ context.Context, content []byte, out any) error {
 	switch out := out.(type) {
 	case nil:
 		return nil
 	case *[]byte:
-		*out = bytes.Clone(body)
+		*out = bytes.Clone(content)
 		return nil
 	}
-	if err := checkValue(body); err != nil {
+	if err := body.CheckValue(content); err != nil {
 		return err
 	}
-	return json.Unmarshal(body, out)
+	return json.Unmarshal(content, out)
 }
 
 // decodeEmpty accepts an empty body. Anything else is not from the agent.
-func decodeEmpty(_ context.Context, body []byte, _ any) error {
-	switch string(bytes.TrimSpace(body)) {
-	case "", "null", "{}":
-		return nil
-	}
-	return errors.New("want an empty response")
-}
-
-// checkValue refuses what a decoder would take for a zero value.
-func checkValue(body []byte) error {
-	switch trimmed := bytes.TrimSpace(body); {
-	case len(trimmed) == 0:
-		return errors.New("it is empty")
-	case string(trimmed) == "null":
-		return errors.New("it is null")
-	case trimmed[0] == '<':
-		return errors.New("it is a web page, not JSON")
-	}
-	return nil
-}
-
-// contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r *contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p[:min(len(p), 64<<10)])
-}
-
-// mediaType returns the media type of a response, without its parameters.
-func mediaType(h http.Header) string {
-	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
-	return mediaType
-}
+func decodeEmpty(_ context.Context, content []byte, _ any) error { return body.CheckEmpty(content) }
 
 // invalidResponse reports a response that the endpoint does not give.
 func (c *Client) invalidResponse(r *request, res *response, err error) error {

@@ -15,7 +15,7 @@ type Status struct{ client *Client }
 // Format prints the address of the agent, whatever the verb.
 func (s Status) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "nomad.Status(%s)", s.client.address) }
 
-var leaderEndpoint = endpoint{name: "Status.Leader", method: http.MethodGet, path: "/v1/status/leader"}
+var leaderEndpoint = register(endpoint{name: "Status.Leader", method: http.MethodGet, path: "/v1/status/leader"})
 
 // Leader returns the RPC address, host:port, of the leader of the agent's region or of that of WithRegion.
 //
@@ -45,7 +45,7 @@ func (a *rpcAddress) check() error {
 	return nil
 }
 
-var peersEndpoint = endpoint{name: "Status.Peers", method: http.MethodGet, path: "/v1/status/peers"}
+var peersEndpoint = register(endpoint{name: "Status.Peers", method: http.MethodGet, path: "/v1/status/peers"})
 
 // Peers returns the RPC addresses, host:port, of the servers that Raft replicates to in the agent's region or in that of
 // WithRegion.

@@ -1,12 +1,14 @@
 package nomad
 
 import (
-	"cmp"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 
+	"github.com/nomad-go/nomad/internal/redact"
 	"github.com/nomad-go/nomad/internal/reload"
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // TLS configures how the certificate of an https agent is verified, and the certificate of the client, as Nomad's
@@ -16,56 +18,61 @@ import (
 // While a file is missing, cut short or does not match its other half, the previous content is used, and WithLogger gets
 // one warning. Replaced authorities are trusted for 2 s more.
 //
-// It is printed, logged and encoded without its key.
+// It is printed, logged and encoded without its PEM.
 type TLS struct {
 	// CAFile is a file with the PEM certificates of the authorities to trust in place of the system's.
 	// CADir is a directory of such files; files in it that hold no certificate are skipped.
 	// CAPEM has the certificates themselves. All that are given are trusted.
-	CAFile string
-	CADir  string
-	CAPEM  []byte
+	CAFile string `json:"ca_file,omitzero"`
+	CADir  string `json:"ca_dir,omitzero"`
+	CAPEM  []byte `json:"ca_pem,omitzero"`
 
 	// CertFile and KeyFile are the PEM files of the client's certificate and key, CertPEM and KeyPEM their content.
 	// A certificate requires its key.
-	CertFile string
-	KeyFile  string
-	CertPEM  []byte
-	KeyPEM   Secret
+	CertFile string `json:"cert_file,omitzero"`
+	KeyFile  string `json:"key_file,omitzero"`
+	CertPEM  []byte `json:"cert_pem,omitzero"`
+	KeyPEM   Secret `json:"key_pem,omitzero"`
 
 	// ServerName is the expected name in the agent's certificate; default the host of the address. Nomad's own
 	// certificates are for server.<region>.nomad and client.<region>.nomad.
-	ServerName string
+	ServerName string `json:"server_name,omitzero"`
 
 	// SkipVerify accepts any certificate. Then anyone on the network path can read the token.
-	SkipVerify bool
-
-	// sources has the variables that fields came from, for errors.
-	sources map[string]string
+	SkipVerify bool `json:"skip_verify,omitzero"`
 }
 
-// Format prints the configuration without the key, whatever the verb.
+// MarshalJSON encodes the fields that are set, with the names in their tags. PEM is "<redacted>": a certificate may have
+// its key beside it.
+func (t TLS) MarshalJSON() ([]byte, error) {
+	type fields TLS
+	for _, path := range []*string{&t.CAFile, &t.CADir, &t.CertFile, &t.KeyFile} {
+		if reload.CheckPath(*path) != nil { // a secret in place of a path
+			*path = redact.Mark
+		}
+	}
+	return show.JSON(struct {
+		fields
+		CAPEM   Secret `json:"ca_pem,omitzero"`
+		CertPEM Secret `json:"cert_pem,omitzero"`
+	}{fields(t), NewSecret(string(t.CAPEM)), NewSecret(string(t.CertPEM))})
+}
+
+// Format prints what MarshalJSON returns, whatever the verb.
 func (t TLS) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "nomad.TLS{CAFile:%q CADir:%q CAPEM:%d bytes CertFile:%q KeyFile:%q CertPEM:%d bytes KeyPEM:%s "+
-		"ServerName:%q SkipVerify:%t}", t.CAFile, t.CADir, len(t.CAPEM), t.CertFile, t.KeyFile, len(t.CertPEM),
-		cmp.Or(fmt.Sprint(t.KeyPEM), "none"), t.ServerName, t.SkipVerify)
+	text, _ := t.MarshalJSON()
+	io.WriteString(f, show.Text(text))
 }
 
-// LogValue logs the configuration without the key.
+// LogValue logs what MarshalJSON returns.
 func (t TLS) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(t)) }
 
-func (t *TLS) source(field string) string {
-	if name, ok := t.sources[field]; ok {
-		return name
-	}
-	return strings.TrimSuffix("WithTLS: "+field, ": ")
-}
-
 // files returns the configuration for package reload.
-func (t *TLS) files() reload.Files {
+func (t TLS) files() reload.Files {
 	return reload.Files{
 		CAFile: t.CAFile, CADir: t.CADir, CAPEM: t.CAPEM,
 		CertFile: t.CertFile, KeyFile: t.KeyFile, CertPEM: t.CertPEM, KeyPEM: []byte(t.KeyPEM.Reveal()),
 		ServerName: t.ServerName, SkipVerify: t.SkipVerify,
-		Source: t.source,
+		Source: func(field string) string { return strings.TrimSuffix("WithTLS: "+field, ": ") },
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/nomad-go/nomad/internal/lenient"
+	"github.com/nomad-go/nomad/internal/show"
 	"github.com/nomad-go/nomad/secret"
 )
 
@@ -116,7 +117,7 @@ func (c Config) String() string {
 	if roles == nil {
 		roles = []string{"no role"}
 	}
-	return fmt.Sprintf("%s.%s %s (%s)", c.NodeName, c.Region, c.Version, strings.Join(roles, ", "))
+	return fmt.Sprintf("%s %s (%s)", show.Line(c.NodeName+"."+c.Region), c.Version, strings.Join(roles, ", "))
 }
 
 // Format prints what String returns, whatever the verb.
@@ -182,7 +183,7 @@ func (v Version) String() string {
 	if v.VersionMetadata != "" {
 		s += "+" + v.VersionMetadata
 	}
-	return s
+	return show.Line(s)
 }
 
 // Addresses are addresses of an agent, one for each protocol.

@@ -8,23 +8,25 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nomad-go/nomad/internal/show"
 )
 
 // Difference is a value that differs between two configurations, as text. Lists and blocks are JSON.
 type Difference struct {
-	Path string `json:"path"` // such as Server.RaftMultiplier, Consuls[0].Addr or Client.Meta[rack]
-	A    string `json:"a"`    // value in the first configuration; empty if it is not set
-	B    string `json:"b"`    // value in the second configuration; empty if it is not set
+	Path string `json:"path"`        // such as Server.RaftMultiplier, Consuls[0].Addr or Client.Meta[rack]
+	A    string `json:"a,omitempty"` // value in the first configuration; empty if it is not set
+	B    string `json:"b,omitempty"` // value in the second configuration; empty if it is not set
 }
 
 // String returns the difference on one line.
-func (d Difference) String() string { return fmt.Sprintf("%s: %q -> %q", d.Path, d.A, d.B) }
+func (d Difference) String() string { return fmt.Sprintf("%s: %q -> %q", show.Line(d.Path), d.A, d.B) }
 
 // Diff returns the values that differ between two configurations, sorted by path. Secrets that differ are "<redacted>"
 // on both sides. Lists of blocks, such as Consuls, are compared element by element, and lists of other values as a
 // whole. A block that only one configuration has is compared with an empty block. What Unknown returns is not compared.
 func Diff(a, b *Config) []Difference {
-	var found []Difference
+	found := []Difference{}
 	diff(reflect.ValueOf(*a), reflect.ValueOf(*b), "", &found)
 	slices.SortFunc(found, func(x, y Difference) int { return strings.Compare(x.Path, y.Path) })
 	return found

@@ -5,22 +5,31 @@ import (
 	"cmp"
 	"encoding"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/nomad-go/nomad/internal/show"
 )
 
-// Blocks that have pointers or durations are marshalled and printed here: package fmt would print addresses, and
-// json/v2 refuses durations.
+// Blocks are marshalled and printed here, so that all do it alike: package fmt would print addresses and text that does
+// not print, json/v2 refuses durations, and encoding/json encodes a list that is not set as another value than json/v2.
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b ACL) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
 
 // Format prints what MarshalJSON returns, whatever the verb.
 func (b ACL) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b Addresses) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b Addresses) Format(f fmt.State, _ rune) { format(f, b) }
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b Artifact) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
@@ -35,7 +44,19 @@ func (b Audit) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)
 func (b Audit) Format(f fmt.State, _ rune) { format(f, b) }
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b AuditFilter) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b AuditFilter) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b AuditSink) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// String returns what MarshalJSON returns. The name Format is that of a field.
+func (b AuditSink) String() string {
+	text, _ := b.MarshalJSON()
+	return show.Text(text)
+}
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b Autopilot) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
@@ -68,16 +89,40 @@ func (b Drain) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)
 func (b Drain) Format(f fmt.State, _ rune) { format(f, b) }
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b Eventlog) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b Eventlog) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b Fingerprint) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
 
 // Format prints what MarshalJSON returns, whatever the verb.
 func (b Fingerprint) Format(f fmt.State, _ rune) { format(f, b) }
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b HostNetwork) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b HostNetwork) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b HostVolume) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b HostVolume) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b Identity) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
 
 // Format prints what MarshalJSON returns, whatever the verb.
 func (b Identity) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b KEKProvider) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b KEKProvider) Format(f fmt.State, _ rune) { format(f, b) }
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b Limits) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
@@ -92,10 +137,34 @@ func (b PlanRejectionTracker) MarshalJSON() ([]byte, error) { return marshal(ref
 func (b PlanRejectionTracker) Format(f fmt.State, _ rune) { format(f, b) }
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b Plugin) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b Plugin) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b Ports) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b Ports) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b Preemption) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b Preemption) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b RPC) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
 
 // Format prints what MarshalJSON returns, whatever the verb.
 func (b RPC) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b RaftBolt) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b RaftBolt) Format(f fmt.State, _ rune) { format(f, b) }
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b RaftLogStore) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
@@ -110,6 +179,12 @@ func (b RaftVerification) MarshalJSON() ([]byte, error) { return marshal(reflect
 func (b RaftVerification) Format(f fmt.State, _ rune) { format(f, b) }
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b RaftWAL) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b RaftWAL) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b Reporting) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
 
 // Format prints what MarshalJSON returns, whatever the verb.
@@ -122,10 +197,40 @@ func (b ReportingLicense) MarshalJSON() ([]byte, error) { return marshal(reflect
 func (b ReportingLicense) Format(f fmt.State, _ rune) { format(f, b) }
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b Reserved) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b Reserved) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b Retry) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
 
 // Format prints what MarshalJSON returns, whatever the verb.
 func (b Retry) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b SchedulerConfig) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b SchedulerConfig) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b Search) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b Search) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b Sentinel) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b Sentinel) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b SentinelImport) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b SentinelImport) Format(f fmt.State, _ rune) { format(f, b) }
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b Server) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
@@ -158,6 +263,36 @@ func (b Template) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf
 func (b Template) Format(f fmt.State, _ rune) { format(f, b) }
 
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b UI) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b UI) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b UIContentSecurityPolicy) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b UIContentSecurityPolicy) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b UILabel) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b UILabel) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b UILink) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b UILink) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
+func (b Users) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
+
+// Format prints what MarshalJSON returns, whatever the verb.
+func (b Users) Format(f fmt.State, _ rune) { format(f, b) }
+
+// MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b Vault) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
 
 // Format prints what MarshalJSON returns, whatever the verb.
@@ -171,7 +306,7 @@ func (b Wait) Format(f fmt.State, _ rune) { format(f, b) }
 
 func format(f fmt.State, block json.Marshaler) {
 	text, _ := block.MarshalJSON()
-	f.Write(text)
+	io.WriteString(f, show.Text(text))
 }
 
 // marshal encodes a value as Nomad does, a block with all its fields.

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/nomad-go/nomad/internal/show"
 	"github.com/nomad-go/nomad/secret"
 )
 
@@ -27,7 +28,7 @@ var provider = regexp.MustCompile(`\bprovider="?(\w+)`)
 // String returns the text with "<redacted>" in place of the user info and the query of a URL, and of all settings of a
 // go-discover expression except the provider.
 func (e Endpoint) String() string {
-	text := e.Reveal()
+	text := show.Line(e.Reveal())
 	if match := provider.FindStringSubmatch(text); match != nil {
 		return "provider=" + match[1] + " <redacted>"
 	}

@@ -74,6 +74,11 @@ func (a *Agent) die() {
 	a.listeners = nil
 }
 
+// Format prints the name and the address of the agent, whatever the verb.
+func (a *Agent) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "nomadtest.Agent(%s, %s)", a.name, a.URL())
+}
+
 func newAgent(c *Cluster, name string, s spec) *Agent {
 	mu.Lock()
 	defer mu.Unlock()

@@ -32,6 +32,11 @@ type Cluster struct {
 	complete bool // NewCluster has added all that it was asked for
 }
 
+// Format prints the number of agents, whatever the verb.
+func (c *Cluster) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "nomadtest.Cluster(%d agents)", len(c.Agents()))
+}
+
 // NewCluster starts a cluster. Without Servers, Clients or Both it has one server.
 func NewCluster(opts ...Option) *Cluster {
 	var s setup

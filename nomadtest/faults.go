@@ -112,6 +112,11 @@ func (i *Injection) Remove() {
 	i.agent.injections = slices.DeleteFunc(slices.Clone(i.agent.injections), func(other *Injection) bool { return other == i })
 }
 
+// Format prints how many requests have met the fault, whatever the verb.
+func (i *Injection) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "nomadtest.Injection(%d hits)", i.Hits())
+}
+
 // Hits is how many requests have met the fault.
 func (i *Injection) Hits() int {
 	mu.Lock()

@@ -44,6 +44,11 @@ type Process struct {
 	clients []*nomad.Client
 }
 
+// Format prints the name and the address of the agent, whatever the verb.
+func (p *Process) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "nomadtest.Process(%s, %s)", p.name, p.URL())
+}
+
 // StartProcess runs a real agent from the binary that the variable NOMAD_BIN names, and waits until it is of use: a
 // server until it has a leader, if it expects no others, and an agent in client mode until it has found one of its
 // KnownServers. It is one agent, of Servers(1), Clients(1) or Both(1), and a server without them. With ACLs it is

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,8 +23,8 @@ const (
 	maxNoted       = 200
 )
 
-// Request is a request that an agent was sent, and what became of it. Printed or as JSON it has no token, no body and no
-// gossip key.
+// Request is a request that an agent was sent, and what became of it. Printed or as JSON it has no header, no body, and of
+// the query only what agents know.
 type Request struct {
 	Time   time.Time
 	Method string
@@ -41,7 +42,7 @@ type Request struct {
 
 // String returns the request and its response on one line, such as "GET /v1/agent/members: 500 No cluster leader (fault)".
 func (r Request) String() string {
-	u := url.URL{Path: r.Path, RawQuery: r.Query.Encode()}
+	u := url.URL{Path: r.Path, RawQuery: r.shownQuery()}
 	text := r.Method + " " + u.String() + ": no response"
 	if r.Status != 0 {
 		text = strings.TrimSpace(fmt.Sprintf("%s %s: %d %s", r.Method, u.String(), r.Status, r.message))
@@ -50,6 +51,25 @@ func (r Request) String() string {
 		text += " (fault)"
 	}
 	return r.clean(text)
+}
+
+// shownParameters are those that agents know. Others may hold anything.
+var shownParameters = []string{
+	"address", "consistent", "debug", "follow", "gc", "index", "log_include_location", "log_json", "log_level", "logs_since", "namespace",
+	"node", "node_id", "on_disk", "per_page", "plain", "prefix", "pretty", "prune", "region", "seconds", "server_id", "service_name",
+	"stale", "type", "wait",
+}
+
+// shownQuery is the query without the values of other parameters.
+func (r Request) shownQuery() string {
+	shown := url.Values{}
+	for name, values := range r.Query {
+		if !slices.Contains(shownParameters, name) {
+			values = []string{"redacted"}
+		}
+		shown[name] = values
+	}
+	return shown.Encode()
 }
 
 // clean returns text on one line, without the secrets of the request.
@@ -61,16 +81,20 @@ func (r Request) clean(text string) string {
 // Format prints what String returns, whatever the verb.
 func (r Request) Format(f fmt.State, _ rune) { io.WriteString(f, r.String()) }
 
-// MarshalJSON encodes the request as an object with time, method, path, query, status and fault.
+// MarshalJSON encodes what String returns, as in
+//
+//	{"time":"2026-11-02T15:04:05Z","method":"GET","path":"/v1/agent/members","query":"region=eu","status":500,"fault":true}
+//
+// What there is none of is absent.
 func (r Request) MarshalJSON() ([]byte, error) {
 	return show.JSON(struct {
 		Time   time.Time `json:"time"`
 		Method string    `json:"method"`
 		Path   string    `json:"path"`
 		Query  string    `json:"query,omitempty"`
-		Status int       `json:"status"`
-		Fault  bool      `json:"fault"`
-	}{r.Time, r.Method, r.clean(r.Path), r.clean(r.Query.Encode()), r.Status, r.Fault})
+		Status int       `json:"status,omitzero"`
+		Fault  bool      `json:"fault,omitzero"`
+	}{r.Time, r.clean(r.Method), r.clean(r.Path), r.clean(r.shownQuery()), r.Status, r.Fault})
 }
 
 // failed reports whether the test that sent the request may have failed for it.

@@ -3,7 +3,6 @@ package watch
 import (
 	"context"
 	"iter"
-	"strings"
 	"time"
 
 	"github.com/nomad-go/nomad"
@@ -45,21 +44,9 @@ func (e HealthEvent) String() string {
 	case Outage, OutageOver:
 		return e.outage().describe()
 	case Unhealthy:
-		return show.Line("unhealthy: " + problems(e.After))
+		return e.After.String()
 	}
 	return string(e.Kind)
-}
-
-// problems returns the messages of the roles that are unhealthy.
-func problems(h nomad.Health) string {
-	var parts []string
-	if h.Server != nil && !h.Server.OK {
-		parts = append(parts, "server: "+h.Server.Message)
-	}
-	if h.Client != nil && !h.Client.OK {
-		parts = append(parts, "client: "+h.Client.Message)
-	}
-	return strings.Join(parts, "; ")
 }
 
 // MarshalJSON encodes the event as an object with kind, time, before, after, since, duration (of an

@@ -202,18 +202,8 @@ func membersByHTTPClient(ctx context.Context, c *nomad.Client, host string) (str
 // printLayers prints an error and all that it wraps.
 func printLayers(err error) string {
 	var b strings.Builder
-	for layers := []error{err}; len(layers) > 0; layers = layers[1:] {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%q"} {
-			fmt.Fprintf(&b, verb+"\n", layers[0])
-		}
-		switch layer := layers[0].(type) {
-		case interface{ Unwrap() error }:
-			if inner := layer.Unwrap(); inner != nil {
-				layers = append(layers, inner)
-			}
-		case interface{ Unwrap() []error }:
-			layers = append(layers, layer.Unwrap()...)
-		}
+	for _, layer := range layers(err) {
+		b.WriteString(renderings(layer))
 	}
 	return b.String()
 }

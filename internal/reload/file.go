@@ -103,7 +103,7 @@ const (
 // readFile reads a regular file. Others, such as a pipe, cannot be read twice and may block. The errors do not quote a
 // path that may be what the file should hold.
 func readFile(path string) ([]byte, error) {
-	if err := checkPath(path); err != nil {
+	if err := CheckPath(path); err != nil {
 		return nil, err
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
@@ -121,8 +121,8 @@ func readFile(path string) ([]byte, error) {
 	return content, withoutPath(path, err)
 }
 
-// checkPath refuses the content of a file in place of its path.
-func checkPath(path string) error {
+// CheckPath refuses the content of a file in place of its path.
+func CheckPath(path string) error {
 	switch {
 	case strings.Contains(path, "PRIVATE KEY"):
 		return errors.New("this is a key, not the name of a file: use KeyPEM")
@@ -146,7 +146,7 @@ func looksLikeToken(path string) bool { return uuid.MatchString(path) || jwt.Mat
 
 // shown returns a path for an error.
 func shown(path string) string {
-	if len(path) > maxPath || checkPath(path) != nil {
+	if len(path) > maxPath || CheckPath(path) != nil {
 		return "the file"
 	}
 	return strconv.Quote(path)

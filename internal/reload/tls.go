@@ -194,7 +194,7 @@ func (f *Files) readPool() (*x509.CertPool, error) {
 		}
 	}
 	if f.CADir != "" {
-		if err := checkPath(f.CADir); err != nil {
+		if err := CheckPath(f.CADir); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Source("CADir"), err)
 		}
 		found := false

@@ -25,10 +25,14 @@ type Attempt struct {
 	Header     http.Header
 	Err        error
 	Idempotent bool // the request may reach the agent twice
+	Final      bool // the outcome is not repeated
 }
 
 // MayRepeat reports whether the request may be sent again, and whether that can help.
 func (a Attempt) MayRepeat() bool {
+	if a.Final {
+		return false
+	}
 	if a.Err != nil {
 		var dial *agentconn.DialError
 		var lost *agentconn.LostError
@@ -61,6 +65,38 @@ func (a Attempt) Wait(n int) time.Duration {
 		wait = max(wait, time.Until(date))
 	}
 	return wait
+}
+
+// Loop retries a request.
+type Loop struct {
+	Retries  int       // most retries; 0 for one attempt
+	Budget   *Budget   // shared by requests to one agent
+	Deadline time.Time // no attempt begins later; zero for none but that of the context
+}
+
+// Run makes attempts until one is final: its outcome may not be repeated, or the retries, the budget or the time are used
+// up. It returns the cause if the context ends during a wait.
+func (l Loop) Run(ctx context.Context, attempt func() Attempt) error {
+	for retries := 0; ; {
+		a := attempt()
+		switch {
+		case l.Retries == 0, !a.MayRepeat():
+			if a.Err == nil {
+				l.Budget.Earn()
+			}
+			return nil
+		case retries == l.Retries, !l.Budget.Take():
+			return nil
+		}
+		retries++
+		wait := a.Wait(retries)
+		if !l.Deadline.IsZero() && time.Until(l.Deadline) < wait {
+			return nil
+		}
+		if !Sleep(ctx, wait) {
+			return context.Cause(ctx) // nil if there is no time for another attempt
+		}
+	}
 }
 
 // Sleep waits and reports whether the context allowed it. It does not begin a wait that the context's deadline would

@@ -131,3 +131,46 @@ func FuzzRetryAfter(f *testing.F) {
 		}
 	})
 }
+
+func TestLoop(t *testing.T) {
+	lost := Attempt{Err: &agentconn.LostError{Err: io.EOF}, Idempotent: true}
+	busy := Attempt{Status: 429, Header: http.Header{"Retry-After": {"20"}}}
+	for name, test := range map[string]struct {
+		loop     Loop
+		attempts []Attempt // the last one again and again
+		want     int
+		err      error
+	}{
+		"a response":                      {Loop{Retries: 4}, []Attempt{{Status: 200}}, 1, nil},
+		"a response after two losses":     {Loop{Retries: 4}, []Attempt{lost, lost, {Status: 200}}, 3, nil},
+		"losses":                          {Loop{Retries: 4}, []Attempt{lost}, 5, nil},
+		"no retries":                      {Loop{}, []Attempt{lost}, 1, nil},
+		"a final outcome":                 {Loop{Retries: 4}, []Attempt{{Status: 429, Final: true}}, 1, nil},
+		"no time for the next attempt":    {Loop{Retries: 4}, []Attempt{busy}, 2, nil},
+		"no time in the loop's own limit": {Loop{Retries: 4, Deadline: time.Now().Add(time.Second)}, []Attempt{busy}, 1, nil},
+		"the context ends in a wait":      {Loop{Retries: 4}, []Attempt{lost, {Status: 0}}, 2, context.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				test.loop.Budget = new(Budget)
+				if !test.loop.Deadline.IsZero() {
+					test.loop.Deadline = time.Now().Add(time.Second)
+				}
+				made := 0
+				err := test.loop.Run(ctx, func() Attempt {
+					made++
+					a := test.attempts[min(made, len(test.attempts))-1]
+					if a.Status == 0 && a.Err == nil { // the context ends while the loop waits
+						time.AfterFunc(time.Millisecond, cancel)
+						return lost
+					}
+					return a
+				})
+				assert.Equal(t, test.want, made)
+				assert.Equal(t, test.err, err)
+			})
+		})
+	}
+}

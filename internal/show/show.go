@@ -2,10 +2,12 @@
 package show
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -24,6 +26,21 @@ func Line(s string) string {
 	}
 	quoted := strconv.Quote(s)
 	return quoted[1 : len(quoted)-1]
+}
+
+// Text returns JSON as text to print, with what does not print escaped.
+func Text(json []byte) string {
+	var b strings.Builder
+	for _, r := range string(json) {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
 }
 
 // Error returns the message of an error, or an empty string if err is nil.

@@ -21,6 +21,11 @@ func TestLine(t *testing.T) {
 	assert.Empty(t, show.Error(nil))
 }
 
+func TestText(t *testing.T) {
+	want := `{"a":"\n \u009b\u202e\udb40\udc01 ö"}`
+	assert.Equal(t, want, show.Text([]byte("{\"a\":\"\\n \u009b\u202e\U000e0001 ö\"}")))
+}
+
 func TestDuration(t *testing.T) {
 	assert.Equal(t, "1.5s", show.Duration(1500*time.Millisecond+time.Microsecond))
 	assert.Equal(t, "0s", show.Duration(0))

@@ -1,0 +1,102 @@
+// Package agentstats has the counters and states that an agent reports about itself in nomad.Self.
+package agentstats
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nomad-go/nomad/internal/show"
+)
+
+// Stats are an agent's counters and states in groups: runtime of every agent, nomad, raft and serf of a server, client of a
+// client agent. All values are strings. The methods return common ones, and zero for what the agent does not report.
+type Stats map[string]map[string]string
+
+// String returns a server's state in Raft, and the node of a client agent.
+func (s Stats) String() string {
+	var parts []string
+	if state := s.RaftState(); state != "" {
+		parts = append(parts, fmt.Sprintf("%s in term %d at index %d", state, s.RaftTerm(), s.AppliedIndex()))
+	}
+	if id := s.NodeID(); id != "" {
+		parts = append(parts, fmt.Sprintf("node %s with %d allocations", id, s.Allocations()))
+	}
+	return show.Line(strings.Join(parts, "; "))
+}
+
+// MarshalJSON encodes the groups as agents send them.
+func (s Stats) MarshalJSON() ([]byte, error) { return json.Marshal(map[string]map[string]string(s)) }
+
+// IsLeader reports whether the agent is the leader of its region.
+func (s Stats) IsLeader() bool { return s["nomad"]["leader"] == "true" }
+
+// LeaderAddr returns the RPC address, host:port, of the region's leader as a server knows it; empty if there is none.
+func (s Stats) LeaderAddr() string { return s["nomad"]["leader_addr"] }
+
+// KnownRegions returns how many regions a server knows, its own included.
+func (s Stats) KnownRegions() int { return int(s.number("nomad", "known_regions")) }
+
+// RaftState returns a server's state in Raft: Leader, Follower or Candidate.
+func (s Stats) RaftState() string { return s["raft"]["state"] }
+
+// RaftTerm returns a server's current term in Raft.
+func (s Stats) RaftTerm() uint64 { return s.number("raft", "term") }
+
+// RaftPeers returns how many other voters a server knows.
+func (s Stats) RaftPeers() int { return int(s.number("raft", "num_peers")) }
+
+// AppliedIndex returns the last entry of the Raft log that a server has applied.
+func (s Stats) AppliedIndex() uint64 { return s.number("raft", "applied_index") }
+
+// CommitIndex returns the last entry of the Raft log that a server knows to be on a quorum.
+func (s Stats) CommitIndex() uint64 { return s.number("raft", "commit_index") }
+
+// LastLogIndex returns the last entry of the Raft log that a server has.
+func (s Stats) LastLogIndex() uint64 { return s.number("raft", "last_log_index") }
+
+// LastContact returns how long ago a server had contact with its leader; 0 for the leader itself. It is false if it never
+// had, and for an agent that is no server.
+func (s Stats) LastContact() (time.Duration, bool) {
+	text := s["raft"]["last_contact"]
+	if text == "0" {
+		return 0, true
+	}
+	d, err := time.ParseDuration(text)
+	return d, err == nil
+}
+
+// NodeID returns the ID of a client agent's node.
+func (s Stats) NodeID() string { return s["client"]["node_id"] }
+
+// KnownServers returns the RPC addresses of the servers that a client agent knows.
+func (s Stats) KnownServers() []string {
+	return strings.FieldsFunc(s["client"]["known_servers"], func(r rune) bool { return r == ',' })
+}
+
+// Allocations returns how many allocations a client agent has.
+func (s Stats) Allocations() int { return int(s.number("client", "num_allocations")) }
+
+// LastHeartbeat returns how long ago a client agent's last heartbeat succeeded.
+func (s Stats) LastHeartbeat() time.Duration { return s.duration("client", "last_heartbeat") }
+
+// HeartbeatTTL returns the time within which a client agent must send its next heartbeat.
+func (s Stats) HeartbeatTTL() time.Duration { return s.duration("client", "heartbeat_ttl") }
+
+func (s Stats) number(group, key string) uint64 {
+	n, err := strconv.ParseUint(s[group][key], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func (s Stats) duration(group, key string) time.Duration {
+	d, err := time.ParseDuration(s[group][key])
+	if err != nil {
+		return 0
+	}
+	return d
+}
