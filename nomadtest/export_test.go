@@ -6,6 +6,3 @@ func (a *Agent) Listeners() int {
 	defer mu.Unlock()
 	return len(a.listeners)
 }
-
-// EndpointNames are the endpoints that On knows.
-var EndpointNames = endpointNames
