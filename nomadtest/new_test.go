@@ -175,10 +175,11 @@ func TestEndpointsThatCanBeNamedAreThere(t *testing.T) {
 }
 
 func TestWhatIsNoTypoIsAccepted(t *testing.T) {
-	nomadtest.On("members", "keyring/", "keyring/list", "pprof/", "pprof/heap", "schedulers/config", "/v1/jobs", "/", "/v1/agent/self")
+	nomadtest.On("members", "keyring/", "keyring/list", "pprof/", "pprof/heap", "schedulers/config")
+	nomadtest.On("/v1/jobs", "/", "/v1/agent/self")
 	for _, path := range []string{
-		"Region", "Client.Meta.rack", "Client.Options", "Consuls", "Consul.Addr", "Telemetry.PublishNodeMetrics", "Server.ServerJoin.RetryJoin",
-		"TLSConfig.CAFile", "Server.JobGCThreshold", "HTTPAPIResponseHeaders.X-Test",
+		"Region", "Client.Meta.rack", "Client.Options", "Consuls", "Consul.Addr", "Telemetry.PublishNodeMetrics",
+		"Server.ServerJoin.RetryJoin", "TLSConfig.CAFile", "Server.JobGCThreshold", "HTTPAPIResponseHeaders.X-Test",
 	} {
 		nomadtest.Config(path, nil)
 	}
@@ -229,12 +230,14 @@ func TestInABubble(t *testing.T) {
 }
 
 func tryBubble(t *testing.T, opts []nomadtest.Option) {
-	cluster := nomadtest.New(t, append(opts, nomadtest.Servers(3), nomadtest.Clients(1), nomadtest.ACLs(), nomadtest.Socket(), nomadtest.MaxConns(8))...)
+	cluster := nomadtest.New(t, append(opts, nomadtest.Servers(3), nomadtest.Clients(1), nomadtest.ACLs(), nomadtest.Socket(),
+		nomadtest.MaxConns(8))...)
 	first := cluster.Agent("server-1")
 	client := first.Client(nomad.WithRetries(0))
 
 	// A client that the test makes by itself, over a unix socket, and an HTTP client that borrows the connections.
-	own, err := nomad.NewClient(nomad.WithAddress("unix://"+cluster.Agent("client-1").SocketPath()), nomad.WithToken(nomadtest.ManagementToken))
+	own, err := nomad.NewClient(nomad.WithAddress("unix://"+cluster.Agent("client-1").SocketPath()),
+		nomad.WithToken(nomadtest.ManagementToken))
 	require.NoError(t, err)
 	defer own.Close()
 	servers, err := own.Agent.Servers(t.Context())

@@ -36,7 +36,8 @@ func Listen(network, address string) (*Listener, error) {
 	mu.Lock()
 	defer mu.Unlock()
 	if hosts[address] != nil {
-		return nil, &net.OpError{Op: "listen", Net: network, Addr: addr{network, address}, Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}
+		err := os.NewSyscallError("bind", syscall.EADDRINUSE)
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: addr{network, address}, Err: err}
 	}
 	l := &Listener{addr{network, address}, make(chan *Conn, maxPending), make(chan struct{})}
 	hosts[address] = l
@@ -97,11 +98,12 @@ func DialContext(next Dial) Dial {
 			defer mu.Lock()
 			return next(ctx, network, address)
 		}
-		if err := ctx.Err(); err != nil {
-			return nil, &net.OpError{Op: "dial", Net: network, Addr: addr{network, address}, Err: err}
+		err := ctx.Err()
+		if err == nil && (l == nil || len(l.pending) == maxPending) {
+			err = os.NewSyscallError("connect", syscall.ECONNREFUSED)
 		}
-		if l == nil || len(l.pending) == maxPending {
-			return nil, &net.OpError{Op: "dial", Net: network, Addr: addr{network, address}, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+		if err != nil {
+			return nil, &net.OpError{Op: "dial", Net: network, Addr: addr{network, address}, Err: err}
 		}
 		near, far := pipe(sourceOf(l.addr), l.addr)
 		l.pending <- far

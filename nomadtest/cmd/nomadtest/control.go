@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -157,7 +160,7 @@ func (c *control) inject(r *http.Request) (any, error) {
 	}
 	maker := makers[spec.Fault]
 	if maker == nil {
-		return nil, fmt.Errorf("no fault %q: there are delay, drip, garbage, redirect, reset, reset-after, stall, stall-after, status, truncate", spec.Fault)
+		return nil, fmt.Errorf("no fault %q: there are %s", spec.Fault, strings.Join(slices.Sorted(maps.Keys(makers)), ", "))
 	}
 	options := []nomadtest.FaultOption{nomadtest.On(spec.Endpoints...)}
 	if spec.Times != 0 {

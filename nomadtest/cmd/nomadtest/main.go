@@ -65,8 +65,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintf(stdout, "Runs a cluster of Nomad agents in memory, prints where they are as a line of JSON, and ends when it is interrupted.\n\n"+
-			"usage: nomadtest [flags]\n\n")
+		fmt.Fprintf(stdout, "Runs a cluster of Nomad agents in memory, prints where they are as a line of JSON, and ends when\n"+
+			"it is interrupted.\n\nusage: nomadtest [flags]\n\n")
 		flags.SetOutput(stdout)
 		flags.PrintDefaults()
 		fmt.Fprintf(stdout, "\nexit codes: 0 it was interrupted, 2 wrong usage or the cluster could not be started\n")
@@ -126,7 +126,8 @@ func try(f func()) (err error) {
 
 func (s setup) options() []nomadtest.Option {
 	options := []nomadtest.Option{
-		nomadtest.Servers(s.servers), nomadtest.Clients(s.clients), nomadtest.Both(s.both), nomadtest.Version(s.version), nomadtest.Region(s.region),
+		nomadtest.Servers(s.servers), nomadtest.Clients(s.clients), nomadtest.Both(s.both),
+		nomadtest.Version(s.version), nomadtest.Region(s.region),
 	}
 	for _, o := range []struct {
 		given  bool
