@@ -54,7 +54,7 @@ type Agent struct {
 	listeners []chan entry
 
 	recordMu sync.Mutex
-	record   []Request // a ring once it is full
+	record   []*Request // a ring once it is full
 	oldest   int
 }
 
@@ -114,6 +114,13 @@ func (a *Agent) URL() string {
 // SocketPath is the unix socket of an agent that was started with Socket, for nomad.WithAddress("unix://" + path), and
 // otherwise empty.
 func (a *Agent) SocketPath() string { return a.socketPath }
+
+// Running reports whether the agent runs: it was not stopped, and has not left.
+func (a *Agent) Running() bool {
+	mu.Lock()
+	defer mu.Unlock()
+	return a.running
+}
 
 // Client is Cluster.Client for this agent.
 func (a *Agent) Client(opts ...nomad.Option) *nomad.Client {

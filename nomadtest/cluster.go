@@ -19,6 +19,7 @@ var mu sync.Mutex
 // Unjoined.
 type Cluster struct {
 	common    []AgentOption
+	memory    bool // its network is one in memory
 	authority func() *authority
 
 	// What follows is guarded by mu.
@@ -45,7 +46,7 @@ func NewCluster(opts ...Option) *Cluster {
 	if len(s.groups) == 0 {
 		Servers(1).cluster(&s)
 	}
-	c := &Cluster{common: s.common, counts: map[string]int{}}
+	c := &Cluster{common: s.common, memory: s.memory, counts: map[string]int{}}
 	c.authority = sync.OnceValue(func() *authority {
 		made := newAuthority()
 		mu.Lock()
@@ -248,6 +249,7 @@ func (c *Cluster) Close() {
 	for _, a := range agents {
 		delete(registry, a.serfAddr())
 		delete(registry, a.rpcAddr())
+		delete(httpPorts, a.http)
 		a.gone = true
 		if a.running {
 			a.die()
@@ -300,6 +302,9 @@ var registry = map[string]*Agent{}
 // free when a stopped agent starts again. Processes that run at the same time begin at different ones.
 const firstPort, lastPort = 10000, 32000
 
+// httpPorts are the ports of all agents, on either network, also of those that are stopped. mu guards them.
+var httpPorts = map[int]bool{}
+
 var nextPort = firstPort + os.Getpid()*61%(lastPort-firstPort)
 
 func takePort() int {
@@ -307,7 +312,7 @@ func takePort() int {
 		if nextPort++; nextPort >= lastPort {
 			nextPort = firstPort
 		}
-		if _, taken := registry[fmt.Sprintf("127.0.0.1:%d", nextPort)]; !taken {
+		if _, taken := registry[fmt.Sprintf("127.0.0.1:%d", nextPort)]; !taken && !httpPorts[nextPort] {
 			return nextPort
 		}
 	}

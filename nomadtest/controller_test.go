@@ -51,7 +51,7 @@ func tryController(t *testing.T, random *rand.Rand) {
 		case 2:
 			agent.TakeLead()
 		}
-		endpoint := []string{"members", "force-leave", "nothing"}[random.IntN(3)]
+		endpoint := []string{"members", "force-leave", "/nothing"}[random.IntN(3)]
 		fault := first.Inject(faults[random.IntN(len(faults))], nomadtest.On(endpoint), nomadtest.Times(1))
 		now = now.Add(time.Duration(random.IntN(40)) * time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

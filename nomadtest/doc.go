@@ -1,19 +1,20 @@
 // Package nomadtest runs Nomad agents in memory, for tests and demonstrations of programs that use package nomad.
 //
-//	cluster := nomadtest.NewCluster(nomadtest.Servers(3), nomadtest.Clients(1))
-//	defer cluster.Close()
-//
+//	cluster := nomadtest.New(t, nomadtest.Servers(3), nomadtest.Clients(1)) // closed when the test ends
 //	client := cluster.Client("server-1")
-//	members, err := client.Agent.Members(ctx)
+//	members, err := client.Agent.Members(t.Context())
 //
 // Each agent listens on its own loopback port. It has all endpoints of /v1/agent, and /v1/status/leader. A test compares
 // its responses with 193 recorded exchanges of Nomad 1.6.5 and as many of 2.0.5: status, headers and body are the same,
 // except for IDs, ports, times and the like.
 //
+// If a test has failed, New logs the requests that failed and the ends of the agents' logs. Programs use NewCluster and
+// Cluster.Close.
+//
 // # Options
 //
-// Options describe the cluster and its agents. An option given to NewCluster holds for all agents. An option given to
-// Servers, Clients or Both holds for these agents only. As in Nomad, ACLs, Debug, GossipKey and TLS are off by default.
+// Options describe the cluster and its agents. An option given to New or NewCluster holds for all agents. An option given
+// to Servers, Clients or Both holds for these agents only. As in Nomad, ACLs, Debug, GossipKey and TLS are off by default.
 //
 //	cluster := nomadtest.NewCluster(
 //		nomadtest.Servers(3, nomadtest.Region("eu")),
@@ -37,13 +38,45 @@
 // # Faults
 //
 // A fault makes an agent misbehave on some requests or on all: Delay, Status, Redirect, Reset, Truncate, Garbage, Stall,
-// Drip, or a function of your own. Requests returns the requests that an agent received. Agents limit the connections from
-// one address as real ones do; see MaxConns.
+// Drip, or a function of your own. Times, For and Share limit it. Requests returns the requests that an agent received.
+// Agents limit the connections from one address as real ones do; see MaxConns.
 //
 //	agent := cluster.Agent("server-1")
 //	fault := agent.Inject(nomadtest.Reset(), nomadtest.On("members"), nomadtest.Times(2))
 //	// the program runs
 //	fmt.Println(fault.Hits(), agent.Requests())
+//
+// Error makes errors for fakes of the methods of package nomad.
+//
+// # Hours in milliseconds
+//
+// In a bubble of testing/synctest time passes at once when all goroutines wait. There New uses a network in memory in
+// place of sockets, so a test of an hour takes milliseconds:
+//
+//	func TestOutage(t *testing.T) {
+//		synctest.Test(t, func(t *testing.T) {
+//			cluster := nomadtest.New(t, nomadtest.Servers(3))
+//			agent := cluster.Agent("server-1")
+//			time.AfterFunc(10*time.Minute, agent.Stop)
+//			time.AfterFunc(70*time.Minute, agent.Start)
+//
+//			for event, err := range watch.Members(t.Context(), agent.Client().Agent, watch.Options{}) {
+//				if err != nil {
+//					t.Fatal(err)
+//				}
+//				if event.Kind == watch.OutageOver {
+//					t.Log(event) // outage over after 1h0m2s
+//					return
+//				}
+//			}
+//		})
+//	}
+//
+// # Other languages
+//
+// The program in cmd/nomadtest runs a cluster for tests in other languages and for the nomad command:
+//
+//	go run github.com/nomad-go/nomad/nomadtest/cmd/nomadtest@latest -servers 3 -clients 1 -acl -tls
 //
 // # Real agents
 //
@@ -52,5 +85,6 @@
 // # Panics
 //
 // The package can be used outside tests. As in net/http/httptest, its functions panic where a test could not continue: if
-// no loopback port is free, if the cluster has no agent of a name, and if options contradict each other.
+// no loopback port is free, if options contradict each other, and if a name is mistyped. The message lists the names that
+// there are.
 package nomadtest

@@ -121,9 +121,9 @@ func ExampleAgent_Requests() {
 		log.Fatal(err)
 	}
 	for _, r := range agent.Requests() {
-		fmt.Println(r.Method, r.Path, r.Query)
+		fmt.Println(r)
 	}
-	// Output: PUT /v1/agent/force-leave map[node:[server-9.global] prune:[true]]
+	// Output: PUT /v1/agent/force-leave?node=server-9.global&prune=true: 200
 }
 
 // Two servers of five are cut off, and each side has a view of its own.
@@ -167,4 +167,36 @@ func ExampleStartProcess() {
 		log.Fatal(err)
 	}
 	fmt.Println(self.Config.Version.Version)
+}
+
+// downAgent stands for a *nomad.Agent in code that needs one method of it.
+type downAgent struct{}
+
+func (downAgent) Members(context.Context) (*nomad.Members, error) {
+	return nil, nomadtest.Error(nomad.ErrNoLeader)
+}
+
+func ExampleError() {
+	var agent interface {
+		Members(context.Context) (*nomad.Members, error)
+	} = downAgent{}
+	_, err := agent.Members(context.Background())
+	fmt.Println(errors.Is(err, nomad.ErrNoLeader), err)
+	// Output: true nomad: GET http://127.0.0.1:4646/v1/agent/members: 500 No cluster leader
+}
+
+func ExampleShare() {
+	cluster := nomadtest.NewCluster()
+	defer cluster.Close()
+	client := cluster.Client("server-1", nomad.WithRetries(0))
+	cluster.Agent("server-1").Inject(nomadtest.Status(503, "later"), nomadtest.On("members"), nomadtest.Share(0.25))
+
+	for i := range 8 {
+		if _, err := client.Agent.Members(context.Background()); err != nil {
+			fmt.Println("request", i+1, "failed")
+		}
+	}
+	// Output:
+	// request 4 failed
+	// request 8 failed
 }

@@ -20,7 +20,11 @@ type Injection struct {
 	agent     *Agent
 	fault     Fault
 	endpoints []string
-	left      int // -1 for no end
+	left      int           // -1 for no end
+	lasts     time.Duration // 0 for no end
+	until     time.Time     // the same
+	share     float64       // of the requests
+	due       float64       // the part of a hit that is left from those before
 	hits      int
 }
 
@@ -28,21 +32,72 @@ type Injection struct {
 type FaultOption func(*Injection)
 
 // On limits a fault to endpoints, named by their path below /v1/agent/, such as "members" or "keyring/list", or else by
-// their whole path. One that ends in a slash stands for all below it: "pprof/".
+// their whole path, such as "/v1/status/leader". One that ends in a slash stands for all below it: "pprof/".
 func On(endpoints ...string) FaultOption {
+	for _, endpoint := range endpoints {
+		checkEndpoint(endpoint)
+	}
 	return func(i *Injection) { i.endpoints = append(i.endpoints, endpoints...) }
 }
 
+// checkEndpoint panics for the name of an endpoint that no agent has. A whole path that is not below /v1/agent/ can be any.
+func checkEndpoint(endpoint string) {
+	name := strings.TrimPrefix(endpoint, endpointPrefix)
+	if strings.HasPrefix(name, "/") {
+		return
+	}
+	if name == "" || !slices.ContainsFunc(endpointNames, func(known string) bool {
+		return known == name || strings.HasSuffix(name, "/") && strings.HasPrefix(known, name)
+	}) {
+		panic(fmt.Sprintf("nomadtest: On(%q): want a path that begins with a slash, or one of %s", endpoint, strings.Join(endpointNames, ", ")))
+	}
+}
+
+// endpointNames are the endpoints below /v1/agent/.
+var endpointNames = []string{
+	"force-leave", "health", "host", "join", "keyring/install", "keyring/list", "keyring/remove", "keyring/use", "members", "monitor",
+	"monitor/export", "pprof/allocs", "pprof/block", "pprof/cmdline", "pprof/goroutine", "pprof/heap", "pprof/mutex", "pprof/profile",
+	"pprof/threadcreate", "pprof/trace", "reload", "schedulers", "schedulers/config", "self", "servers",
+}
+
 // Times limits a fault to the next n requests that it applies to.
-func Times(n int) FaultOption { return func(i *Injection) { i.left = max(n, 0) } }
+func Times(n int) FaultOption {
+	if n < 1 {
+		panic(fmt.Sprintf("nomadtest: Times(%d): want 1 or more", n))
+	}
+	return func(i *Injection) { i.left = n }
+}
+
+// For ends a fault some time after it was injected.
+func For(d time.Duration) FaultOption {
+	if d <= 0 {
+		panic(fmt.Sprintf("nomadtest: For(%v): want more than 0", d))
+	}
+	return func(i *Injection) { i.lasts = d }
+}
+
+// Share limits a fault to a share of the requests that it applies to, evenly spread: with 0.25 it is every fourth of
+// them, beginning with the fourth.
+func Share(share float64) FaultOption {
+	if !(share > 0 && share <= 1) {
+		panic(fmt.Sprintf("nomadtest: Share(%v): want more than 0, and at most 1", share))
+	}
+	return func(i *Injection) { i.share = share }
+}
 
 // Inject makes the agent misbehave, on every request unless options say otherwise, until the fault is removed. Of
 // several faults that apply to a request the first one injected is met first. Those that leave something of the agent's
 // answer pass the request on to the next: Delay, Drip, ResetAfter, Truncate and StallAfter. The others end it.
 func (a *Agent) Inject(f Fault, opts ...FaultOption) *Injection {
-	i := &Injection{agent: a, fault: f, left: -1}
+	if f == nil {
+		panic("nomadtest: Inject: the fault is nil")
+	}
+	i := &Injection{agent: a, fault: f, left: -1, share: 1}
 	for _, opt := range opts {
 		opt(i)
+	}
+	if i.lasts > 0 {
+		i.until = time.Now().Add(i.lasts)
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -69,14 +124,26 @@ func (i *Injection) Hits() int {
 	return i.hits
 }
 
-// applies reports whether a request meets the fault.
-func (i *Injection) applies(path string) bool {
-	if i.left == 0 {
+// hit counts a request that meets the fault, and reports whether it does.
+func (i *Injection) hit(path string) bool {
+	if i.left == 0 || !i.until.IsZero() && !time.Now().Before(i.until) || !i.appliesTo(path) {
 		return false
 	}
-	endpoint := strings.TrimPrefix(path, endpointPrefix)
+	if i.due += i.share; i.due < 1-1e-9 { // ten times 0.1 is not quite 1
+		return false
+	}
+	i.due--
+	i.hits++
+	i.left = max(i.left-1, -1)
+	return true
+}
+
+func (i *Injection) appliesTo(path string) bool {
 	return len(i.endpoints) == 0 || slices.ContainsFunc(i.endpoints, func(want string) bool {
-		return endpoint == want || strings.HasSuffix(want, "/") && strings.HasPrefix(endpoint, want)
+		if !strings.HasPrefix(want, "/") {
+			want = endpointPrefix + want
+		}
+		return path == want || strings.HasSuffix(want, "/") && strings.HasPrefix(path, want)
 	})
 }
 
@@ -90,15 +157,14 @@ func (a *Agent) meet(w http.ResponseWriter, r *http.Request, answer http.Handler
 
 func (a *Agent) meetOneOf(injections []*Injection, w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 	mu.Lock()
-	at := slices.IndexFunc(injections, func(i *Injection) bool { return i.applies(r.URL.Path) })
-	if at >= 0 {
-		injections[at].hits++
-		injections[at].left = max(injections[at].left-1, -1)
-	}
+	at := slices.IndexFunc(injections, func(i *Injection) bool { return i.hit(r.URL.Path) })
 	mu.Unlock()
 	if at < 0 {
 		answer(w, r)
 		return
+	}
+	if r, ok := w.(*recorder); ok { // it is the first one that the request meets
+		r.fault()
 	}
 	injections[at].fault(w, r, func(w http.ResponseWriter, r *http.Request) { a.meetOneOf(injections[at+1:], w, r, answer) })
 }
@@ -113,6 +179,9 @@ func Delay(d time.Duration) Fault {
 
 // Status answers with a status and a body, which is declared as JSON for 200 and as plain text otherwise.
 func Status(status int, body string) Fault {
+	if status < 200 || status > 599 {
+		panic(fmt.Sprintf("nomadtest: Status(%d): want 200 to 599", status))
+	}
 	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 		contentType := "text/plain; charset=utf-8"
 		if status == http.StatusOK {
@@ -269,7 +338,7 @@ func reset(w http.ResponseWriter) {
 		if t, ok := conn.(*tls.Conn); ok {
 			conn = t.NetConn()
 		}
-		if t, ok := conn.(*net.TCPConn); ok {
+		if t, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
 			t.SetLinger(0)
 		}
 		conn.Close()

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/nomad-go/nomad/internal/memnet"
 )
 
 // listen starts the agent's listeners.
@@ -28,12 +30,14 @@ func (a *Agent) listen() {
 	go a.httpServer.Serve(listener)
 	if a.socketPath != "" {
 		os.Remove(a.socketPath)
-		socket, err := net.Listen("unix", a.socketPath)
+		socket, err := a.network("unix", a.socketPath)
 		if err != nil {
 			a.httpServer.Close()
 			panic("nomadtest: " + err.Error())
 		}
-		socket.(*net.UnixListener).SetUnlinkOnClose(false) // it could be the next one's by then
+		if socket, ok := socket.(*net.UnixListener); ok {
+			socket.SetUnlinkOnClose(false) // it could be the next one's by then
+		}
 		a.socketServer = newServer(http.HandlerFunc(a.serveSocket))
 		go a.socketServer.Serve(socket)
 	}
@@ -59,15 +63,25 @@ func (a *Agent) bind() net.Listener {
 		} else if try > 0 {
 			time.Sleep(50 * time.Millisecond) // another process has taken it while the agent was stopped
 		}
-		listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		listener, err = a.network("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			if a.http == 0 {
-				a.http = port
+				mu.Lock()
+				a.http, httpPorts[port] = port, true
+				mu.Unlock()
 			}
 			return listener
 		}
 	}
 	panic("nomadtest: " + err.Error())
+}
+
+// network listens on the cluster's network.
+func (a *Agent) network(network, address string) (net.Listener, error) {
+	if a.cluster.memory {
+		return memnet.Listen(network, address)
+	}
+	return net.Listen(network, address)
 }
 
 // shut closes the listeners and all connections.
@@ -81,6 +95,10 @@ func (a *Agent) shut() {
 // discard ends the agent for good.
 func (a *Agent) discard() {
 	a.shut()
+	if a.cluster.memory {
+		memnet.Release(a.httpAddr())
+		memnet.Release(a.socketPath)
+	}
 	if a.socketFolder != "" {
 		os.RemoveAll(a.socketFolder)
 	}
@@ -102,6 +120,8 @@ type connLimit struct {
 	conns map[net.Conn]string // to where they come from
 	count map[string]int
 	peak  int // of conns
+
+	refused int
 
 	// Refusals are answered at first, and then seldom: a bucket that fills with 10 a second and holds 100.
 	spent float64
@@ -158,6 +178,7 @@ func (l *connLimit) add(conn net.Conn) (refused, answer bool) {
 		l.peak = max(l.peak, len(l.conns))
 		return false, false
 	}
+	l.refused++
 	now := time.Now()
 	l.spent = max(0, l.spent-now.Sub(l.last).Seconds()*answersPerSec)
 	l.last = now

@@ -1,9 +1,17 @@
 package nomadtest
 
 import (
+	"cmp"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"io/fs"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/nomad-go/nomad/agentconfig"
 )
 
 // Option says what a cluster is made of, or how all of its agents are set up.
@@ -20,7 +28,19 @@ type AgentOption interface {
 type setup struct {
 	groups []group
 	common []AgentOption
+	memory bool // there are no sockets
 }
+
+type clusterOption func(*setup)
+
+func (o clusterOption) cluster(s *setup) { o(s) }
+
+// InMemoryNetwork makes agents listen on a network within this process in place of sockets, so that a cluster works in a
+// bubble of testing/synctest. New does that by itself in a bubble.
+//
+// Clients of package nomad find the agents at their URLs as usual, however they were made, and lend their connections with
+// nomad.Client.HTTPClient. Other programs and other HTTP clients do not find them.
+func InMemoryNetwork() Option { return clusterOption(func(s *setup) { s.memory = true }) }
 
 // group is a number of agents that are added together.
 type group struct {
@@ -70,17 +90,24 @@ func defaultSpec() spec {
 // Servers adds n servers, named server-1, server-2 and so on, across all such options. Each expects n servers before
 // the first election, as the setting bootstrap_expect has it.
 func Servers(n int, opts ...AgentOption) Option {
-	return group{"server", n, spec{server: true, expect: n}, opts}
+	return newGroup("server", n, spec{server: true, expect: n}, opts)
 }
 
 // Clients adds n agents in client mode, named client-1, client-2 and so on. They know the servers of their region.
 func Clients(n int, opts ...AgentOption) Option {
-	return group{"client", n, spec{client: true}, opts}
+	return newGroup("client", n, spec{client: true}, opts)
 }
 
 // Both adds n agents that are server and client, named both-1, both-2 and so on.
 func Both(n int, opts ...AgentOption) Option {
-	return group{"both", n, spec{server: true, client: true, expect: n}, opts}
+	return newGroup("both", n, spec{server: true, client: true, expect: n}, opts)
+}
+
+func newGroup(kind string, n int, s spec, opts []AgentOption) Option {
+	if n < 0 {
+		panic(fmt.Sprintf("nomadtest: %d agents of kind %s: want 0 or more", n, kind))
+	}
+	return group{kind, n, s, opts}
 }
 
 // DefaultVersion is the version of Nomad that agents report unless Version says otherwise.
@@ -95,7 +122,14 @@ func Names(names ...string) AgentOption { return agentOption(func(s *spec) { s.n
 
 // Version sets the version of Nomad that agents report: their endpoints, the shape of Self and the texts of some errors
 // depend on it. Recorded are 2.0.5, the default, and 1.6.5.
-func Version(version string) AgentOption { return agentOption(func(s *spec) { s.version = version }) }
+func Version(version string) AgentOption {
+	if !versionForm.MatchString(version) {
+		panic(fmt.Sprintf("nomadtest: Version(%q): want one such as %s, 1.11.3 or 2.1.0-beta.1", version, DefaultVersion))
+	}
+	return agentOption(func(s *spec) { s.version = version })
+}
+
+var versionForm = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
 
 // Region sets the region of agents. The default is global.
 func Region(name string) AgentOption { return agentOption(func(s *spec) { s.region = name }) }
@@ -106,7 +140,12 @@ func Datacenter(name string) AgentOption { return agentOption(func(s *spec) { s.
 // Expect sets how many servers of its region a server waits for before the first election: bootstrap_expect. A server
 // with 0 never starts one, and waits to be added by a leader. Without the option it is the number of servers that are
 // added together.
-func Expect(n int) AgentOption { return agentOption(func(s *spec) { s.expect = n }) }
+func Expect(n int) AgentOption {
+	if n < 0 {
+		panic(fmt.Sprintf("nomadtest: Expect(%d): want 0 or more", n))
+	}
+	return agentOption(func(s *spec) { s.expect = n })
+}
 
 // Unjoined starts each server in a gossip pool of its own, for Agent.Join of package nomad.
 func Unjoined() AgentOption { return agentOption(func(s *spec) { s.unjoined = true }) }
@@ -149,7 +188,10 @@ func isGossipKey(key string) bool {
 // http_max_conns_per_client. Those above it get 429 at first, 100 of them and then 10 a second, and are otherwise
 // closed without an answer. 0 sets no limit.
 func MaxConns(n int) AgentOption {
-	return agentOption(func(s *spec) { s.maxConns = max(n, 0) })
+	if n < 0 {
+		panic(fmt.Sprintf("nomadtest: MaxConns(%d): want 0 or more", n))
+	}
+	return agentOption(func(s *spec) { s.maxConns = n })
 }
 
 // RealDelays makes agents as slow as real ones where those are slow on purpose: a server without a leader takes 5 s to
@@ -170,9 +212,66 @@ func LogFile() AgentOption {
 }
 
 // Config changes what Agent.Self of package nomad reports as the configuration, at a path such as
-// "Telemetry.PublishNodeMetrics". The agents behave as before.
+// "Telemetry.PublishNodeMetrics". The agents behave as before. The path is one of package agentconfig, or of what agents
+// report besides.
 func Config(path string, value any) AgentOption {
-	return agentOption(func(s *spec) { s.settings = append(s.settings, setting{strings.Split(path, "."), value}) })
+	keys := strings.Split(path, ".")
+	if err := checkConfigPath(keys); err != nil {
+		panic(fmt.Sprintf("nomadtest: Config(%q): %v", path, err))
+	}
+	return agentOption(func(s *spec) { s.settings = append(s.settings, setting{keys, value}) })
+}
+
+// checkConfigPath refuses the path of a setting that no agent has.
+func checkConfigPath(path []string) error {
+	typ := reflect.TypeFor[agentconfig.Config]()
+	for i, key := range path {
+		if kind := typ.Kind(); kind == reflect.Map || kind == reflect.Slice {
+			return nil // the keys are up to the configuration
+		}
+		var names []string
+		if typ.Kind() == reflect.Struct {
+			for _, field := range reflect.VisibleFields(typ) {
+				if field.IsExported() {
+					names = append(names, field.Name)
+				}
+			}
+		}
+		if !slices.Contains(names, key) {
+			if reported(path) {
+				return nil
+			}
+			in := cmp.Or(strings.Join(path[:i], "."), "the configuration")
+			if len(names) == 0 {
+				return fmt.Errorf("%s has no parts", in)
+			}
+			slices.Sort(names)
+			return fmt.Errorf("no %q in %s: there are %s", key, in, strings.Join(names, ", "))
+		}
+		field, _ := typ.FieldByName(key)
+		if typ = field.Type; typ.Kind() == reflect.Pointer {
+			typ = typ.Elem()
+		}
+	}
+	return nil
+}
+
+// reported reports whether the configuration that agents of some version report has a path.
+func reported(path []string) bool {
+	files, _ := fs.Glob(configs, "config/[0-9]*.json")
+	return slices.ContainsFunc(files, func(file string) bool {
+		var at any
+		text, _ := configs.ReadFile(file)
+		json.Unmarshal(text, &at)
+		for _, key := range path {
+			object, _ := at.(map[string]any)
+			var ok bool
+			if at, ok = object[key]; !ok {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // specs are the setups of a group's agents, and their names.

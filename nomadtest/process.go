@@ -54,7 +54,7 @@ func (p *Process) Format(f fmt.State, _ rune) {
 // KnownServers. It is one agent, of Servers(1), Clients(1) or Both(1), and a server without them. With ACLs it is
 // bootstrapped, so that ManagementToken is good; the other tokens are unknown to it. It does not join others.
 //
-// Version, Config and Socket are refused, as they are up to the binary and its tasks. Without a binary the error is
+// Version, Config, Socket and InMemoryNetwork are refused, as they are not up to a real agent's configuration. Without a binary the error is
 // ErrNoBinary. When the agent does not come up before the context ends, or in a minute if it has no deadline, the error
 // shows the end of its log. The agent lives until Close, whatever becomes of the context. Agents in client mode need the rights to run one.
 func StartProcess(ctx context.Context, opts ...Option) (*Process, error) {
@@ -82,6 +82,8 @@ func StartProcess(ctx context.Context, opts ...Option) (*Process, error) {
 		return nil, errors.New("nomadtest: StartProcess: Version is up to the binary")
 	case len(p.settings) > 0:
 		return nil, errors.New("nomadtest: StartProcess: Config is for agents in memory")
+	case s.memory:
+		return nil, errors.New("nomadtest: StartProcess: InMemoryNetwork is for agents in memory")
 	case p.socket:
 		return nil, errors.New("nomadtest: StartProcess: Socket is for agents in memory: a real agent makes one for each task")
 	}

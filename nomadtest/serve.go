@@ -81,26 +81,28 @@ func route(path string) (handler, streamer) {
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r, end := a.mustRun(r)
 	defer end()
-	a.remember(r)
+	recorder := a.remember(w, r)
 	defer a.logRequest(r, time.Now())
-	a.meet(w, r, func(w http.ResponseWriter, r *http.Request) {
+	a.meet(recorder, r, func(w http.ResponseWriter, r *http.Request) {
 		w, end := compressed(w, r)
 		defer end()
 		a.answer(w, r)
 	})
+	recorder.done()
 }
 
 // serveSocket answers what comes over the unix socket: to those who say who they are, and never compressed.
 func (a *Agent) serveSocket(w http.ResponseWriter, r *http.Request) {
 	r, end := a.mustRun(r)
 	defer end()
-	a.remember(r)
+	recorder := a.remember(w, r)
 	defer a.logRequest(r, time.Now())
-	a.meet(w, r, func(w http.ResponseWriter, r *http.Request) {
+	a.meet(recorder, r, func(w http.ResponseWriter, r *http.Request) {
 		if a.authenticate(w, r) {
 			a.answer(w, r)
 		}
 	})
+	recorder.done()
 }
 
 // decide has a handler answer, if the agent still runs.

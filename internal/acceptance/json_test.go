@@ -122,8 +122,8 @@ func TestJSON(t *testing.T) {
 		{nomad.TLS{}, "{}", `{}`},
 		{hidden, "<redacted>", `"<redacted>"`},
 		{agentconfig.Difference{Path: "Region", B: "eu"}, `Region: "" -> "eu"`, `{"path":"Region","b":"eu"}`},
-		{nomadtest.Request{Time: at, Method: "PUT", Path: "/v1/agent/join", Token: hidden}, "PUT /v1/agent/join",
-			`{"time":"2026-11-23T18:00:01.5Z","method":"PUT","path":"/v1/agent/join"}`},
+		{nomadtest.Request{Time: at, Method: "PUT", Path: "/v1/agent/join", Token: hidden, Status: 200},
+			"PUT /v1/agent/join: 200", `{"time":"2026-11-23T18:00:01.5Z","method":"PUT","path":"/v1/agent/join","status":200}`},
 
 		{watch.MemberEvent{Kind: watch.Joined, After: member, Time: at}, "server-1.global joined",
 			`{"kind":"joined","time":"2026-11-23T18:00:01.5Z","name":"server-1.global","after":` + memberJSON + `}`},

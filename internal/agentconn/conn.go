@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/nomad-go/nomad/internal/memnet"
 )
 
 const (
@@ -66,7 +68,7 @@ type connKey struct{}
 func (a *agent) newTransport() *http.Transport {
 	config := &a.pool.config
 	t := config.Transport.Clone()
-	connect := t.DialContext
+	connect := memnet.DialContext(t.DialContext)
 	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if config.Socket != "" {
 			network, addr = "unix", config.Socket

@@ -1,0 +1,201 @@
+// Nomadtest runs a cluster of Nomad agents in memory as a program, for tests in other languages and with the nomad command.
+//
+//	usage: nomadtest [flags]
+//
+// It prints one line of JSON, which says where the agents are, and runs until it is interrupted. The control address in that
+// line lets a test stop and start agents, cut them off and inject faults. All is described in docs/testing.md.
+//
+// It exits with 0 when it was interrupted or has shown its usage, and with 2 when its usage is wrong or the cluster could
+// not be started.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nomad-go/nomad/nomadtest"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// setup is what the flags ask for.
+type setup struct {
+	servers, clients, both  int
+	acl, tls, mutualTLS     bool
+	debug, realDelays       bool
+	version, region, gossip string
+	control                 string
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var s setup
+	flags := flag.NewFlagSet("nomadtest", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.IntVar(&s.servers, "servers", 1, "the `number` of agents in server mode, named server-1 and so on")
+	flags.IntVar(&s.clients, "clients", 0, "the `number` of agents in client mode, named client-1 and so on")
+	flags.IntVar(&s.both, "both", 0, "the `number` of agents in both modes, named both-1 and so on")
+	flags.BoolVar(&s.acl, "acl", false, "agents ask for a token")
+	flags.BoolVar(&s.tls, "tls", false, "agents speak https")
+	flags.BoolVar(&s.mutualTLS, "mutual-tls", false, "agents speak https and ask for a certificate")
+	flags.BoolVar(&s.debug, "debug", false, "agents without ACLs give profiles and facts about their host")
+	flags.BoolVar(&s.realDelays, "real-delays", false, "agents are as slow as real ones are on purpose")
+	flags.StringVar(&s.version, "version", nomadtest.DefaultVersion, "the `version` of Nomad that agents report and answer as")
+	flags.StringVar(&s.region, "region", "global", "the `name` of the agents' region")
+	flags.StringVar(&s.gossip, "gossip-key", "", "the `key` of the servers' gossip: 16, 24 or 32 bytes in base64")
+	flags.StringVar(&s.control, "control", "127.0.0.1:0", "the `address` to control the cluster at, host:port")
+	fail := func(err error) int {
+		fmt.Fprintln(stderr, "nomadtest:", strings.TrimPrefix(err.Error(), "nomadtest: "))
+		return 2
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(stdout, "Runs a cluster of Nomad agents in memory, prints where they are as a line of JSON, and ends when\n"+
+			"it is interrupted.\n\nusage: nomadtest [flags]\n\n")
+		flags.SetOutput(stdout)
+		flags.PrintDefaults()
+		fmt.Fprintf(stdout, "\nexit codes: 0 it was interrupted, 2 wrong usage or the cluster could not be started\n")
+		return 0
+	case err != nil:
+		return fail(err)
+	case flags.NArg() > 0:
+		return fail(fmt.Errorf("unexpected argument %q", flags.Arg(0)))
+	case s.servers == 0 && s.clients == 0 && s.both == 0:
+		return fail(errors.New("no agents: want -servers, -clients or -both to be more than 0"))
+	}
+	listener, err := net.Listen("tcp", s.control)
+	if err != nil {
+		return fail(err)
+	}
+	defer listener.Close()
+	var cluster *nomadtest.Cluster
+	if err := try(func() { cluster = nomadtest.NewCluster(s.options()...) }); err != nil {
+		return fail(err)
+	}
+	defer cluster.Close()
+
+	server := &http.Server{Handler: newControl(cluster, s.region), ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	d := s.describe(cluster)
+	d.Control = "http://" + listener.Addr().String()
+	if err := json.NewEncoder(stdout).Encode(d); err != nil {
+		server.Close()
+		<-served
+		return fail(err)
+	}
+	select {
+	case err := <-served:
+		return fail(err)
+	case <-ctx.Done():
+		server.Close()
+		<-served
+		return 0
+	}
+}
+
+// try returns the problem for which package nomadtest panics, such as a name that is mistyped.
+func try(f func()) (err error) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			text, ok := problem.(string)
+			if !ok || !strings.HasPrefix(text, "nomadtest: ") {
+				panic(problem)
+			}
+			err = errors.New(text)
+		}
+	}()
+	f()
+	return nil
+}
+
+func (s setup) options() []nomadtest.Option {
+	options := []nomadtest.Option{
+		nomadtest.Servers(s.servers), nomadtest.Clients(s.clients), nomadtest.Both(s.both),
+		nomadtest.Version(s.version), nomadtest.Region(s.region),
+	}
+	for _, o := range []struct {
+		given  bool
+		option nomadtest.Option
+	}{
+		{s.acl, nomadtest.ACLs()}, {s.tls, nomadtest.TLS()}, {s.mutualTLS, nomadtest.MutualTLS()},
+		{s.debug, nomadtest.Debug()}, {s.realDelays, nomadtest.RealDelays()},
+	} {
+		if o.given {
+			options = append(options, o.option)
+		}
+	}
+	if s.gossip != "" {
+		options = append(options, nomadtest.GossipKey(s.gossip))
+	}
+	return options
+}
+
+// description is what the program prints.
+type description struct {
+	Control     string            `json:"control"`
+	Agents      []agent           `json:"agents"`
+	Tokens      map[string]string `json:"tokens,omitempty"`
+	TLS         *tlsFiles         `json:"tls,omitempty"`
+	Environment map[string]string `json:"environment"`
+}
+
+type agent struct {
+	Name     string `json:"name"`
+	URL      string `json:"url"`
+	RPC      string `json:"rpc"`
+	Serf     string `json:"serf"`
+	ServerID string `json:"server_id,omitempty"`
+	NodeID   string `json:"node_id,omitempty"`
+}
+
+type tlsFiles struct {
+	CAFile   string `json:"ca_file"`
+	CertFile string `json:"cert_file"`
+	KeyFile  string `json:"key_file"`
+}
+
+func (s setup) describe(cluster *nomadtest.Cluster) description {
+	agents := cluster.Agents()
+	d := description{Environment: map[string]string{"NOMAD_ADDR": agents[0].URL(), "NOMAD_REGION": s.region}}
+	for i, a := range agents {
+		about := agent{Name: a.Name(), URL: a.URL(), RPC: a.RPCAddr(), Serf: a.SerfAddr()}
+		if i < s.servers || i >= s.servers+s.clients {
+			about.ServerID = a.ServerID()
+		}
+		if i >= s.servers {
+			about.NodeID = a.NodeID()
+		}
+		d.Agents = append(d.Agents, about)
+	}
+	if s.acl {
+		d.Tokens = map[string]string{
+			"management": nomadtest.ManagementToken, "agent_read": nomadtest.AgentReadToken, "agent_write": nomadtest.AgentWriteToken,
+			"node_read": nomadtest.NodeReadToken, "unknown": nomadtest.UnknownToken,
+		}
+		d.Environment["NOMAD_TOKEN"] = nomadtest.ManagementToken
+	}
+	if s.tls || s.mutualTLS {
+		files := cluster.TLSFiles()
+		d.TLS = &tlsFiles{files.CAFile, files.CertFile, files.KeyFile}
+		d.Environment["NOMAD_CACERT"] = files.CAFile
+		d.Environment["NOMAD_CLIENT_CERT"] = files.CertFile
+		d.Environment["NOMAD_CLIENT_KEY"] = files.KeyFile
+	}
+	return d
+}

@@ -1,0 +1,34 @@
+package nomadtest_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/nomadtest"
+)
+
+// meanings are the errors of package nomad that a response can mean.
+var meanings = []error{
+	nomad.ErrInvalidArgument, nomad.ErrPermissionDenied, nomad.ErrInvalidToken, nomad.ErrNotFound, nomad.ErrServerOnly,
+	nomad.ErrClientOnly, nomad.ErrNoLeader, nomad.ErrTooManyRequests, nomad.ErrUnsupported, nomad.ErrUnhealthy, nomad.ErrJoinFailed,
+}
+
+func TestErrorHasItsMeaningAndNoOther(t *testing.T) {
+	for _, meaning := range meanings {
+		err := nomadtest.Error(meaning)
+		for _, other := range meanings {
+			both := meaning == nomad.ErrInvalidToken && other == nomad.ErrPermissionDenied
+			assert.Equal(t, other == meaning || both, errors.Is(err, other), "%v is %v", err, other)
+		}
+		t.Log(err)
+	}
+}
+
+func TestErrorRefusesWhatNoResponseMeans(t *testing.T) {
+	for _, meaning := range []error{nil, nomad.ErrClosed, errors.New("nomad: no cluster leader")} {
+		assert.Panics(t, func() { nomadtest.Error(meaning) }, "%v", meaning)
+	}
+}

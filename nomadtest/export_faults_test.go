@@ -1,0 +1,4 @@
+package nomadtest
+
+// EndpointNames are the endpoints that On knows.
+var EndpointNames = endpointNames
