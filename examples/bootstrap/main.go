@@ -1,5 +1,6 @@
-// Bootstrap joins servers until their gossip pool is complete: as many members as expected are alive, and there is a leader.
-// It is safe to repeat, and can add servers to a pool. Run it with -h for its flags, and with -demo to try it without an agent.
+// Bootstrap joins servers until their gossip pool is complete: as many members as expected are alive,
+// and there is a leader. It is safe to repeat, and can add servers to a pool. Run it with -h for its
+// flags, and with -demo to try it without an agent.
 package main
 
 import (
@@ -35,7 +36,7 @@ ACL token at NOMAD_TOKEN needs node:read. Progress is on standard error.
 exit codes:
   0  the pool is complete: the expected members are alive, and there is a leader
   1  it was not complete in time
-  2  wrong usage, the agent could not be asked, or the output could not be written
+  2  wrong usage, a request failed, or the output could not be written
 
 flags:
 `
@@ -140,7 +141,7 @@ func (p *pool) String() string {
 	switch {
 	case p.leader:
 		text += ", with a leader"
-	case p.alive >= p.expect: // The agent is asked for the leader only then.
+	case p.alive >= p.expect: // The leader is requested only then.
 		text += ", no leader"
 	}
 	return text
@@ -189,7 +190,7 @@ func (p *pool) update(ctx context.Context) error {
 		}
 	}
 	if p.alive < p.expect {
-		return nil // A server without a leader takes 5 s to respond, and there are servers to join.
+		return nil // A server without a leader takes 5 s to respond.
 	}
 	if _, err = p.client.Status.Leader(ctx); errors.Is(err, nomad.ErrNoLeader) {
 		return nil

@@ -1,5 +1,6 @@
-// Health is a probe for load balancers and Kubernetes: its exit code reports whether a Nomad agent is healthy. Note that
-// go run has an exit code of its own, so build it. Run it with -h for its flags, and with -demo to try it without an agent.
+// Health is a probe for load balancers and Kubernetes: its exit code reports whether a Nomad agent is
+// healthy. Build it, because go run has an exit code of its own. Run it with -h for its flags, and
+// with -demo to try it without an agent.
 package main
 
 import (
@@ -24,15 +25,15 @@ const usage = `Health reports by its exit code whether a Nomad agent is healthy.
 
 usage: health [flags]
 
-It calls the agent at NOMAD_ADDR, or at http://127.0.0.1:4646 if that is not set.
+It calls the agent at NOMAD_ADDR (http://127.0.0.1:4646 if that is not set).
 A server is healthy if its region has a leader, a client if it knows a server.
 No ACL token is needed.
 
 exit codes:
   0  the agent is healthy
   1  the agent is unhealthy
-  2  unknown: no response in time, the agent does not have the role, wrong usage,
-     or the output could not be written
+  2  unknown: no response in time, the agent does not have the role, wrong
+     usage, or the output could not be written
 
 flags:
 `
@@ -62,7 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		}
 		return nil
 	})
-	timeout := flags.Duration("timeout", 10*time.Second, "time limit; a server without a leader responds after 5s")
+	timeout := flags.Duration("timeout", 10*time.Second, "time limit; a server without a leader takes 5s")
 	asJSON := flags.Bool("json", false, "print the result as a JSON object")
 	quiet := flags.Bool("quiet", false, "print nothing but errors")
 	demo := flags.Bool("demo", false, "use a cluster in memory")

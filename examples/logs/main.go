@@ -1,5 +1,5 @@
-// Logs follows the log of a Nomad agent, and goes on after the connection was lost. Run it with -h for its flags, and with
-// -demo to try it without an agent.
+// Logs follows the log of a Nomad agent, and goes on after the connection was lost. Run it with -h for
+// its flags, and with -demo to try it without an agent.
 package main
 
 import (
@@ -25,7 +25,7 @@ const usage = `Logs follows the log of a Nomad agent.
 
 usage: logs [flags]
 
-It calls the agent at NOMAD_ADDR, or at http://127.0.0.1:4646 if that is not set.
+It calls the agent at NOMAD_ADDR (http://127.0.0.1:4646 if that is not set).
 The ACL token at NOMAD_TOKEN needs agent:read. An agent that does not respond is
 called again until it does; outages are reported on standard error.
 
@@ -50,11 +50,12 @@ func main() {
 // run returns the exit code, and what went wrong.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("logs", flag.ContinueOnError)
-	level := flags.String("level", "info", "lowest `level` to print: trace, debug, info, warn or error")
+	level := flags.String("level", "info", "lowest `level`: trace, debug, info, warn or error")
 	n := flags.Uint("n", 0, "stop after this `number` of entries; 0 means never")
-	server := flags.String("target", "", "follow the server of this `name` through the agent; leader means whichever leads")
+	server := flags.String("target", "", "follow the server of this `name`, or leader, through the agent")
 	node := flags.String("node", "", "follow the client agent with this node `ID` through the agent")
-	color := flags.String("color", "auto", "color entries: auto, always or never; auto means on a terminal,\nunless NO_COLOR is set or TERM is dumb")
+	color := flags.String("color", "auto",
+		"color entries: auto, always or never; auto means on a terminal\nunless NO_COLOR is set or TERM is dumb")
 	asJSON := flags.Bool("json", false, "print a JSON object for each entry, one a line")
 	demo := flags.Bool("demo", false, "use a cluster in memory that logs all the time")
 	var help bytes.Buffer

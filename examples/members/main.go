@@ -1,5 +1,5 @@
-// Members lists the servers of the gossip pool and who leads, as nomad server members does. Run it with -h for its flags, and
-// with -demo to try it without an agent.
+// Members lists the servers of the gossip pool and who leads, as nomad server members does. Run it with
+// -h for its flags, and with -demo to try it without an agent.
 package main
 
 import (
@@ -28,14 +28,14 @@ const usage = `Members lists the servers of the gossip pool and reports who lead
 
 usage: members [flags]
 
-It calls the agent at NOMAD_ADDR, or at http://127.0.0.1:4646 if that is not set.
+It calls the agent at NOMAD_ADDR (http://127.0.0.1:4646 if that is not set).
 The ACL token at NOMAD_TOKEN needs node:read.
 
 exit codes:
   0  all is well
   1  a listed server is neither alive nor left, its region has no leader, or no
      server is listed
-  2  wrong usage, the agent could not be asked, or the output could not be written
+  2  wrong usage, a request failed, or the output could not be written
 
 flags:
 `

@@ -1,6 +1,7 @@
-// Observability makes OpenTelemetry spans and Prometheus metrics of what a client does. It calls an agent again and again,
-// serves the metrics meanwhile, and prints a summary of the spans at the end. What a program of your own needs is the type
-// observer. Run it with -h for its flags, and with -demo to try it without an agent.
+// Observability makes OpenTelemetry spans and Prometheus metrics of what a client does. It calls an
+// agent again and again, serves the metrics meanwhile, and prints a summary of the spans at the end.
+// What a program of your own needs is the type observer. Run it with -h for its flags, and with -demo
+// to try it without an agent.
 package main
 
 import (
@@ -39,14 +40,14 @@ const usage = `Observability makes spans and metrics of calls to a Nomad agent.
 
 usage: observability [flags]
 
-It calls the agent at NOMAD_ADDR, or at http://127.0.0.1:4646 if that is not set,
+It calls the agent at NOMAD_ADDR (http://127.0.0.1:4646 if that is not set),
 and changes nothing. Without -for it ends when it is interrupted. Metrics are at
 /metrics of the address that it prints.
 
 exit codes:
   0  all calls succeeded, some perhaps after retries
   1  some calls failed
-  2  wrong usage, the agent could not be asked, the address of -listen cannot be
+  2  wrong usage, a request failed, the address of -listen cannot be
      used, or the output could not be written
 
 flags:
@@ -143,8 +144,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	return 0, nil
 }
 
-// watch makes the calls until the duration is over (0 is never) or the context ends, and returns how many failed. It gives up
-// if the first has no response.
+// watch makes the calls until the duration is over (0 is never) or the context ends, and returns how
+// many failed. It gives up if the first has no response.
 func (o *observer) watch(
 	ctx context.Context, agent *nomad.Agent, interval, duration time.Duration, stderr io.Writer,
 ) (failed int, err error) {
@@ -208,8 +209,8 @@ func newObserver(provider trace.TracerProvider, registry prometheus.Registerer) 
 	}
 }
 
-// call makes a call of the library within a span. The spans of its attempts become children of that span, because the library
-// passes the context on to them.
+// call makes a call of the library within a span. The spans of its attempts become children of that
+// span, because the library passes the context on to them.
 func (o *observer) call(ctx context.Context, name string, do func(context.Context) error) error {
 	ctx, span := o.tracer.Start(ctx, name)
 	defer span.End()
@@ -236,11 +237,14 @@ func (o *observer) transport(next http.RoundTripper) http.RoundTripper {
 	next = promhttp.InstrumentRoundTripperCounter(o.requests, next, endpoint)
 	return otelhttp.NewTransport(o.complete(next),
 		otelhttp.WithTracerProvider(o.provider),
-		otelhttp.WithSpanNameFormatter(func(_ string, req *http.Request) string { return req.Method + " " + endpointOf(req) }))
+		otelhttp.WithSpanNameFormatter(func(_ string, req *http.Request) string {
+			return req.Method + " " + endpointOf(req)
+		}))
 }
 
-// complete adds what the two libraries lack. Their spans have the whole URL: it removes the query, which can name nodes.
-// (Neither has headers, such as X-Nomad-Token.) And promhttp does not count attempts without a response.
+// complete adds what the two libraries lack. Spans of otelhttp have the whole URL: it removes the query,
+// which can name nodes. (Headers, such as X-Nomad-Token, are not in spans.) And promhttp does not count
+// attempts without a response.
 func (o *observer) complete(next http.RoundTripper) http.RoundTripper {
 	return promhttp.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
 		url := req.URL.Scheme + "://" + req.URL.Host + req.URL.EscapedPath()
@@ -266,8 +270,8 @@ func endpointOf(req *http.Request) string {
 	}
 }
 
-// summary is an exporter that counts spans by their name. A program of your own has one that sends them somewhere, such as
-// otlptracehttp, and gives it to sdktrace.WithBatcher.
+// summary is an exporter that counts spans by their name. A program of your own has one that sends
+// them somewhere, such as otlptracehttp, and gives it to sdktrace.WithBatcher.
 type summary struct {
 	mu   sync.Mutex
 	rows map[string]*row

@@ -1,5 +1,5 @@
-// Profile writes a profile of a Nomad agent to a file: where its CPU time goes, what is in its memory, what its goroutines do.
-// Run it with -h for its flags, and with -demo to try it without an agent.
+// Profile writes a profile of a Nomad agent to a file: where its CPU time goes, what is in its memory,
+// what its goroutines do. Run it with -h for its flags, and with -demo to try it without an agent.
 package main
 
 import (
@@ -28,7 +28,7 @@ const usage = `Profile writes a profile of a Nomad agent to a file.
 
 usage: profile [flags]
 
-It calls the agent at NOMAD_ADDR, or at http://127.0.0.1:4646 if that is not set.
+It calls the agent at NOMAD_ADDR (http://127.0.0.1:4646 if that is not set).
 The ACL token at NOMAD_TOKEN needs agent:write and agent:read; without ACLs the
 agent needs enable_debug. The file appears when the profile is complete.
 
@@ -36,7 +36,7 @@ exit codes:
   0  the profile was written
   1  it was not: the file exists or could not be written, the profile was cut
      short, or the program was interrupted
-  2  wrong usage, the agent could not be asked, or the output could not be written
+  2  wrong usage, a request failed, or the output could not be written
 
 flags:
 `
@@ -57,8 +57,9 @@ func main() {
 // run returns the exit code, and what went wrong.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("profile", flag.ContinueOnError)
-	kind := flags.String("type", "cpu", "`type` of profile: cpu, trace, heap, allocs, goroutine, block,\nmutex or threadcreate")
-	seconds := flags.Int("seconds", 5, "duration in seconds, at most 3600; with -type cpu and trace only")
+	kind := flags.String("type", "cpu",
+		"`type` of profile: cpu, trace, heap, allocs, goroutine, block,\nmutex or threadcreate")
+	seconds := flags.Int("seconds", 5, "duration of cpu and trace, at most 3600")
 	server := flags.String("server", "", "profile the server of this `name`, or leader, through the agent")
 	node := flags.String("node", "", "profile the client agent with this node `ID` through the agent")
 	path := flags.String("o", "", "`file` to write (default <agent>-<type>.pprof or .trace)")
@@ -159,7 +160,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	return 0, nil
 }
 
-// save writes a profile to a temporary file, and renames it when it is complete. It returns an exit code with an error.
+// save writes a profile to a temporary file, and renames it when it is complete. It returns an exit
+// code with an error.
 func save(
 	ctx context.Context, agent *nomad.Agent, options nomad.ProfileOptions, path, name string, stderr io.Writer,
 ) (size int64, code int, err error) {
@@ -167,7 +169,7 @@ func save(
 	if err != nil {
 		return 0, 1, fileError(path, err)
 	}
-	defer os.Remove(file.Name()) // After the renaming no such file exists.
+	defer os.Remove(file.Name()) // It does nothing after the renaming.
 	defer file.Close()
 	stop := progress(stderr, name, options.Duration)
 	profile, err := agent.Profile(ctx, options)
@@ -197,7 +199,7 @@ func fileError(path string, err error) error {
 	return err
 }
 
-// progress shows how much of a duration is over, since the agent sends nothing before its end. It ends with stop.
+// progress shows on a terminal how much of a duration is over. The agent sends nothing before its end.
 func progress(stderr io.Writer, name string, duration time.Duration) (stop func()) {
 	if duration == 0 {
 		return func() {}

@@ -1,5 +1,5 @@
-// Quickstart walks through the core calls of package nomad and prints their results. If NOMAD_ADDR is not set it makes them on
-// a cluster in memory. Run it with -h for its flags.
+// Quickstart walks through the core calls of package nomad and prints their results. If NOMAD_ADDR is
+// not set it makes them on a cluster in memory. Run it with -h for its flags.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -52,7 +53,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	asJSON := flags.Bool("json", false, "print a JSON object for each call, one a line")
-	demo := flags.Bool("demo", false, "use a cluster in memory also if NOMAD_ADDR is set")
+	demo := flags.Bool("demo", false, "use a cluster in memory, also if NOMAD_ADDR is set")
 	var help bytes.Buffer
 	flags.SetOutput(&help)
 	flags.Usage = func() {
@@ -116,7 +117,8 @@ func read(ctx context.Context, p *printer, client *nomad.Client) error {
 
 	servers, err := client.Agent.Servers(ctx)
 	if errors.Is(err, nomad.ErrClientOnly) { // The agent is a server.
-		p.print("Servers", "Which servers does it work for?", err.Error(), []string{"none: it is not a client (nomad.ErrClientOnly)"})
+		none := []string{"none: it is not a client (nomad.ErrClientOnly)"}
+		p.print("Servers", "Which servers does it work for?", err.Error(), none)
 		return nil
 	}
 	if err != nil {
@@ -202,7 +204,8 @@ func (p *printer) members(ctx context.Context, client *nomad.Client, title strin
 	slices.SortFunc(list.Members, nomad.CompareMembers)
 	rows := [][]string{{"NAME", "GOSSIP ADDRESS", "RPC ADDRESS", "STATUS", "NOMAD"}}
 	for _, m := range list.Members {
-		rows = append(rows, []string{m.Name, fmt.Sprintf("%v:%d", m.Addr, m.Port), m.RPCAddr().String(), string(m.Status), m.Build()})
+		address := netip.AddrPortFrom(m.Addr, m.Port).String()
+		rows = append(rows, []string{m.Name, address, m.RPCAddr().String(), string(m.Status), m.Build()})
 	}
 	p.print("Members", title, list, rows...)
 	return nil

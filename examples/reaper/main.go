@@ -1,8 +1,9 @@
-// Reaper is a controller: it forces servers to leave the pool that have failed and stay failed, with a log of what it does and
-// why. (Nomad keeps a failed server in the pool for a day, in case it comes back.) Run it with -h for its flags, and with -demo
-// to try it without an agent.
+// Reaper is a controller: it forces servers to leave the pool that have failed and stay failed, with a
+// log of what it does and why. (Nomad keeps a failed server in the pool for a day, in case it comes
+// back.) Run it with -h for its flags, and with -demo to try it without an agent.
 //
-// Copy this folder as a whole: main.go reads the flags, reaper.go is the controller, and reaper_test.go shows how to test one.
+// Copy this folder as a whole: main.go reads the flags, reaper.go is the controller, and
+// reaper_test.go shows how to test one.
 package main
 
 import (
@@ -58,13 +59,13 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("reaper", flag.ContinueOnError)
 	after := flags.Duration("after", 10*time.Minute, "how long a server must have failed (3s with -demo)")
-	keep := flags.Int("keep", 3, "do nothing in a region with fewer servers alive; 0 means any number")
+	keep := flags.Int("keep", 3, "do nothing in a region with fewer servers alive")
 	prune := flags.Bool("prune", false, "remove the server from the list of members too")
 	dryRun := flags.Bool("dry-run", false, "log what would be done, and do nothing")
 	once := flags.Bool("once", false, "end after one server was forced to leave")
 	interval := flags.Duration("interval", watch.DefaultInterval, "time between two polls (200ms with -demo)")
 	asJSON := flags.Bool("json", false, "log in JSON, one record a line")
-	demo := flags.Bool("demo", false, "use a cluster in memory: one server fails for good, one for a moment")
+	demo := flags.Bool("demo", false, "use a cluster in memory in which servers fail")
 	var help bytes.Buffer
 	flags.SetOutput(&help)
 	flags.Usage = func() {
@@ -124,7 +125,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	if *asJSON {
 		r.log = slog.New(slog.NewJSONHandler(log, nil))
 	}
-	r.run(ctx)
+	if err := r.run(ctx); err != nil {
+		return 2, err
+	}
 	select {
 	case err := <-log.failed:
 		return 2, err

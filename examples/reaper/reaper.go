@@ -24,18 +24,17 @@ type reaper struct {
 	reaped func(name string) // if set, called for each server that was forced to leave
 }
 
-// run returns when the context ends.
-func (r *reaper) run(ctx context.Context) {
+// run returns when the context ends, or with an error if the members cannot be watched.
+func (r *reaper) run(ctx context.Context) error {
 	r.log.Info("watching", "after", r.after.String(), "keep", r.keep, "prune", r.prune, "dry_run", r.dryRun)
 	defer r.log.Info("stopped")
 	feed := make(chan watch.MemberEvent)
+	var ended error // set before feed is closed
 	go func() {
 		defer close(feed)
 		for event, err := range watch.Members(ctx, r.client.Agent, r.watch) {
-			if err != nil { // the end
-				if ctx.Err() == nil {
-					r.log.Error("the watch has ended", "error", err)
-				}
+			if err != nil {
+				ended = err
 				return
 			}
 			select {
@@ -55,8 +54,10 @@ func (r *reaper) run(ctx context.Context) {
 		}
 		select {
 		case event, more := <-feed:
-			if !more {
-				return
+			if !more && ctx.Err() == nil {
+				return ended
+			} else if !more {
+				return nil
 			}
 			switch event.Kind {
 			case watch.Outage:
@@ -79,7 +80,7 @@ func (r *reaper) run(ctx context.Context) {
 			name := first(due)
 			err := r.reap(ctx, name)
 			if ctx.Err() != nil {
-				return
+				return nil
 			}
 			if err != nil {
 				due[name] = time.Now().Add(r.retry)
@@ -95,7 +96,8 @@ func (r *reaper) run(ctx context.Context) {
 func (r *reaper) note(e watch.MemberEvent, due map[string]time.Time) {
 	_, had := due[e.Name()]
 	switch {
-	case e.Kind == watch.Failed, had && e.After.Status == nomad.StatusFailed && e.Before.ID() != e.After.ID(): // another machine
+	case e.Kind == watch.Failed,
+		had && e.After.Status == nomad.StatusFailed && e.Before.ID() != e.After.ID(): // another machine
 		due[e.Name()] = e.Time.Add(r.after)
 		r.log.Info("failed", "server", e.Name(), "due_at", due[e.Name()])
 	case had && e.After.Status != nomad.StatusFailed:
@@ -115,7 +117,8 @@ func (r *reaper) reap(ctx context.Context, name string) error {
 	case member.Status != nomad.StatusFailed: // The watch reports it, unless the server fails again before that.
 		return errors.New("it is not failed at the moment")
 	case failed >= alive:
-		return fmt.Errorf("%d servers of region %s are alive and %d have failed: half or more", alive, member.Region(), failed)
+		return fmt.Errorf("%d servers of region %s are alive and %d have failed: half or more",
+			alive, member.Region(), failed)
 	case alive < r.keep:
 		return fmt.Errorf("%d servers of region %s are alive, fewer than the %d to keep", alive, member.Region(), r.keep)
 	case r.dryRun:

@@ -33,7 +33,7 @@ func start(t *testing.T, cluster *nomadtest.Cluster, change func(*reaper)) (stop
 		change(r)
 	}
 	var group sync.WaitGroup
-	group.Go(func() { r.run(ctx) })
+	group.Go(func() { assert.NoError(t, r.run(ctx)) })
 	return sync.OnceValue(func() string {
 		cancel()
 		group.Wait()

@@ -1,6 +1,7 @@
-// Rotate-gossip-key replaces the key that the servers of a pool encrypt their gossip with: it installs the new key, checks
-// that every server has it, uses it, checks again, and removes the other keys. It is safe to repeat with the same key. Run it
-// with -h for its flags, and with -demo to try it without an agent.
+// Rotate-gossip-key replaces the key that the servers of a pool encrypt their gossip with: it installs
+// the new key, checks that every server has it, uses it, checks again, and removes the other keys. It
+// is safe to repeat with the same key. Run it with -h for its flags, and with -demo to try it without
+// an agent.
 package main
 
 import (
@@ -36,7 +37,7 @@ only the first 8 hex digits of their SHA-256.
 exit codes:
   0  the key was rotated
   1  a server is not ready or did not follow, or the program was interrupted
-  2  wrong usage, the agent could not be asked, or the output could not be written
+  2  wrong usage, a request failed, or the output could not be written
 
 flags:
 `
@@ -59,7 +60,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	out := flags.String("out", "", "new `file` to write a random key to")
 	keep := flags.Bool("keep", false, "do not remove the other keys")
 	asJSON := flags.Bool("json", false, "print a JSON object for each step, one a line")
-	demo := flags.Bool("demo", false, "use a cluster in memory; the key may be a random one that is not written")
+	demo := flags.Bool("demo", false, "use a cluster in memory, where -out is optional")
 	var help bytes.Buffer
 	flags.SetOutput(&help)
 	flags.Usage = func() {
@@ -107,7 +108,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		{"check", r.check}, {"save", r.save}, {"install", r.change(r.agent.InstallKey)}, {"verify", r.verify},
 		{"use", r.change(r.agent.UseKey)}, {"verify", r.verify}, {"remove", r.remove},
 	}
-	steps = slices.DeleteFunc(steps, func(s step) bool { return s.name == "save" && *out == "" || s.name == "remove" && *keep })
+	steps = slices.DeleteFunc(steps, func(s step) bool {
+		return s.name == "save" && *out == "" || s.name == "remove" && *keep
+	})
 
 	// A step is printed when it is done, so that one can see where an interruption came.
 	line := func(name, result, detail string) error {
@@ -138,7 +141,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		}
 		refused := (*nomad.APIError)(nil)
 		if errors.Is(err, errNotReady) || ctx.Err() != nil || errors.As(err, &refused) && refused.StatusCode == 500 {
-			return 1, fmt.Errorf("not rotated, but the pool keeps working; repair this and run it again with the same key: %w", err)
+			return 1, fmt.Errorf("not rotated, but the pool works; repair this and run it again with the same key: %w", err)
 		}
 		return 2, err
 	}
@@ -173,7 +176,8 @@ func (r *rotation) list(ctx context.Context) (*nomad.Keyring, error) {
 	}
 	for _, m := range members.Members {
 		if m.Status != nomad.StatusAlive && m.Status != nomad.StatusLeft {
-			return nil, fmt.Errorf("%w: %s is %s and would miss the change: start it, or force it to leave", errNotReady, m.Name, m.Status)
+			return nil, fmt.Errorf("%w: %q is %s and would miss the change: start it, or force it to leave",
+				errNotReady, m.Name, m.Status)
 		}
 	}
 	return r.agent.ListKeys(ctx)
@@ -203,7 +207,9 @@ func (r *rotation) save(context.Context) (string, error) {
 }
 
 // change returns a step that makes a call with the new key.
-func (r *rotation) change(call func(context.Context, nomad.Secret) (*nomad.Keyring, error)) func(context.Context) (string, error) {
+func (r *rotation) change(
+	call func(context.Context, nomad.Secret) (*nomad.Keyring, error),
+) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		_, err := call(ctx, nomad.NewSecret(r.key))
 		return fingerprint(r.key), err

@@ -1,5 +1,6 @@
-// Survey asks every server of the pool how it is and what it sees, and reports which cannot be reached and where their views
-// differ. Run it with -h for its flags, and with -demo to try it without an agent.
+// Survey gets from every server of the pool its health and its view of the pool. It reports which
+// servers cannot be reached, and where views differ. Run it with -h for its flags, and with -demo to
+// try it without an agent.
 package main
 
 import (
@@ -25,7 +26,7 @@ import (
 	"github.com/nomad-go/nomad/survey"
 )
 
-const usage = `Survey asks every server of the pool how it is and what it sees.
+const usage = `Survey gets from every server its health and its view of the pool.
 
 usage: survey [flags]
 
@@ -37,7 +38,7 @@ every server. With -every the survey goes on while the agent does not respond.
 exit codes (with -every those of the last round):
   0  all servers respond, are healthy and see the same pool
   1  some do not
-  2  wrong usage, the agent could not be asked, or the output could not be written
+  2  wrong usage, a request failed, or the output could not be written
 
 flags:
 `
@@ -58,8 +59,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	flags := flag.NewFlagSet("survey", flag.ContinueOnError)
 	port := flags.Uint("port", 0, "HTTP `port` of the servers (default that of the agent)")
 	https := flags.Bool("https", false, "with -port: the servers speak https")
-	concurrency := flags.Int("concurrency", survey.DefaultConcurrency, "how many servers to ask at the same time")
-	timeout := flags.Duration("timeout", survey.DefaultTimeout, "time limit for each server; without a leader one takes 5s")
+	concurrency := flags.Int("concurrency", survey.DefaultConcurrency, "`number` of servers to survey at the same time")
+	timeout := flags.Duration("timeout", survey.DefaultTimeout, "time limit for each server; without a leader it takes 5s")
 	every := flags.Duration("every", 0, "time between two rounds, until interrupted; 0 means one round")
 	asJSON := flags.Bool("json", false, "print each round as a JSON object on one line")
 	demo := flags.Bool("demo", false, "use a cluster in memory with a failed and an isolated server")
@@ -175,8 +176,12 @@ func show(w io.Writer, report *survey.Report, asJSON bool) error {
 		case s.Health != nil:
 			health = "unhealthy"
 		}
+		sees := "-"
+		if s.Sees > 0 {
+			sees = strconv.Itoa(s.Sees)
+		}
 		took := s.Duration.Round(time.Millisecond).String()
-		rows = append(rows, []string{s.Member.Name, string(s.Member.Status), health, strconv.Itoa(s.Sees), took})
+		rows = append(rows, []string{s.Member.Name, string(s.Member.Status), health, sees, took})
 		if s.Err != nil {
 			problems += fmt.Sprintf("%q: %v\n", s.Member.Name, cause(s.Err))
 		} else if h := s.Health; h != nil && h.Server != nil && !h.Server.OK {
