@@ -344,11 +344,11 @@ func TestWithoutAnAgent(t *testing.T) {
 	}
 }
 
-// TestLongNames checks that tables keep to 80 columns, whatever members are called.
+// TestLongNames checks that tables keep to 80 columns and print no control characters, whatever members are called.
 func TestLongNames(t *testing.T) {
 	short(t)
 	long := strings.Repeat("long-", 20)
-	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.Names(long+"name"), nomadtest.Region("region"), nomadtest.Datacenter(long)))
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.Names("\x1b[31m"+long), nomadtest.Region("region"), nomadtest.Datacenter(long)))
 	defer cluster.Close()
 	for name, args := range map[string][]string{"members": nil, "survey": nil, "bootstrap": {"-expect", "1"}, "quickstart": nil} {
 		cmd := command(t, t.TempDir(), name, args...)
@@ -356,6 +356,7 @@ func TestLongNames(t *testing.T) {
 		code, out, said := exit(t, cmd)
 		assert.Equal(t, 0, code, said)
 		assert.Contains(t, out, "…", name)
+		assert.NotContains(t, out, "\x1b", name)
 		for line := range strings.Lines(out) {
 			assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, line)
 		}
