@@ -98,7 +98,8 @@ var joinEndpoint = register(endpoint{name: "Join", method: http.MethodPut, path:
 
 // Join makes a server join the gossip pool of the servers at the given addresses.
 //
-// An address is host:port of Serf, or a host for the port on which the agent itself gossips (Nomad's default is 4648).
+// An address is host:port of Serf, or a host for the port on which the agent itself gossips (Nomad's default is 4648). The
+// name of a member and a slash can be in front of it.
 // One address that can be contacted is enough. Joining a pool again is not an error. If none could be contacted the error
 // is ErrJoinFailed and has the reasons.
 //
@@ -119,7 +120,7 @@ func (a *Agent) Join(ctx context.Context, addresses ...string) (*JoinResult, err
 	if res.Error != "" || *res.NumJoined == 0 {
 		return nil, a.client.apiError(r, http.StatusOK, res.Error, ErrJoinFailed)
 	}
-	return &JoinResult{Joined: *res.NumJoined, Warning: redact.Line(res.Warning, maxMessage)}, nil
+	return &JoinResult{Joined: *res.NumJoined, Warning: redact.Cut(a.client.clean(r, res.Warning), maxMessage)}, nil
 }
 
 // ForceLeaveOption changes what ForceLeave does.
@@ -256,7 +257,7 @@ func (a *Agent) Health(ctx context.Context, roles ...Role) (*Health, error) {
 	case health.OK() && res.status == http.StatusOK:
 		return &health.Health, nil
 	}
-	kinds := append(classify(r, http.StatusInternalServerError, health.message(), false), ErrUnhealthy)
+	kinds := append(a.client.classify(r, http.StatusInternalServerError, health.message(), false), ErrUnhealthy)
 	return &health.Health, a.client.apiError(r, res.status, health.message(), kinds...)
 }
 
@@ -279,7 +280,8 @@ func addressQuery(call string, addresses []string) (url.Values, error) {
 		return nil, invalidArgument(call, "no address: want at least one host:port")
 	}
 	for _, address := range addresses {
-		if address == "" || strings.Contains(address, "://") || strings.ContainsFunc(address, unicode.IsSpace) {
+		host := address[strings.LastIndex(address, "/")+1:] // Serf accepts name/host:port too, and a name can have spaces
+		if host == "" || strings.Contains(address, "://") || strings.ContainsFunc(host, unicode.IsSpace) {
 			return nil, invalidArgument(call, "address %q: want host:port or host", address)
 		}
 	}

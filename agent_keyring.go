@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/nomad-go/nomad/internal/body"
 	"github.com/nomad-go/nomad/internal/redact"
 	"github.com/nomad-go/nomad/internal/show"
 )
@@ -20,7 +21,7 @@ import (
 // without the keys, also where Messages repeat one; Secret.Reveal returns a key.
 type Keyring struct {
 	Keys     map[Secret]int    // number of servers that have each key; ListKeys only
-	Messages map[string]string // messages of servers, by server name
+	Messages map[string]string // messages of servers, by server name, without the keys that they repeat
 	NumNodes int               // number of servers that responded
 }
 
@@ -83,10 +84,18 @@ var (
 )
 
 // decodeKeyring decodes a Keyring. The error of a decoder could quote a key.
-func decodeKeyring(ctx context.Context, body []byte, out any) error {
-	if decodeJSON(ctx, body, out) != nil {
+func decodeKeyring(ctx context.Context, content []byte, out any) error {
+	if err := body.CheckValue(content); err != nil {
+		return err
+	}
+	if decodeJSON(ctx, content, out) != nil {
 		return errors.New("it is not the JSON of a keyring")
 	}
+	ring := out.(*Keyring)
+	for key := range ring.Keys {
+		redact.Values(ring.Messages, redact.New(key.Reveal()))
+	}
+	redact.Values(ring.Messages, redact.Secrets{})
 	return nil
 }
 
@@ -143,5 +152,10 @@ func (a *Agent) changeKey(ctx context.Context, ep *endpoint, key Secret) (*Keyri
 		return nil, err
 	}
 	r.secret = key.Reveal()
-	return get[Keyring](ctx, a.client, r)
+	ring, err := get[Keyring](ctx, a.client, r)
+	if err != nil {
+		return nil, err
+	}
+	redact.Values(ring.Messages, redact.New(r.secret))
+	return ring, nil
 }

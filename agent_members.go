@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"net/netip"
@@ -16,6 +15,7 @@ import (
 	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/nomad-go/nomad/internal/body"
 	"github.com/nomad-go/nomad/internal/show"
@@ -45,13 +45,7 @@ type Members struct {
 
 // All returns the members in the order of CompareMembers.
 func (m *Members) All() iter.Seq[Member] {
-	return func(yield func(Member) bool) {
-		for _, member := range slices.SortedFunc(slices.Values(m.Members), CompareMembers) {
-			if !yield(member) {
-				return
-			}
-		}
-	}
+	return slices.Values(slices.SortedFunc(slices.Values(m.Members), CompareMembers))
 }
 
 // String returns how many members there are and which server reports them.
@@ -60,10 +54,7 @@ func (m Members) String() string {
 }
 
 // MarshalJSON encodes the members as agents send them.
-func (m Members) MarshalJSON() ([]byte, error) {
-	type fields Members
-	return show.JSON(fields(m))
-}
+func (m Members) MarshalJSON() ([]byte, error) { type fields Members; return show.JSON(fields(m)) }
 
 func (m *Members) check() error {
 	if m.Members == nil {
@@ -119,9 +110,6 @@ func (m Member) RPCAddr() netip.AddrPort {
 // String returns the member's name and status, such as "server-1.global (alive)".
 func (m Member) String() string { return show.Line(m.Name + " (" + string(m.Status) + ")") }
 
-// Format prints what String returns, whatever the verb.
-func (m Member) Format(f fmt.State, _ rune) { io.WriteString(f, m.String()) }
-
 // MarshalJSON encodes the member as agents send it, without an address or tags as null.
 func (m Member) MarshalJSON() ([]byte, error) {
 	type fields Member
@@ -162,32 +150,35 @@ func (a *Agent) Members(ctx context.Context) (*Members, error) {
 	return get[Members](ctx, a.client, membersEndpoint.newRequest(nil))
 }
 
-// A list of members has about one value in 20 bytes. These limits keep the memory of a decoded list in proportion to
-// its size.
+// A list of members has about one value in 20 bytes and one object in 250. These limits keep the memory of a decoded list
+// in proportion to its size.
 const (
 	freeValues     = 1 << 14
 	bytesPerValue  = 12
-	bytesPerMember = 128
+	bytesPerObject = 64
 )
 
-// memberOptions decode the tags of members with package tags.
-var memberOptions = jsonv2.JoinOptions(decodeOptions, jsonv2.WithUnmarshalers(jsonv2.UnmarshalFromFunc(tags.Unmarshal)))
-
 // decodeMembers decodes the only document that grows with the cluster.
-func decodeMembers(ctx context.Context, content []byte, out any) (err error) {
+func decodeMembers(ctx context.Context, content []byte, out any) error {
 	if err := body.CheckValue(content); err != nil {
 		return err
 	}
-	if n := bytes.Count(content, []byte(",")); n > freeValues+len(content)/bytesPerValue {
-		return fmt.Errorf("it has %d values in %d bytes", n, len(content))
+	if err := body.CheckStrings(content); err != nil {
+		return err
+	}
+	values, objects := bytes.Count(content, []byte(",")), bytes.Count(content, []byte("{"))
+	if values > freeValues+len(content)/bytesPerValue || objects > freeValues+len(content)/bytesPerObject {
+		return fmt.Errorf("it has %d values and %d objects in %d bytes", values, objects, len(content))
 	}
 	m := out.(*Members)
-	m.Members = make([]Member, 0, min(bytes.Count(content, []byte(`"Tags":`)), len(content)/bytesPerMember))
-	if len(content) <= maxPooled { // it takes too little time to end with the context
-		err = jsonv2.Unmarshal(content, m, memberOptions)
-	} else {
-		err = jsonv2.UnmarshalRead(body.WithContext(ctx, content), m, memberOptions)
-	}
+	m.Members = make([]Member, 0, min(objects/2, len(content)/bytesPerObject))
+	err := jsonv2.Unmarshal(content, m, decodeOptions, jsonv2.WithUnmarshalers(jsonv2.UnmarshalFromFunc(
+		func(dec *jsontext.Decoder, t *map[string]string) error {
+			if err := ctx.Err(); err != nil { // a large list takes time
+				return err
+			}
+			return tags.Unmarshal(dec, t)
+		})))
 	if len(m.Members) == 0 && !bytes.Contains(content, []byte("[]")) { // there is no list
 		m.Members = nil
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nomad-go/nomad/internal/agentconn"
+	"github.com/nomad-go/nomad/internal/body"
 	"github.com/nomad-go/nomad/internal/logframe"
 )
 
@@ -71,14 +72,15 @@ func (a *Agent) Monitor(ctx context.Context, opts MonitorOptions) (*LogStream, e
 	return a.client.openLog(ctx, monitorEndpoint.newRequest(query), true)
 }
 
-// ParseLogLevel returns the level of a name in any case, as Nomad's log_level has it. The name warning stands for warn.
+// ParseLogLevel returns the level of a name in any case, as Nomad's log_level has it. The name warning stands for warn, and
+// off for no entries at all.
 func ParseLogLevel(name string) (LogLevel, error) {
 	levels := []LogLevel{LevelTrace, LevelDebug, LevelInfo, LevelWarn, LevelError}
 	level := LogLevel(strings.ToLower(strings.TrimSpace(name)))
 	if level == "warning" {
 		level = LevelWarn
 	}
-	if !slices.Contains(levels, level) {
+	if !slices.Contains(levels, level) && level != "off" {
 		return "", fmt.Errorf("%q is not a log level: want one of %q", name, levels)
 	}
 	return level, nil
@@ -194,22 +196,22 @@ func (c *Client) tryLog(ctx context.Context, r *request, endless bool) (*LogStre
 }
 
 // checkToken finds out whether the token of a request is the reason for an empty log, by a request with it. It returns an
-// error if that is so, and reports whether the token file has another token by now.
+// error if that is so or cannot be found out, and reports whether the token file has another token by now.
 func (c *Client) checkToken(ctx context.Context, r *request) (other bool, err error) {
 	check := selfEndpoint.newRequest(nil)
 	_, err = c.do(ctx, check, new(Self))
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, ErrResponseTooLarge):
 		other = check.token != r.token && r.refused == ""
 		r.refused = r.token
 		return other, nil
-	case ctx.Err() != nil:
-		return false, err
-	case r.token != "":
+	case r.token != "" && (errors.Is(err, ErrPermissionDenied) || errors.Is(err, ErrInvalidResponse)):
 		return false, c.apiError(r, http.StatusOK, "the agent ended the log before its first entry, as it does if it does not know the token",
 			ErrInvalidToken, ErrPermissionDenied)
+	case errors.Is(err, ErrInvalidResponse):
+		return false, nil
 	}
-	return false, nil
+	return false, err
 }
 
 // frame reads a frame.
@@ -241,32 +243,33 @@ func (l *LogStream) explain(err error) error {
 	case s.Context.Err() != nil:
 	case err == io.EOF:
 		err = ErrStreamEnded
-	case errors.As(err, &format) && isMessage(format.Message):
-		if kinds := classify(s.r, http.StatusInternalServerError, format.Message, false); kinds != nil {
-			return c.apiError(s.r, http.StatusInternalServerError, format.Message, kinds...)
+	case errors.As(err, &format):
+		message := format.Message
+		if len(message) == logframe.MaxMessage {
+			message = c.secrets(s.r).RemoveCut(message)
 		}
-		err = fmt.Errorf("%w: the log ends with: %s", ErrInvalidResponse, format.Message)
-	case errors.As(agentconn.Classify(err, nil), new(*agentconn.LostError)) && l.endless:
-		err = fmt.Errorf("%w: the connection was lost: %w", ErrStreamEnded, lostError{err})
+		kinds := c.classify(s.r, http.StatusInternalServerError, message, true)
+		switch page := body.CheckNoPage([]byte(message)); {
+		case page != nil:
+			err = fmt.Errorf("%w: %w", ErrInvalidResponse, page)
+		case kinds != nil:
+			return c.apiError(s.r, http.StatusInternalServerError, message, kinds...)
+		case logframe.IsMessage(message):
+			err = fmt.Errorf("%w: in place of a frame the log has: %s", ErrInvalidResponse, message)
+		default:
+			err = fmt.Errorf("%w: %w", ErrInvalidResponse, err)
+		}
+	case errors.As(agentconn.Classify(err, nil), new(*agentconn.LostError)):
+		ended := ErrInvalidResponse
+		if l.endless {
+			ended = ErrStreamEnded
+		}
+		err = fmt.Errorf("%w: the connection was lost: %w", ended, logframe.LostError{Err: err})
 	default:
-		err = fmt.Errorf("%w: it is cut short: %w", ErrInvalidResponse, err)
+		err = fmt.Errorf("%w: %w", ErrInvalidResponse, err)
 	}
 	return s.explain(err)
 }
-
-// isMessage reports whether text is an agent's message and not a piece of something else.
-func isMessage(text string) bool {
-	first, _, _ := strings.Cut(text, " ")
-	return first != "" && !strings.ContainsAny(text[:1], "{}[]\"\x00<") && strings.ContainsFunc(first, isLetter)
-}
-
-func isLetter(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' }
-
-// lostError is a connection that was lost while a response was read.
-type lostError struct{ error }
-
-func (e lostError) Unwrap() error        { return e.error }
-func (e lostError) Is(target error) bool { return target == io.ErrUnexpectedEOF }
 
 // Read reads the log as text. The end of a log that has one is io.EOF.
 func (l *LogStream) Read(p []byte) (int, error) { return l.text.Read(p) }

@@ -50,10 +50,7 @@ func (s Scheduler) String() string {
 }
 
 // MarshalJSON encodes the worker as agents send it.
-func (s Scheduler) MarshalJSON() ([]byte, error) {
-	type fields Scheduler
-	return show.JSON(fields(s))
-}
+func (s Scheduler) MarshalJSON() ([]byte, error) { type fields Scheduler; return show.JSON(fields(s)) }
 
 var schedulersEndpoint = register(endpoint{name: "Schedulers", method: http.MethodGet, path: "/v1/agent/schedulers", role: RoleServer, acl: "agent:read", since: "1.2.4"})
 
@@ -130,8 +127,10 @@ func (a *Agent) UpdateSchedulerConfig(ctx context.Context, config *SchedulerConf
 	if err != nil {
 		return nil, err
 	}
-	if !sameNames(updated.EnabledSchedulers, config.EnabledSchedulers) {
-		return nil, a.client.requestError(r, fmt.Errorf("%w: the server still has the schedulers %q", ErrNotApplied, updated.EnabledSchedulers))
+	// The response has the configuration that the server has now.
+	if updated.NumSchedulers != config.NumSchedulers || !sameNames(updated.EnabledSchedulers, config.EnabledSchedulers) {
+		return nil, a.client.requestError(r, fmt.Errorf("%w: the server still has %d schedulers for %q",
+			ErrNotApplied, updated.NumSchedulers, updated.EnabledSchedulers))
 	}
 	return updated, nil
 }

@@ -86,7 +86,7 @@ func (s *Self) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return nil
 }
 
-var selfEndpoint = register(endpoint{name: "Self", method: http.MethodGet, path: "/v1/agent/self", acl: "agent:read", limit: largeResponse})
+var selfEndpoint = register(endpoint{name: "Self", method: http.MethodGet, path: "/v1/agent/self", acl: "agent:read"})
 
 // Self returns an agent's configuration, its entry in the gossip pool and its state.
 //

@@ -2,6 +2,7 @@ package nomad
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/nomad-go/nomad/internal/body"
 	"github.com/nomad-go/nomad/internal/deadline"
 	"github.com/nomad-go/nomad/internal/retry"
 	"github.com/nomad-go/nomad/internal/settings"
@@ -147,7 +147,7 @@ func (c *Client) do(ctx context.Context, r *request, out any) (*response, error)
 	if err == nil {
 		defer res.release()
 		switch {
-		case r.document != 0 && res.status == r.document && c.decodeResponse(ctx, r, res, out) == nil:
+		case r.hasDocument(res) && c.decodeResponse(ctx, r, res, out) == nil:
 			res.documentError = c.apiError(r, res.status, res.body.String())
 		case res.status > 299:
 			err = c.failure(r, res)
@@ -169,7 +169,7 @@ func (c *Client) send(ctx context.Context, r *request) (res *response, err error
 		return nil, ErrClosed
 	}
 	if r.token, err = c.settings.CurrentToken(ctx); err != nil {
-		return nil, err
+		return nil, &deadline.Error{Cause: err, Last: errors.New("the file with the token could not be read in time")}
 	}
 	retries := retry.Loop{Retries: c.settings.Retries, Budget: c.budget, Deadline: r.deadline}
 	if r.reader != nil {
@@ -200,9 +200,15 @@ func (c *Client) send(ctx context.Context, r *request) (res *response, err error
 	return nil, &deadline.Error{Cause: ended, Last: err}
 }
 
-// hasDocument reports whether the response to a request has the endpoint's document in spite of its status 429.
+// hasDocument reports whether the response to a request has the endpoint's document in spite of its status: the health of
+// an agent or of autopilot. A proxy can give the same status.
 func (r *request) hasDocument(res *response) bool {
-	return res.status == r.document && body.MediaType(res.header) == "application/json"
+	var document struct {
+		Healthy        *bool
+		Server, Client any
+	}
+	return r.document != 0 && res.status == r.document && json.Unmarshal(res.body.Bytes(), &document) == nil &&
+		(document.Healthy != nil || document.Server != nil || document.Client != nil)
 }
 
 // replaceToken reads the token file again after the agent refused the token, and reports whether another token is there
@@ -228,7 +234,7 @@ func (c *Client) attempt(ctx context.Context, r *request, n int) (*response, err
 	if logger := c.settings.Logger; logger.Enabled(ctx, slog.LevelDebug) {
 		attrs := []slog.Attr{
 			slog.String("method", r.method),
-			slog.String("url", c.address+r.path),
+			slog.String("url", c.address+c.shownPath(r)),
 			slog.Int("attempt", n),
 			slog.Duration("duration", time.Since(started)),
 		}

@@ -10,8 +10,8 @@ import (
 
 // TestDecodingEnds checks that decoding a large list ends with the context.
 func TestDecodingEnds(t *testing.T) {
-	member := `{"Name":"` + strings.Repeat("a", 100) + `"}`
-	body := []byte(`{"Members":[` + strings.Repeat(member+",", maxPooled/len(member)) + member + `]}`)
+	member := `{"Name":"` + strings.Repeat("a", 100) + `","Tags":{"a":"b"}}`
+	body := []byte(`{"Members":[` + strings.Repeat(member+",", 1<<20/len(member)) + member + `]}`)
 	ctx, cancel := context.WithCancel(t.Context())
 	assert.NoError(t, decodeMembers(ctx, body, new(Members)))
 	cancel()

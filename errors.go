@@ -3,7 +3,6 @@ package nomad
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/nomad-go/nomad/internal/agentconn"
 	"github.com/nomad-go/nomad/internal/deadline"
+	"github.com/nomad-go/nomad/internal/header"
 	"github.com/nomad-go/nomad/internal/meaning"
 	"github.com/nomad-go/nomad/internal/redact"
 )
@@ -125,13 +125,16 @@ const maxMessage = 1 << 10
 // failure makes an error of a response that reports one. It is classified as the agent sent it, and redacted afterwards.
 func (c *Client) failure(r *request, res *response) *APIError {
 	text := res.body.String()
-	kinds := classify(r, res.status, text, res.partial)
+	kinds := c.classify(r, res.status, text, res.partial)
+	if r.hasDocument(res) {
+		kinds = nil // it cannot be decoded; its status does not mean what it says
+	}
 	if res.partial {
 		text = c.secrets(r).RemoveCut(text)
 	}
 	e := c.apiError(r, res.status, text, kinds...)
 	if e.hint == "" || e.Is(ErrPermissionDenied) {
-		e.hint = cmp.Or(c.proxyHint(res), e.hint)
+		e.hint = cmp.Or(meaning.ProxyHint(res.status, res.header, res.body.String(), c.settings.User != ""), e.hint)
 	}
 	return e
 }
@@ -142,7 +145,9 @@ func (c *Client) apiError(r *request, status int, text string, kinds ...error) *
 		Method: r.method, Address: c.address, Path: c.shownPath(r), StatusCode: status,
 		Message: redact.Cut(c.clean(r, text), maxMessage), kinds: kinds,
 	}
-	e.hint = hint(r, e)
+	if len(kinds) > 0 {
+		e.hint = meaning.Hint(kindOf(kinds[0]), meaning.Facts{Name: r.name, ACL: r.acl, Since: r.since, Identity: c.sendsIdentity(r)})
+	}
 	if file := c.settings.TokenFile; file != nil && e.Is(ErrPermissionDenied) {
 		if problem := file.Problem(); problem != "" {
 			e.hint = strings.TrimPrefix(e.hint+"; the token file cannot be used: "+problem, "; ")
@@ -162,46 +167,34 @@ var meanings = map[meaning.Kind][]error{
 	meaning.Unsupported:      {ErrUnsupported},
 	meaning.NotFound:         {ErrNotFound},
 	meaning.InvalidArgument:  {ErrInvalidArgument},
+	meaning.SchemeMismatch:   {http.ErrSchemeMismatch},
+}
+
+// kindOf returns the meaning that an error stands for.
+func kindOf(err error) meaning.Kind {
+	for kind, errs := range meanings {
+		if errs[0] == err {
+			return kind
+		}
+	}
+	return meaning.Unknown
 }
 
 // classify returns the meaning of a response that reports a failure.
-func classify(r *request, status int, text string, cut bool) []error {
-	return meanings[meaning.Of(string(r.role), status, text, cut)]
+func (c *Client) classify(r *request, status int, text string, cut bool) []error {
+	return meanings[meaning.Of(meaning.Response{
+		Role: string(r.role), Status: status, Body: text, Cut: cut, Identity: c.sendsIdentity(r),
+	})]
 }
 
-// hint explains an error where the agent's message does not.
-func hint(r *request, e *APIError) string {
-	switch {
-	case e.Is(ErrServerOnly):
-		return "this agent is not a server"
-	case e.Is(ErrClientOnly):
-		return "this agent is not a client"
-	case e.Is(ErrInvalidToken) && strings.Count(r.token, ".") == 2:
-		return "this agent could not verify the workload identity"
-	case e.Is(ErrInvalidToken):
-		return "the ACL token is malformed, expired or unknown"
-	case e.Is(ErrPermissionDenied) && r.acl != "":
-		return "it requires a valid ACL token with " + r.acl
-	case e.Is(ErrUnsupported) && r.since != "":
-		return r.name + " requires Nomad " + r.since + " or later"
-	case e.Is(ErrUnsupported):
-		return "this agent does not have the endpoint"
-	case e.StatusCode == http.StatusBadRequest && strings.Contains(e.Message, "HTTP request to an HTTPS server"):
-		return "this agent requires an https:// address"
+// sendsIdentity reports whether the token of a request is a workload identity, which is a JWT. Agents accept one in either
+// header.
+func (c *Client) sendsIdentity(r *request) bool {
+	token := r.token
+	if scheme, bearer, _ := strings.Cut(c.settings.Header.Get("Authorization"), " "); token == "" && strings.EqualFold(scheme, "Bearer") {
+		token = bearer
 	}
-	return ""
-}
-
-// proxyHint explains a response that a proxy gave in place of the agent.
-func (c *Client) proxyHint(res *response) string {
-	scheme, _, _ := strings.Cut(res.header.Get("WWW-Authenticate"), " ")
-	switch {
-	case res.status == http.StatusUnauthorized && strings.EqualFold(scheme, "Basic"):
-		return "a proxy in front of the agent requires a user and password: use WithBasicAuth"
-	case res.status == http.StatusTooManyRequests:
-		return "a proxy in front of the agent limits requests"
-	}
-	return ""
+	return strings.Count(token, ".") == 2
 }
 
 // maxErrorText is how many bytes of another error's message an error has.
@@ -209,40 +202,25 @@ const maxErrorText = 2 << 10
 
 // clean returns text from the network on one printable line, without the secrets of the request.
 func (c *Client) clean(r *request, text string) string {
-	text = c.secrets(r).Remove(redact.Line(text, maxErrorBody))
+	text = c.secrets(r).Remove(redact.Line(c.cut(r, text), maxErrorBody))
 	if r.keys {
 		text = redact.GossipKeys(text)
 	}
 	return redact.Cut(text, maxErrorText)
 }
 
+// cut shortens a text that is too long to be read for secrets.
+func (c *Client) cut(r *request, text string) string {
+	if len(text) <= maxErrorBody {
+		return text
+	}
+	return c.secrets(r).RemoveCut(text[:maxErrorBody])
+}
+
 // secrets returns what must not appear in an error.
 func (c *Client) secrets(r *request) redact.Secrets {
-	s := c.settings
-	secrets := []string{s.Token, r.token, r.refused, s.Password, r.secret}
-	if s.User != "" {
-		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(s.User+":"+s.Password)))
-	}
-	if c.transport.IsOwn() && s.Address.Socket == "" {
-		if proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &c.base}); proxy != nil && proxy.User != nil {
-			password, _ := proxy.User.Password()
-			secrets = append(secrets, password, base64.StdEncoding.EncodeToString([]byte(proxy.User.Username()+":"+password)))
-		}
-	}
-	for _, h := range []http.Header{s.Header, r.header} {
-		for name, values := range h {
-			for _, value := range values {
-				// A short value of a harmless header would remove words from every message.
-				if len(value) >= 6 && name != "Content-Type" && name != "Accept" || name == "Authorization" || name == "Cookie" {
-					secrets = append(secrets, value)
-				}
-				if _, credentials, ok := strings.Cut(value, " "); ok && name == "Authorization" {
-					secrets = append(secrets, credentials)
-				}
-			}
-		}
-	}
-	return redact.New(secrets...)
+	secrets := append(c.settings.Secrets(), r.token, r.refused, r.secret)
+	return redact.New(append(secrets, header.Secrets(r.header)...)...)
 }
 
 // shownPath returns the path of a request. Only that of Do may have a secret in it.
@@ -260,12 +238,13 @@ func (c *Client) requestError(r *request, err error) error {
 	}
 	cleaned := c.clean(r, err.Error())
 	text := fmt.Sprintf("nomad: %s %s%s: %s", r.method, c.address, c.shownPath(r), strings.TrimPrefix(cleaned, "nomad: "))
-	return c.secrets(r).Error(text, cleaned, err)
+	return redact.Error(text, cleaned, err)
 }
 
 // sendError gives an error of the transport its meaning.
 func sendError(ctx context.Context, err error) error {
 	var protocol *agentconn.ProtocolError
+	var dial *agentconn.DialError
 	switch {
 	case errors.Is(err, agentconn.ErrFull):
 		err = fmt.Errorf("%w: %w", ErrTooManyRequests, agentconn.ErrFull)
@@ -278,8 +257,8 @@ func sendError(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: its headers: %w", ErrResponseTooLarge, err)
 	case errors.As(err, &protocol):
 		return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
-	case errors.Is(err, http.ErrSchemeMismatch):
-		return fmt.Errorf("%w: this agent requires an http:// address", err)
+	case errors.As(err, &dial) && dial.Err == http.ErrSchemeMismatch, agentconn.IsPlainHTTP(err):
+		return fmt.Errorf("%w: this agent requires an http:// address", http.ErrSchemeMismatch)
 	}
 	return err
 }

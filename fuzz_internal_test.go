@@ -35,7 +35,7 @@ func FuzzErrorText(f *testing.F) {
 				t.Fatalf("%q shows %q", cleaned, secret)
 			}
 		}
-		kinds := classify(r, status, text, false)
+		kinds := client.classify(r, status, text, false)
 		if status < 400 && len(kinds) > 0 && !strings.Contains(text, "RPC Error:: ") {
 			t.Fatalf("status %d means %v", status, kinds)
 		}

@@ -129,7 +129,7 @@ func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 // WithMaxResponseSize limits the size of every response in bytes, after decompression. A larger one is
 // ErrResponseTooLarge. Values above 2 GiB mean 2 GiB.
 //
-// The default is DefaultMaxResponseSize for Members and Client.Do, 4 MiB for Self, and 1 MiB for everything else. Streams
+// The default is DefaultMaxResponseSize for Members and Client.Do, and 1 MiB for everything else. Streams
 // have no limit. A decoded response takes about three times the memory of its JSON, at worst about eight times.
 func WithMaxResponseSize(bytes int64) Option { return Option(settings.WithMaxResponseSize(bytes)) }
 

@@ -33,11 +33,8 @@ type endpoint struct {
 	decode func(ctx context.Context, body []byte, out any) error // nil stands for decodeJSON
 }
 
-// The default limits of responses, in bytes.
-const (
-	smallResponse = 1 << 20
-	largeResponse = 4 << 20
-)
+// smallResponse is the default limit of a response in bytes.
+const smallResponse = 1 << 20
 
 // endpoints are those that have a method.
 var endpoints []*endpoint
@@ -139,17 +136,14 @@ func (req *Request) newRequest() (*request, error) {
 		r.document = http.StatusTooManyRequests
 	}
 	for name, values := range req.Header {
-		why := header.Reserved(name)
-		switch {
-		case !header.IsName(name):
-			return nil, invalidArgument("Do", "Header: %q is not the name of a header", name)
-		case why != "" && name != "Accept" && name != "Content-Type":
-			return nil, invalidArgument("Do", "Header: %q: %s", name, why)
-		case !header.IsValue(strings.Join(values, "")):
-			return nil, invalidArgument("Do", "Header: %q: the value has a character that a header cannot carry", name)
+		if err := header.Check(name, values); err != nil {
+			return nil, invalidArgument("Do", "Header: %v", err)
 		}
 	}
-	r.header = req.Header
+	r.header = maps.Clone(req.Header)
+	if r.header == nil {
+		r.header = http.Header{} // no Content-Type but that of a JSON body below
+	}
 	switch body := req.Body.(type) {
 	case nil:
 	case []byte:

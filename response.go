@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"sync"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -38,23 +37,17 @@ func (r *Response) Index() uint64 {
 type response struct {
 	status  int
 	header  http.Header
-	body    *bytes.Buffer // from buffers
+	body    *bytes.Buffer // from body.NewBuffer
 	stream  io.ReadCloser // in place of body
 	partial bool          // the body was cut; only where the status reports a failure
 
 	documentError error // the failure that the status of a document reports
 }
 
-// buffers holds the buffers of bodies. Larger ones than maxPooled are left to the garbage collector.
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-const maxPooled = 1 << 20
-
 // release returns the buffer of the body.
 func (res *response) release() {
-	if res != nil && res.body != nil && res.body.Cap() <= maxPooled {
-		res.body.Reset()
-		buffers.Put(res.body)
+	if res != nil {
+		body.Release(res.body)
 	}
 }
 
@@ -80,7 +73,7 @@ func (c *Client) readResponse(ctx context.Context, r *request, from *http.Respon
 		return res, nil
 	}
 	defer from.Body.Close()
-	res.body = buffers.Get().(*bytes.Buffer)
+	res.body = body.NewBuffer()
 	failed := res.status >= 400
 	limit := c.limit(r)
 	if failed && res.status != r.document {
@@ -155,7 +148,7 @@ func decodeJSON(_ context.Context, content []byte, out any) error {
 func decodeAny(_ context.Context, content []byte, out any) error {
 	switch out := out.(type) {
 	case nil:
-		return nil
+		return body.CheckNoPage(content)
 	case *[]byte:
 		*out = bytes.Clone(content)
 		return nil
@@ -175,5 +168,5 @@ func (c *Client) invalidResponse(r *request, res *response, err error) error {
 	if contentType := res.header.Get("Content-Type"); contentType != "application/json" {
 		what += fmt.Sprintf(", content type %q", redact.Cut(c.clean(r, contentType), 100))
 	}
-	return c.requestError(r, fmt.Errorf("%w: %s: %s", ErrInvalidResponse, what, redact.Cut(c.clean(r, err.Error()), maxMessage)))
+	return c.requestError(r, fmt.Errorf("%w: %s: %s", ErrInvalidResponse, what, redact.Cut(c.clean(r, body.Explain(err)), maxMessage)))
 }

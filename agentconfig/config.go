@@ -1,6 +1,16 @@
-// Package agentconfig has the types of a Nomad agent's configuration, as agents report it at /v1/agent/self: what the
-// operator set and, for the rest, the defaults. The blocks have the names of Nomad's documentation, and the fields the
-// names that agents use in JSON. A comment such as "since 1.8" names the first version of Nomad that reports the field.
+// Package agentconfig has the types of a Nomad agent's configuration.
+//
+//	self, err := client.Agent.Self(ctx)
+//	if err != nil {
+//		return err
+//	}
+//	if self.Config.Server.Enabled {
+//		fmt.Println(self.Config.Server.BootstrapExpect, self.Config.Limits.HTTPMaxConnsPerClient)
+//	}
+//
+// An agent reports the values that its operator set and the defaults of all others. Blocks have the names of Nomad's
+// documentation. Fields have the names that agents use in JSON. A comment such as "since 1.8" names the first version of
+// Nomad that reports the field. [Diff] compares two configurations.
 //
 // # Secrets
 //

@@ -1,4 +1,10 @@
-// Package agentstats has the counters and states that an agent reports about itself in nomad.Self.
+// Package agentstats has the statistics that an agent reports in nomad.Self.
+//
+//	self, err := client.Agent.Self(ctx)
+//	if err != nil {
+//		return err
+//	}
+//	fmt.Println(self.Stats.IsLeader(), self.Stats.RaftPeers(), self.Stats["runtime"]["version"])
 package agentstats
 
 import (

@@ -6,15 +6,14 @@
 //	client := cluster.Client("server-1")
 //	members, err := client.Agent.Members(ctx)
 //
-// Each agent listens on a loopback port of its own and answers every endpoint of /v1/agent as a real agent does. That
-// is checked against 193 recorded exchanges with each of Nomad 1.6.5 and 2.0.5: status, headers and body are the same but
-// for IDs, ports, times and the like. Beside it there is /v1/status/leader, and nothing else of Nomad's API. An agent starts
-// in less than 0.1 ms, or 1 ms with TLS, and takes 5 to 50 kB.
+// Each agent listens on its own loopback port. It has all endpoints of /v1/agent, and /v1/status/leader. A test compares
+// its responses with 193 recorded exchanges of Nomad 1.6.5 and as many of 2.0.5: status, headers and body are the same,
+// except for IDs, ports, times and the like.
 //
-// # Setting up
+// # Options
 //
-// An option says what the cluster is made of, or how agents are set up: all of them when it is given to NewCluster, some
-// when it is given to Servers, Clients or Both. As in Nomad, ACLs, Debug, GossipKey and TLS are off unless asked for.
+// Options describe the cluster and its agents. An option given to NewCluster holds for all agents. An option given to
+// Servers, Clients or Both holds for these agents only. As in Nomad, ACLs, Debug, GossipKey and TLS are off by default.
 //
 //	cluster := nomadtest.NewCluster(
 //		nomadtest.Servers(3, nomadtest.Region("eu")),
@@ -24,32 +23,34 @@
 //	)
 //	reader := cluster.Client("server-1", nomad.WithToken(nomadtest.AgentReadToken))
 //
-// # What happens in a cluster
+// # Changes in the cluster
 //
-// What runs behind the agents is a model, not Nomad: a gossip pool whose members join, fail, leave and are pruned, and
-// per region a leader as long as there is a quorum. Changes are seen by all agents at once, in the order in which they
-// were made, so that tests are deterministic. Where real agents take their time on purpose, RealDelays makes these do so.
+// The cluster is a model and not Nomad. It has a gossip pool, whose members join, fail, leave and are pruned. Each region
+// has a leader as long as it has a quorum. All agents see a change at once, so tests are deterministic. With RealDelays
+// agents are as slow as real ones where those wait on purpose.
 //
-//	cluster.Agent("server-1").Stop()      // its peers see it as failed, and elect another leader
-//	cluster.Agent("server-1").Start()     // it is alive again
-//	cluster.Agent("server-3").TakeLead()  // the leader moves
-//	cluster.Partition("server-2")         // cut off from the others, until Heal
+//	cluster.Agent("server-1").Stop()     // a crash: the others see it as failed and elect a leader
+//	cluster.Agent("server-1").Start()    // it is alive again
+//	cluster.Agent("server-3").TakeLead() // the leader changes
+//	cluster.Partition("server-2")        // the network is cut, until Heal
 //
-// # What goes wrong on the way
+// # Faults
 //
-// Faults make an agent misbehave on some requests or on all: Delay, Status, Redirect, Reset, Truncate, Garbage, Stall,
-// Drip, and functions of your own. Requests tells what the agent was asked. The limit of connections from one address is
-// that of real agents; see MaxConns.
+// A fault makes an agent misbehave on some requests or on all: Delay, Status, Redirect, Reset, Truncate, Garbage, Stall,
+// Drip, or a function of your own. Requests returns the requests that an agent received. Agents limit the connections from
+// one address as real ones do; see MaxConns.
 //
 //	agent := cluster.Agent("server-1")
 //	fault := agent.Inject(nomadtest.Reset(), nomadtest.On("members"), nomadtest.Times(2))
-//	...
+//	// the program runs
 //	fmt.Println(fault.Hits(), agent.Requests())
 //
-// The example of the package is a controller and its test. StartProcess runs a real agent, for tests that are to hold
-// for both.
+// # Real agents
 //
-// The package can be used outside tests. As in net/http/httptest, its constructors panic where a test could not go on:
-// when no loopback port can be had, when an agent is asked for that the cluster does not have, or when options
-// contradict each other.
+// StartProcess runs a real agent from a binary of Nomad, for tests that must hold for both.
+//
+// # Panics
+//
+// The package can be used outside tests. As in net/http/httptest, its functions panic where a test could not continue: if
+// no loopback port is free, if the cluster has no agent of a name, and if options contradict each other.
 package nomadtest

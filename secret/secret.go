@@ -1,4 +1,8 @@
-// Package secret has a type for texts that must not be printed: tokens, passwords and keys.
+// Package secret has a type for strings that must not be printed: tokens, passwords and keys.
+//
+//	token := secret.New("s3cr3t")
+//	fmt.Println(token)          // <redacted>
+//	fmt.Println(token.Reveal()) // s3cr3t
 package secret
 
 import (

@@ -6,8 +6,8 @@
 //	}
 //	fmt.Println(report)
 //
-// Views that differ for some seconds are gossip on its way. Views that stay different mean that the
-// network is cut.
+// Servers learn of a change one after the other, so views can differ for some seconds. Views that
+// stay different mean that the network between the servers is cut.
 package survey
 
 import (

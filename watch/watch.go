@@ -1,4 +1,4 @@
-// Package watch follows Nomad agents: who is in the gossip pool, how healthy an agent is, what it logs.
+// Package watch follows a Nomad agent: the members of its gossip pool, its health and its log.
 //
 //	for event, err := range watch.Members(ctx, client.Agent, watch.Options{}) {
 //		if err != nil {
@@ -12,25 +12,24 @@
 //
 // # Outages
 //
-// An agent that does not respond does not end a loop. The outage is an event, [Outage], reported
-// once with its error and the time of the last response. Its end is an event too, [OutageOver];
-// what was missed is reported after it.
+// An agent that does not respond does not end a loop. An outage is reported once, as the event
+// [Outage] with its error and the time of the last response. Its end is the event [OutageOver].
+// Changes during the outage are reported after that.
 //
 // # How a loop ends
 //
 // An error is final: it is the last element of the sequence. It is the error of the context (and
 // its cause), ErrClosed once the Client is closed, or ErrInvalidArgument for an argument that
-// cannot be used. Log has others, which see.
+// cannot be used. The comment of Log names its other errors.
 //
-// All work happens in the loop, in its goroutine. While the body of the loop is busy nothing is
-// requested, and what comes and goes in the meantime is missed. Nothing is left behind when the
-// loop ends. Each loop over a sequence is independent.
+// A watch has no goroutine of its own: it polls when the loop requests the next event. A change that
+// is undone while the body of the loop is busy is not reported. Nothing remains when the loop ends.
+// Each loop over a sequence is independent.
 //
 // # Testing
 //
-// The functions take an interface of one method, which *nomad.Agent implements. Time comes from
-// package time only, so that hours of watching can be tested at once in a bubble of
-// testing/synctest.
+// The functions take an interface of one method, which *nomad.Agent implements. They work in a
+// bubble of testing/synctest, where hours of watching pass at once.
 package watch
 
 import (

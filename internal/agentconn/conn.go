@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -154,16 +155,17 @@ func (a *agent) connect(ctx context.Context) (*conn, error) {
 		return nil, &LostError{err}
 	}
 	var proxy *ProxyError
-	var header tls.RecordHeaderError
 	switch {
 	case ctx.Err() != nil:
 		return nil, &DialError{Err: context.Cause(ctx)}
 	case errors.As(err, &proxy):
 		return nil, &DialError{err, proxy.StatusCode < 500 && proxy.StatusCode != http.StatusTooManyRequests}
-	case errors.As(err, &header) && string(header.RecordHeader[:]) == "HTTP/":
-		return nil, &DialError{http.ErrSchemeMismatch, true}
+	case IsPlainHTTP(err) && !c.handshake.Load():
+		return nil, &DialError{fmt.Errorf("the proxy: %w", http.ErrSchemeMismatch), true}
 	case !c.handshake.Load():
-		return nil, &DialError{err, errors.As(err, new(*tls.CertificateVerificationError))}
+		return nil, &DialError{err, isPermanent(err, a.pool.config.Socket != "")}
+	case IsPlainHTTP(err):
+		return nil, &DialError{http.ErrSchemeMismatch, true}
 	case isLost(err):
 		return nil, &LostError{err}
 	}
@@ -226,7 +228,7 @@ func (c *conn) roundTrip(req *http.Request) (*http.Response, error) {
 		return res, nil
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case isLost(err):
+	case isLost(err), isIdleEnd(err):
 		err = &LostError{err}
 	case c.ended.Load() && !c.foreign.Load(): // net/http reports the line that was cut
 		err = &LostError{io.ErrUnexpectedEOF}

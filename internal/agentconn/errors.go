@@ -1,11 +1,14 @@
 package agentconn
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -44,9 +47,9 @@ type ProxyError struct {
 
 func (e *ProxyError) Error() string {
 	if e.StatusCode == http.StatusProxyAuthRequired {
-		return fmt.Sprintf("the proxy wants another user or password: %.100q", e.Status)
+		return fmt.Sprintf("the proxy wants another user or password: %q", e.Status)
 	}
-	return fmt.Sprintf("the proxy could not connect to the agent: %.100q", e.Status)
+	return fmt.Sprintf("the proxy could not connect to the agent: %q", e.Status)
 }
 
 // ProtocolError reports a response that is not HTTP/1.1, or whose headers are too large.
@@ -62,15 +65,34 @@ func (e *ProtocolError) Unwrap() error { return e.Err }
 // something only if it is an http.Transport.
 func Classify(err error, from http.RoundTripper) error {
 	var op *net.OpError
-	switch _, known := from.(*http.Transport); {
+	_, known := from.(*http.Transport)
+	switch {
 	case errors.As(err, &op) && op.Op == "dial":
-		return &DialError{Err: err}
-	case isLost(err):
+		return &DialError{err, isPermanent(err, op.Net == "unix")}
+	case IsPlainHTTP(err):
+		return &DialError{http.ErrSchemeMismatch, true}
+	case isLost(err), known && isIdleEnd(err):
 		return &LostError{err}
 	case known:
 		return protocolError(err)
 	}
 	return err
+}
+
+// IsPlainHTTP reports whether a TLS handshake failed because the other side speaks HTTP without TLS.
+func IsPlainHTTP(err error) bool {
+	var header tls.RecordHeaderError
+	return errors.As(err, &header) && string(header.RecordHeader[:]) == "HTTP/"
+}
+
+// isPermanent reports whether the next attempt to connect fails in the same way. A unix socket on which nobody listens may
+// be that of an agent that restarts.
+func isPermanent(err error, socket bool) bool {
+	if socket {
+		return slices.ContainsFunc([]error{fs.ErrNotExist, fs.ErrPermission, syscall.ENOTDIR, syscall.ENOTSOCK, syscall.EPROTOTYPE, syscall.ELOOP},
+			func(target error) bool { return errors.Is(err, target) })
+	}
+	return errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(tls.RecordHeaderError))
 }
 
 // protocolError gives an error of net/http, which has no types for it, its meaning.
@@ -92,10 +114,12 @@ func isLost(err error) bool {
 	if errors.As(err, &op) {
 		return op.Op != "remote error" && (op.Op != "local error" || strings.Contains(err.Error(), "bad record MAC"))
 	}
-	// net/http has no names for the end of an idle connection.
-	if text := err.Error(); text == "http: server closed idle connection" || strings.HasPrefix(text, "readLoopPeekFailLocked:") {
-		return true
-	}
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// isIdleEnd reports whether an idle connection ended. net/http has no names for that.
+func isIdleEnd(err error) bool {
+	text := err.Error()
+	return text == "http: server closed idle connection" || strings.HasPrefix(text, "readLoopPeekFailLocked:")
 }

@@ -211,7 +211,7 @@ func (p *Pool) agent(u *url.URL) (*agent, error) {
 	}
 	port := map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	if port == "" || u.Hostname() == "" {
-		return nil, fmt.Errorf("%.20q with host %.100q: want http or https, and a host", u.Scheme, u.Host)
+		return nil, fmt.Errorf("%q with host %q: want http or https, and a host", u.Scheme, u.Host)
 	}
 	if u.Port() != "" {
 		port = u.Port()

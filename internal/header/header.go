@@ -2,6 +2,7 @@
 package header
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 )
@@ -38,6 +39,17 @@ func IsValue(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
+// Challenges reports whether a response asks for a scheme of authentication.
+func Challenges(h http.Header, scheme string) bool {
+	for challenge := range strings.SplitSeq(strings.Join(h.Values("WWW-Authenticate"), ","), ",") {
+		name, _, _ := strings.Cut(strings.TrimSpace(challenge), " ")
+		if strings.EqualFold(name, scheme) {
+			return true
+		}
+	}
+	return false
+}
+
 // WithDefault returns a copy of h that has a header.
 func WithDefault(h http.Header, name, value string) http.Header {
 	h = h.Clone()
@@ -48,4 +60,34 @@ func WithDefault(h http.Header, name, value string) http.Header {
 		h.Set(name, value)
 	}
 	return h
+}
+
+// Secrets returns the values of headers that must not be shown.
+func Secrets(h http.Header) (secrets []string) {
+	for name, values := range h {
+		for _, value := range values {
+			// A short value of a harmless header would remove words from every message.
+			if len(value) >= 6 && name != "Content-Type" && name != "Accept" || name == "Authorization" || name == "Cookie" {
+				secrets = append(secrets, value)
+			}
+			if _, credentials, ok := strings.Cut(value, " "); ok && name == "Authorization" {
+				secrets = append(secrets, credentials)
+			}
+		}
+	}
+	return secrets
+}
+
+// Check refuses a header that a single request cannot have.
+func Check(name string, values []string) error {
+	why := Reserved(name)
+	switch {
+	case !IsName(name):
+		return fmt.Errorf("%q is not the name of a header", name)
+	case why != "" && name != "Accept" && name != "Content-Type":
+		return fmt.Errorf("%q: %s", name, why)
+	case !IsValue(strings.Join(values, "")):
+		return fmt.Errorf("%q: the value has a character that a header cannot carry", name)
+	}
+	return nil
 }

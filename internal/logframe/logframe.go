@@ -6,16 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/nomad-go/nomad/internal/redact"
 )
 
 // MaxFrame is how many bytes a frame may have. Agents send about 90 kB at most.
 const MaxFrame = 1 << 20
 
-// maxMessage is how many bytes of what is not a frame a FormatError has.
-const maxMessage = 1 << 10
+// MaxMessage is how many bytes of what is not a frame a FormatError has at most.
+const MaxMessage = 1 << 10
 
 // FormatError reports something that is not a frame, such as the message of an agent that failed.
 type FormatError struct {
@@ -64,12 +67,12 @@ func (r *Reader) Next() ([]byte, error) {
 // notFrame reports what the stream has in place of a frame.
 func (r *Reader) notFrame(err error) error {
 	message := append([]byte(nil), r.dec.UnreadBuffer()...)
-	if len(message) < maxMessage { // the rest is on its way
-		r.from.left = maxMessage - len(message)
+	if len(message) < MaxMessage { // the rest is on its way
+		r.from.left = MaxMessage - len(message)
 		more, _ := io.ReadAll(io.LimitReader(r.from, int64(r.from.left)))
 		message = append(message, more...)
 	}
-	return &FormatError{string(message[:min(len(message), maxMessage)]), err}
+	return &FormatError{string(message[:min(len(message), MaxMessage)]), err}
 }
 
 // limitedReader reads up to left bytes and notes the error of its reader.
@@ -91,3 +94,16 @@ func (l *limitedReader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// IsMessage reports whether what is in place of a frame is an agent's message, and not a piece of JSON.
+func IsMessage(text string) bool {
+	text = redact.Line(text, MaxMessage)
+	return text != "" && !strings.ContainsAny(text[:1], "{}[]\"")
+}
+
+// LostError is a connection that was lost while a log was read. It is an io.ErrUnexpectedEOF.
+type LostError struct{ Err error }
+
+func (e LostError) Error() string        { return e.Err.Error() }
+func (e LostError) Unwrap() error        { return e.Err }
+func (e LostError) Is(target error) bool { return target == io.ErrUnexpectedEOF }

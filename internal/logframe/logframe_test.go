@@ -53,7 +53,7 @@ func TestReader(t *testing.T) {
 		"data that is not text":             {strings.NewReader(`{"Data":{"a":1}}`), "", nil, ""},
 		"a name twice":                      {strings.NewReader(`{"Data":"","Data":""}`), "", nil, ""},
 		"a frame without an end":            {io.MultiReader(strings.NewReader(large), neverEnding{}), "", nil, ""},
-		"a long message, which is cut":      {strings.NewReader(strings.Repeat("x", 5000)), "", nil, strings.Repeat("x", maxMessage)},
+		"a long message, which is cut":      {strings.NewReader(strings.Repeat("x", 5000)), "", nil, strings.Repeat("x", MaxMessage)},
 		"many frames in one, which are not": {strings.NewReader("[" + frame("a") + "]"), "", nil, "[" + frame("a") + "]"},
 	} {
 		t.Run(name, func(t *testing.T) {

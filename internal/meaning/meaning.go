@@ -25,7 +25,17 @@ const (
 	Unsupported
 	NotFound
 	InvalidArgument
+	SchemeMismatch
 )
+
+// Response is a response that reports a failure.
+type Response struct {
+	Role     string // that the endpoint requires of the agent: "server", "client" or none
+	Status   int
+	Body     string
+	Cut      bool // the body was cut: that it is empty says nothing
+	Identity bool // the token of the request is a workload identity
+}
 
 // invalidTokenTexts are messages of agents about the token of a request. All but the first two come from below the ACL
 // code, so they differ between versions.
@@ -47,10 +57,34 @@ var notFoundTexts = []string{
 // maxText is how many bytes of a body are looked at.
 const maxText = 4 << 10
 
-// Of returns the meaning of a response with a status above 299, from an endpoint that requires a role, "server" or
-// "client", or none. If the body was cut, that it is empty says nothing.
-func Of(role string, status int, body string, cut bool) Kind {
-	message := redact.Line(body[:min(len(body), 16*maxText)], maxText)
+// httpsTexts are messages of servers that speak TLS about a request that does not: Go, nginx and Apache.
+var httpsTexts = []string{
+	"http request to an https server",
+	"plain http request was sent to https port",
+	"speaking plain http to an ssl-enabled server port",
+}
+
+// refusalText is in the response with status 429 of an agent that accepts no more connections from an address.
+const refusalText = "your ip is issuing too many concurrent connections"
+
+// isAgentsLimit reports whether the body of a response with status 429 is an agent's, and not a proxy's.
+func isAgentsLimit(body string) bool {
+	return strings.Contains(strings.ToLower(body[:min(len(body), maxText)]), refusalText)
+}
+
+// isDocument reports whether the body of a response is a document. Agents report failures as text.
+func isDocument(body string) bool {
+	body = strings.TrimLeft(body[:min(len(body), maxText)], " \t\r\n\ufeff")
+	return strings.HasPrefix(body, "{") || strings.HasPrefix(body, "<")
+}
+
+// Of returns the meaning of a response.
+func Of(r Response) Kind {
+	role, status := r.Role, r.Status
+	message := redact.Line(r.Body[:min(len(r.Body), 16*maxText)], maxText)
+	for strings.HasPrefix(message, "rpc error: ") { // once for each agent that forwarded the request
+		message = strings.TrimPrefix(message, "rpc error: ")
+	}
 	// A server that forwarded the request to another agent has that agent's status in its message.
 	if coded, ok := strings.CutPrefix(message, "RPC Error:: "); ok {
 		if code, text, ok := strings.Cut(coded, ","); ok {
@@ -69,15 +103,19 @@ func Of(role string, status int, body string, cut bool) Kind {
 		return ClientOnly
 	case status == http.StatusNotImplemented && has("invalid method") && role == "server", has("server only endpoint"):
 		return ServerOnly
+	case status == http.StatusBadRequest && slices.ContainsFunc(httpsTexts, has):
+		return SchemeMismatch
 	case status != http.StatusNotFound && slices.ContainsFunc(invalidTokenTexts, has):
 		return InvalidToken
-	case status == http.StatusForbidden, status == http.StatusUnauthorized, strings.HasSuffix(message, "Permission denied"):
+	case r.Identity && has("uuid must be 36 characters") && !has("lookup failed"): // or it is about the ID of something else
+		return InvalidToken
+	case status == http.StatusForbidden, status == http.StatusUnauthorized, status == http.StatusProxyAuthRequired, strings.HasSuffix(message, "Permission denied"):
 		return PermissionDenied
 	case has("no cluster leader"), status == http.StatusInternalServerError && strings.HasSuffix(lower, "no leader"):
 		return NoLeader
 	case status == http.StatusTooManyRequests:
 		return TooManyRequests
-	case status == http.StatusNotFound && message == "" && !cut:
+	case status == http.StatusNotFound && message == "" && !r.Cut:
 		return Unsupported
 	case status == http.StatusNotFound, slices.ContainsFunc(notFoundTexts, has):
 		return NotFound

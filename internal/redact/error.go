@@ -6,10 +6,10 @@ import (
 	"io"
 )
 
-// Error returns an error with another message. What it wraps can be matched; if its own message has a secret in it, code
+// Error returns an error with another message. What it wraps can be matched; if its own message had to be cleaned, code
 // that prints errors layer by layer does not reach that.
-func (s Secrets) Error(message, cleaned string, cause error) error {
-	if s.In(cause.Error()) {
+func Error(message, cleaned string, cause error) error {
+	if cleaned != cause.Error() {
 		cause = &sealedError{cleaned, cause}
 	}
 	return &cleanError{message, cause}

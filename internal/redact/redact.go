@@ -2,11 +2,10 @@
 package redact
 
 import (
-	"cmp"
+	"encoding/base32"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
-	"html"
+	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
@@ -20,102 +19,158 @@ const Mark = "<redacted>"
 
 // Secrets are the secrets of one request. The zero value has none.
 type Secrets struct {
-	forms   []string // each secret in each form, longest first
-	pattern *regexp.Regexp
+	exact []string // forms that are searched as they are
+	loose []form   // forms that are searched in squeezed text
+}
+
+// form is an encoding of a secret as squeeze returns it.
+type form struct {
+	text   string
+	base64 bool
 }
 
 // New makes a set of secrets. Empty ones are ignored.
 func New(secrets ...string) Secrets {
 	var s Secrets
 	for _, secret := range secrets {
-		if secret != "" {
-			s.forms = append(s.forms, forms(secret)...)
+		if secret == "" {
+			continue
+		}
+		valid := strings.ToValidUTF8(secret, "\uFFFD")
+		s.exact = append(s.exact, secret, valid, Line(valid, len(valid)), inQuotes(strconv.Quote(secret)), inQuotes(strconv.QuoteToASCII(secret)))
+		if len(secret) >= minEncoded {
+			bytes := []byte(secret)
+			s.exact = append(s.exact, hex.EncodeToString(bytes), strings.ToUpper(hex.EncodeToString(bytes)),
+				base64.RawStdEncoding.EncodeToString(bytes), base64.RawURLEncoding.EncodeToString(bytes),
+				url.QueryEscape(secret), strings.TrimRight(secret, "="))
+		}
+		if len(secret) >= minLoose {
+			s.addLoose(secret)
 		}
 	}
-	if len(s.forms) == 0 {
-		return s
-	}
-	slices.SortFunc(s.forms, func(a, b string) int {
-		return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(a, b))
-	})
-	s.forms = slices.Compact(s.forms)
-	quoted := make([]string, len(s.forms))
-	for i, form := range s.forms {
-		if quoted[i] = regexp.QuoteMeta(form); len(form) >= minAnyCase {
-			quoted[i] = "(?i:" + quoted[i] + ")"
-		}
-	}
-	s.pattern = regexp.MustCompile(strings.Join(quoted, "|"))
+	s.exact = slices.DeleteFunc(s.exact, func(text string) bool { return text == "" })
+	slices.Sort(s.exact)
+	s.exact = slices.Compact(s.exact)
 	return s
 }
 
 const (
-	minEncoded = 4 // the length from which a secret is looked for in other encodings
-	minAnyCase = 8 // the length from which it is looked for in any case
+	minEncoded = 4       // the length from which a secret is searched in other encodings
+	minLoose   = 8       // the length from which it is searched in any case, in pieces, and at any place in base64
+	maxTwice   = 4 << 10 // the length up to which it is searched in base64 of an encoding
+	minShown   = 12      // how many characters of it, in a row, are removed as the whole is
 )
 
-// forms returns a secret in the encodings in which servers and proxies repeat what they received.
-func forms(secret string) []string {
-	valid := strings.ToValidUTF8(secret, "\uFFFD")
-	all := []string{valid, Line(valid, len(valid)), inQuotes(strconv.Quote(secret)), inQuotes(strconv.QuoteToASCII(secret))}
-	if len(secret) < minEncoded {
-		return slices.DeleteFunc(all, func(form string) bool { return form == "" })
-	}
-	quoted, _ := json.Marshal(valid)
-	inJSON := inQuotes(string(quoted))
+// addLoose adds the encodings of a secret that squeeze and unescape do not undo.
+func (s *Secrets) addLoose(secret string) {
 	bytes := []byte(secret)
-	all = append(all,
-		inJSON, strings.ReplaceAll(inJSON, "/", `\/`), strings.ReplaceAll(inJSON, "+", `\u002b`), inQuotes(strconv.Quote(inJSON)),
-		url.QueryEscape(secret), url.PathEscape(secret), url.QueryEscape(url.QueryEscape(secret)), percent(secret),
-		html.EscapeString(valid), strings.ReplaceAll(html.EscapeString(valid), "+", "&#43;"),
-		hex.EncodeToString(bytes),
-		base64.RawStdEncoding.EncodeToString(bytes), base64.RawURLEncoding.EncodeToString(bytes),
-		base64.StdEncoding.EncodeToString(bytes), base64.URLEncoding.EncodeToString(bytes),
-	)
-	if trimmed := strings.TrimRight(valid, "="); len(trimmed) >= minEncoded { // of one that is base64 itself
-		all = append(all, trimmed, strings.NewReplacer("+", "-", "/", "_").Replace(trimmed))
+	add := func(isBase64 bool, texts ...string) {
+		for _, text := range texts {
+			if text = strings.Map(squeezed, text); len(text) >= minLoose {
+				s.loose = append(s.loose, form{text, isBase64})
+			}
+		}
 	}
-	return slices.DeleteFunc(all, func(form string) bool { return form == "" })
+	decimal := strings.Trim(fmt.Sprint(bytes), "[]")
+	add(false, secret, hex.EncodeToString(bytes), decimal)
+	if latin1 := latin1(secret); latin1 != secret {
+		add(false, latin1)
+	}
+	if strings.Contains(secret, " ") {
+		add(false, strings.ReplaceAll(secret, " ", "+")) // in a URL
+	}
+	add(true, base32.StdEncoding.EncodeToString(bytes))
+	encoded := base64.StdEncoding.EncodeToString(bytes)
+	add(true, shifted(secret)...)
+	if len(secret) > maxTwice {
+		return
+	}
+	add(true, shifted(encoded)...)
+	add(true, shifted(strings.NewReplacer("+", "-", "/", "_").Replace(encoded))...)
+	add(true, shifted(hex.EncodeToString(bytes))...)
+}
+
+// shifted returns what the base64 of any text with a secret in it has of the secret, for each place that it can have in
+// a group of three bytes.
+func shifted(secret string) []string {
+	var forms []string
+	for shift := range 3 {
+		encoded := base64.RawStdEncoding.EncodeToString([]byte("\x00\x00"[:shift] + secret))
+		whole := (shift + len(secret)) * 8 / 6 // characters that have no bit of what follows
+		forms = append(forms, encoded[(shift*8+5)/6:whole])
+	}
+	return forms
+}
+
+// latin1 returns a secret of which each byte was taken for a character.
+func latin1(secret string) string {
+	var b strings.Builder
+	for i := range len(secret) {
+		b.WriteRune(rune(secret[i]))
+	}
+	return b.String()
 }
 
 // inQuotes returns what is between quotes.
 func inQuotes(quoted string) string { return quoted[1 : len(quoted)-1] }
 
-// percent escapes every byte that is not a letter or a digit.
-func percent(text string) string {
-	var b strings.Builder
-	for i := range len(text) {
-		if c := text[i]; c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' {
-			b.WriteByte(c)
-		} else {
-			b.WriteString("%" + hex.EncodeToString([]byte{c}))
+// Remove replaces the secrets in text, in whatever encoding they are.
+func (s Secrets) Remove(text string) string { return replace(text, s.find(text)) }
+
+// find returns where text holds a secret.
+func (s Secrets) find(text string) []span {
+	if len(s.exact) == 0 {
+		return nil
+	}
+	var found []span
+	for _, l := range newLayer(text).layers() {
+		for _, secret := range s.exact {
+			found = l.findAll(found, secret)
+		}
+		if len(s.loose) == 0 {
+			continue
+		}
+		squeezed := l.squeeze()
+		for _, f := range s.loose {
+			before := len(found)
+			found = squeezed.findParts(found, f.text)
+			for i := before; f.base64 && i < len(found); i++ {
+				found[i] = found[i].extend(text, isBase64)
+			}
 		}
 	}
-	return b.String()
-}
-
-// In reports whether text holds one of the secrets.
-func (s Secrets) In(text string) bool { return s.pattern != nil && s.pattern.MatchString(text) }
-
-// Remove replaces the secrets in text.
-func (s Secrets) Remove(text string) string {
-	if s.pattern == nil {
-		return text
-	}
-	return s.pattern.ReplaceAllLiteralString(text, Mark)
+	return found
 }
 
 // RemoveCut removes the beginning of a secret from the end of a text that was cut there.
 func (s Secrets) RemoveCut(text string) string {
-	for _, form := range s.forms {
-		for n := min(len(form)-1, len(text)); n > 2; n-- {
-			if end := text[len(text)-n:]; strings.EqualFold(end, form[:n]) {
-				return text[:len(text)-n]
+	if len(s.exact) == 0 {
+		return text
+	}
+	text = cutEscape.ReplaceAllString(text, "")
+	end := len(text)
+	for _, l := range newLayer(text).layers() {
+		for _, secret := range s.exact {
+			end = min(end, l.cutAt(secret))
+		}
+		if len(s.loose) == 0 {
+			continue
+		}
+		squeezed := l.squeeze()
+		for _, f := range s.loose {
+			if at := squeezed.cutAt(f.text); at < end {
+				end = at
+				if f.base64 {
+					end = span{at, at}.extend(text, isBase64).from
+				}
 			}
 		}
 	}
-	return text
+	return text[:end]
 }
+
+// cutEscape is an escape whose end may have been cut.
+var cutEscape = regexp.MustCompile(`(%[0-9a-fA-F]?|\\[uxUX]?[0-9a-fA-F]*|&#?\w*|=[0-9a-fA-F]?)$`)
 
 // Line returns text on one printable line of at most about limit bytes.
 func Line(text string, limit int) string {
@@ -143,22 +198,32 @@ func Cut(text string, limit int) string {
 	return strings.ToValidUTF8(text[:limit], "") + " …"
 }
 
-// GossipKeys replaces what looks like a gossip key.
+// GossipKeys replaces what looks like a gossip key, in whatever encoding it is.
 func GossipKeys(text string) string {
-	words := strings.FieldsFunc(text, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("+/=-_", r))
-	})
-	for _, word := range words {
-		// The word can begin with something else, as in Key=….
-		for i := max(0, len(word)-44); i <= len(word)-22; i++ {
-			if looksLikeKey(word[i:]) {
-				text = strings.ReplaceAll(text, word[i:], Mark)
-				break
+	var found []span
+	for _, l := range newLayer(text).layers() {
+		isKeyPart := func(c byte) bool { return isBase64(c) || c == '=' }
+		for from := 0; from < len(l.text); from++ {
+			to := from
+			for to < len(l.text) && isKeyPart(l.text[to]) {
+				to++
 			}
+			// The word can begin with something else, as in Key=….
+			word := string(l.text[from:to])
+			for i := max(0, len(word)-maxKey); i <= len(word)-minKey; i++ {
+				if looksLikeKey(word[i:]) {
+					found = append(found, span{l.from[from+i], l.to[to-1]})
+					break
+				}
+			}
+			from = to
 		}
 	}
-	return text
+	return replace(text, found)
 }
+
+// The lengths of what can be a gossip key: base64 of 16 bytes, and base64 of the base64 of 32.
+const minKey, maxKey = 22, 64
 
 // IsGossipKey reports whether text is the base64 of 16, 24 or 32 bytes.
 func IsGossipKey(text string) bool {
@@ -173,6 +238,12 @@ func looksLikeKey(text string) bool {
 	if IsGossipKey(text) {
 		return true
 	}
+	if inner, err := base64.StdEncoding.DecodeString(text); err == nil && IsGossipKey(string(inner)) {
+		return true
+	}
+	if digits, err := hex.DecodeString(text); err == nil && isKeySize(len(digits)) {
+		return true
+	}
 	if !strings.ContainsFunc(text, unicode.IsDigit) || !strings.ContainsFunc(text, unicode.IsUpper) ||
 		!strings.ContainsFunc(text, unicode.IsLower) {
 		return false
@@ -183,3 +254,10 @@ func looksLikeKey(text string) bool {
 }
 
 func isKeySize(n int) bool { return n == 16 || n == 24 || n == 32 }
+
+// Values removes secrets and what looks like a gossip key from the values of a map.
+func Values(m map[string]string, secrets Secrets) {
+	for name, value := range m {
+		m[name] = GossipKeys(secrets.Remove(value))
+	}
+}

@@ -3,6 +3,7 @@
 package reload
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -107,7 +108,7 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file that can be read again", shown(path))
+		return nil, fmt.Errorf("%s is not a file that can be read again", Shown(path))
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -116,9 +117,20 @@ func readFile(path string) ([]byte, error) {
 	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err == nil && len(content) > maxFile {
-		err = fmt.Errorf("%s is too long: want at most %d bytes", shown(path), maxFile)
+		err = fmt.Errorf("%s is too long: want at most %d bytes", Shown(path), maxFile)
+	}
+	if err == nil {
+		content, err = plainText(path, content)
 	}
 	return content, withoutPath(path, err)
+}
+
+// plainText removes the byte order mark that some editors put in front of text.
+func plainText(path string, content []byte) ([]byte, error) {
+	if bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")) {
+		return nil, fmt.Errorf("%s is encoded as UTF-16: want ASCII or UTF-8", Shown(path))
+	}
+	return bytes.TrimPrefix(content, []byte("\ufeff")), nil
 }
 
 // CheckPath refuses the content of a file in place of its path.
@@ -128,6 +140,8 @@ func CheckPath(path string) error {
 		return errors.New("this is a key, not the name of a file: use KeyPEM")
 	case strings.Contains(path, "-----BEGIN"):
 		return errors.New("this is PEM, not the name of a file: use the field that ends in PEM")
+	case der.MatchString(path):
+		return errors.New("this is a key or a certificate in base64, not the name of a file: want PEM, in the field that ends in PEM")
 	case looksLikeToken(path):
 		return errors.New("this is a token, not the name of a file: use WithToken")
 	case strings.ContainsAny(path, "\r\n\x00"):
@@ -137,15 +151,16 @@ func CheckPath(path string) error {
 }
 
 var (
-	uuid = regexp.MustCompile(`^\s*[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\s*$`)
-	jwt  = regexp.MustCompile(`^\s*eyJ[\w-]*\.[\w-]+\.[\w-]*\s*$`)
+	token = regexp.MustCompile(`^\s*(?i:bearer\s+|\w+\s*[=:]\s*)?["']?(` +
+		`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|eyJ[\w-]*\.[\w-]+\.[\w-]*)["']?\s*$`)
+	der = regexp.MustCompile(`^\s*M[C-I][0-9A-Za-z+/\s]{46,}=*\s*$`)
 )
 
 // looksLikeToken reports whether a path is an ACL token or a workload identity.
-func looksLikeToken(path string) bool { return uuid.MatchString(path) || jwt.MatchString(path) }
+func looksLikeToken(path string) bool { return token.MatchString(path) }
 
-// shown returns a path for an error.
-func shown(path string) string {
+// Shown returns a path in quotes, or "the file" if it may be what the file should hold.
+func Shown(path string) string {
 	if len(path) > maxPath || CheckPath(path) != nil {
 		return "the file"
 	}
@@ -155,7 +170,7 @@ func shown(path string) string {
 // withoutPath removes the path from an error if it must not be shown.
 func withoutPath(path string, err error) error {
 	var failed *fs.PathError
-	if errors.As(err, &failed) && shown(path) == "the file" {
+	if errors.As(err, &failed) && (Shown(path) == "the file" || Shown(failed.Path) == "the file") {
 		return fmt.Errorf("%s the file: %w", failed.Op, failed.Err)
 	}
 	return err

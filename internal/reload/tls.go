@@ -181,13 +181,13 @@ func (f *Files) readPool() (*x509.CertPool, error) {
 		return nil, nil
 	}
 	pool := x509.NewCertPool()
-	if len(f.CAPEM) > 0 && !pool.AppendCertsFromPEM(f.CAPEM) {
+	if len(f.CAPEM) > 0 && !pool.AppendCertsFromPEM(bytes.TrimPrefix(f.CAPEM, []byte("\ufeff"))) {
 		return nil, fmt.Errorf("%s: no PEM certificate in it", f.Source("CAPEM"))
 	}
 	if f.CAFile != "" {
 		content, err := readFile(f.CAFile)
 		if err == nil && !pool.AppendCertsFromPEM(content) {
-			err = fmt.Errorf("no PEM certificate in %s", shown(f.CAFile))
+			err = fmt.Errorf("no PEM certificate in %s", Shown(f.CAFile))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Source("CAFile"), err)
@@ -211,7 +211,7 @@ func (f *Files) readPool() (*x509.CertPool, error) {
 			return err
 		})
 		if err == nil && !found {
-			err = fmt.Errorf("no PEM certificate in the files of %s", shown(f.CADir))
+			err = fmt.Errorf("no PEM certificate in the files of %s", Shown(f.CADir))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Source("CADir"), withoutPath(f.CADir, err))
@@ -244,7 +244,7 @@ func (f *Files) readPair() (*tls.Certificate, error) {
 			return nil, fmt.Errorf("%s: %w", f.Source("KeyFile"), err)
 		}
 	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	pair, err := tls.X509KeyPair(bytes.TrimPrefix(certPEM, []byte("\ufeff")), bytes.TrimPrefix(keyPEM, []byte("\ufeff")))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Source("Cert"+kind), err)
 	}

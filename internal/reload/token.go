@@ -54,20 +54,28 @@ func (t *Token) Reread(ctx context.Context, refused string) (token string, chang
 // Problem returns why the file could not be used when it was read last, or "" if it could.
 func (t *Token) Problem() string { return t.file.last.Load().problem }
 
+// CodePoint names the first character of a text, such as U+200B.
+func CodePoint(text string) string {
+	r, n := utf8.DecodeRuneInString(text)
+	if r == utf8.RuneError && n == 1 {
+		return fmt.Sprintf("the byte 0x%02X", text[0])
+	}
+	return fmt.Sprintf("%U", r)
+}
+
 // readToken returns the token in a file, or last and an error that does not repeat what the file holds.
 func readToken(path, last string) (string, error) {
 	content, err := readFile(path)
-	token := strings.TrimSpace(strings.TrimPrefix(string(content), "\ufeff"))
+	token := strings.TrimSpace(string(content))
 	i := strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' })
 	switch {
 	case err != nil:
 	case token == "":
-		err = fmt.Errorf("%s is empty: want an ACL token", shown(path))
+		err = fmt.Errorf("%s is empty: want an ACL token", Shown(path))
 	case len(token) > maxToken:
-		err = fmt.Errorf("%s is too long for a token: want at most %d bytes", shown(path), maxToken)
+		err = fmt.Errorf("%s is too long for a token: want at most %d bytes", Shown(path), maxToken)
 	case i >= 0:
-		r, _ := utf8.DecodeRuneInString(token[i:])
-		err = fmt.Errorf("%s holds a character that no token has: %U", shown(path), r)
+		err = fmt.Errorf("%s holds a character that no token has: %s", Shown(path), CodePoint(token[i:]))
 	default:
 		return token, nil
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/nomad-go/nomad/internal/agenturl"
 	"github.com/nomad-go/nomad/internal/header"
@@ -31,6 +33,9 @@ func WithToken(token string) Option {
 	return func(s *Settings) error {
 		if !header.IsValue(token) || token != strings.TrimSpace(token) {
 			return errors.New("WithToken: the token has a space at an end or a character that a header cannot carry")
+		}
+		if i := strings.IndexFunc(token, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }); i >= 0 {
+			return errors.New("WithToken: the token has a character that no token has: " + reload.CodePoint(token[i:]))
 		}
 		s.Token, s.tokenPath, s.TokenFile = token, nil, nil
 		return nil

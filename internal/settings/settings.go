@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nomad-go/nomad/internal/agenturl"
+	"github.com/nomad-go/nomad/internal/header"
 	"github.com/nomad-go/nomad/internal/reload"
 	"github.com/nomad-go/nomad/internal/transport"
 	"github.com/nomad-go/nomad/internal/version"
@@ -184,4 +185,21 @@ func (s *Settings) Transport(closed, redirect, unsupported error) (*transport.Cl
 		Socket: s.Address.Socket, MaxConns: s.maxConns, TLS: config, Client: s.httpClient, Wrappers: s.wrappers,
 		ErrClosed: closed, ErrRedirect: redirect, ErrUnsupported: unsupported,
 	})
+}
+
+// Secrets returns what must not appear in an error.
+func (s *Settings) Secrets() []string {
+	secrets := append(header.Secrets(s.Header), s.Token, s.Password)
+	if s.User != "" {
+		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(s.User+":"+s.Password)))
+	}
+	base := s.Address.Base()
+	if s.httpClient != nil || s.Address.Socket != "" {
+		return secrets
+	}
+	if proxy, _ := http.ProxyFromEnvironment(&http.Request{URL: &base}); proxy != nil && proxy.User != nil {
+		password, _ := proxy.User.Password()
+		secrets = append(secrets, password, base64.StdEncoding.EncodeToString([]byte(proxy.User.Username()+":"+password)))
+	}
+	return secrets
 }

@@ -133,18 +133,23 @@ func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 		return fmt.Errorf("%w: %w", c.config.ErrRedirect, fmt.Errorf(format, args...))
 	}
 	switch {
-	case strings.Contains(from.URL.Path, "/v1/") && !strings.Contains(req.URL.Path, "/v1/") && strings.Contains(req.URL.Path, "/ui/"):
+	case strings.Contains(from.URL.Path, "/v1/") && isUI(req.URL.Path):
 		return fmt.Errorf("%w: it redirects to its web interface", c.config.ErrUnsupported)
 	case len(via) > maxRedirects:
 		return refuse("more than %d in a row", maxRedirects)
 	case req.Method != from.Method:
 		return refuse("it would turn the %s into a %s", from.Method, req.Method)
 	case from.URL.Scheme == "https" && req.URL.Scheme != "https":
-		return refuse("it leads from https to %.10q", req.URL.Scheme)
+		return refuse("it leads from https to %q", req.URL.Scheme)
 	case !agenturl.MayRedirect(from.URL, req.URL):
 		return refuse("it leads to another host, %q", req.URL.Scheme+"://"+req.URL.Host)
 	}
 	return nil
+}
+
+// isUI reports whether a path is that of the web interface. Both parts can be in the path of a proxy too.
+func isUI(path string) bool {
+	return strings.LastIndex(path+"/", "/ui/") > strings.LastIndex(path+"/", "/v1/")
 }
 
 // outermost marks the errors of the round trippers, so that those of http.Client itself can be told apart.
@@ -156,8 +161,13 @@ func (e *roundTripError) Unwrap() error { return e.error }
 
 func (o outermost) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := o.RoundTripper.RoundTrip(req)
-	if err != nil {
+	switch {
+	case err != nil:
 		err = &roundTripError{err}
+	case res == nil:
+		err = &roundTripError{errors.New("the round tripper returned neither a response nor an error")}
+	case res.Body == nil:
+		res.Body = http.NoBody
 	}
 	return res, err
 }

@@ -1,0 +1,107 @@
+package nomad_test
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nomad-go/nomad"
+)
+
+// TestDoSends checks what Do makes of a Request.
+func TestDoSends(t *testing.T) {
+	var got *http.Request
+	var body string
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		content, _ := io.ReadAll(r.Body)
+		got, body = r, string(content)
+		w.Header().Set("X-Nomad-Index", "42")
+		w.WriteHeader(http.StatusCreated)
+		io.WriteString(w, `{"a":1}`)
+	}), nomad.WithNamespace("ops"), nomad.WithRegion("eu"))
+	for name, test := range map[string]struct {
+		req                                   nomad.Request
+		method, query, contentType, body, own string
+	}{
+		"no more than a path":         {nomad.Request{Path: "/v1/x"}, "GET", "namespace=ops&region=eu", "", "", ""},
+		"a query of its own":          {nomad.Request{Path: "/v1/x", Query: url.Values{"namespace": {"*"}}}, "GET", "namespace=%2A&region=eu", "", "", ""},
+		"a struct":                    {nomad.Request{Method: "put", Path: "/v1/x", Body: struct{ A int }{1}}, "PUT", "namespace=ops&region=eu", "application/json", `{"A":1}`, ""},
+		"bytes":                       {nomad.Request{Method: "POST", Path: "/v1/x", Body: []byte("job {}")}, "POST", "namespace=ops&region=eu", "", "job {}", ""},
+		"a reader with its type":      {nomad.Request{Method: "PUT", Path: "/v1/x", Body: strings.NewReader("x"), Header: http.Header{"Content-Type": {"text/plain"}}}, "PUT", "namespace=ops&region=eu", "text/plain", "x", ""},
+		"a header in whatever case":   {nomad.Request{Path: "/v1/x", Header: http.Header{"x-own": {"b"}}}, "GET", "namespace=ops&region=eu", "", "", "b"},
+		"JSON with a type of its own": {nomad.Request{Method: "PUT", Path: "/v1/x", Body: 1, Header: http.Header{"Content-Type": {"application/x"}}}, "PUT", "namespace=ops&region=eu", "application/x", "1", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out map[string]int
+			res, err := client.Do(t.Context(), &test.req, &out)
+			require.NoError(t, err)
+			assert.Equal(t, map[string]int{"a": 1}, out)
+			assert.Equal(t, http.StatusCreated, res.StatusCode)
+			assert.EqualValues(t, 42, res.Index())
+			assert.Equal(t, test.method, got.Method)
+			assert.Equal(t, test.query, got.URL.RawQuery)
+			assert.Equal(t, test.contentType, got.Header.Get("Content-Type"))
+			assert.Equal(t, test.own, got.Header.Get("X-Own"))
+			assert.Equal(t, test.body, body)
+		})
+	}
+	for name, header := range map[string]http.Header{
+		`"X-Nomad-Token": use WithToken or WithTokenFile`: {"X-Nomad-Token": {"x"}},
+		`"a b" is not the name of a header`:               {"a b": {"x"}},
+		`"X-A": the value has a character`:                {"X-A": {"a\nb"}},
+	} {
+		_, err := client.Do(t.Context(), &nomad.Request{Path: "/v1/x", Header: header}, nil)
+		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
+		assert.ErrorContains(t, err, name)
+	}
+}
+
+// TestDoBlocks checks that the wait of a blocking query is added to the time limit.
+func TestDoBlocks(t *testing.T) {
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(400 * time.Millisecond):
+		case <-r.Context().Done():
+		}
+		io.WriteString(w, "[]")
+	}), nomad.WithTimeout(200*time.Millisecond))
+	for query, fits := range map[string]bool{"index=5&wait=30s": true, "index=5": true, "index=0&wait=30s": false, "wait=30s": false, "": false} {
+		values, err := url.ParseQuery(query)
+		require.NoError(t, err)
+		_, err = client.Do(t.Context(), &nomad.Request{Path: "/v1/jobs", Query: values}, nil)
+		assert.Equal(t, fits, err == nil, "%q: %v", query, err)
+	}
+}
+
+// TestDoRetries checks which requests may reach an agent twice.
+func TestDoRetries(t *testing.T) {
+	var requests atomic.Int32
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		requests.Add(1)
+		w.WriteHeader(http.StatusBadGateway)
+	}), nomad.WithRetries(1))
+	for name, test := range map[string]struct {
+		req  nomad.Request
+		want int32
+	}{
+		"GET":                   {nomad.Request{}, 2},
+		"PUT":                   {nomad.Request{Method: "PUT", Body: 1}, 1},
+		"an idempotent PUT":     {nomad.Request{Method: "PUT", Body: 1, Idempotent: true}, 2},
+		"a body to read once":   {nomad.Request{Method: "PUT", Body: strings.NewReader("x"), Idempotent: true}, 1},
+		"a body that is a byte": {nomad.Request{Method: "PUT", Body: []byte("x"), Idempotent: true}, 2},
+	} {
+		requests.Store(0)
+		test.req.Path = "/v1/x"
+		_, err := client.Do(t.Context(), &test.req, nil)
+		assert.Error(t, err, name)
+		assert.Equal(t, test.want, requests.Load(), name)
+	}
+}
