@@ -1,144 +1,419 @@
-// Package examples runs each example as its reader would, on the cluster in memory, and looks at what it says.
+// Package examples tests the programs in its folders: it copies each alone into an empty module, builds it there, and runs it.
 package examples
 
 import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// runs is what is run of each example, in a folder of its own, one after the other.
-var runs = []struct {
-	example string
-	args    []string
-	code    int
-	says    []string // regular expressions for the standard output
-	files   []string // that it writes
-}{
-	{example: "quickstart", says: []string{`server-1\.global +127\.0\.0\.1:\d+ +127\.0\.0\.1:\d+ +alive`, `server-4\.global .*failed`, `server-4\.global .*left`}},
-	{example: "quickstart", args: []string{"-json"}, says: []string{`"call":"UpdateServers"`}},
-
-	{example: "members", code: 1, says: []string{`NAME +ADDRESS +PORT +STATUS +LEADER`, `server-1\.eu +127\.0\.0\.1 +\d+ +alive +true +3 +2\.0\.5 +dc1 +eu`, `server-3\.eu .*failed +false`}},
-	{example: "members", args: []string{"-json", "-status", "alive"}, says: []string{`"name":"server-2.eu".*"leader":false`}},
-	{example: "members", args: []string{"-status", "dead"}, code: 2},
-
-	{example: "health", says: []string{`server +true +ok`, `client +true +ok`}},
-	{example: "health", args: []string{"-json", "-role", "server"}, says: []string{`^\{"server":\{"ok":true,"message":"ok"\}\}`}},
-	{example: "health", args: []string{"-role", "chief"}, code: 2},
-
-	{example: "survey", code: 1, says: []string{`server-1\.global +alive +ok +7`, `server-2\.global +failed +- .*connection refused`, `server-5\.global +failed +unhealthy .*No cluster leader`, `server-5\.global +alive +server-5\.global`}},
-	{example: "survey", args: []string{"-json"}, code: 1, says: []string{`"reachable":false.*"server":"server-2\.global"`, `"member":"server-1\.global","seen_as":"failed"`}},
-	{example: "survey", args: []string{"-concurrency", "-1"}, code: 2},
-
-	{example: "logs", args: []string{"-n", "3"}, says: []string{`\[INFO\] +nomad\.\w+: .+count=\d server=server-1`}},
-	{example: "logs", args: []string{"-n", "1", "-level", "error", "-json"}, says: []string{`"level":"error","module":"nomad\.raft"`}},
-	{example: "logs", args: []string{"-n", "1", "-level", "warn", "-color", "always"}, says: []string{"\x1b\\[3[13]m.*\x1b\\[0m"}},
-	{example: "logs", args: []string{"-level", "loud"}, code: 2},
-
-	{example: "profile", args: []string{"-type", "heap"}, says: []string{`server-1-heap\.pprof +\d+ bytes +open it with: go tool pprof -http=: server-1-heap\.pprof`}, files: []string{"server-1-heap.pprof"}},
-	{example: "profile", args: []string{"-type", "heap"}, code: 1}, // the file exists
-	{example: "profile", args: []string{"-seconds", "1", "-o", "cpu", "-json"}, says: []string{`"open_with":"go tool pprof -http=: cpu"`}, files: []string{"cpu"}},
-	{example: "profile", args: []string{"-type", "soul"}, code: 2},
-
-	{example: "bootstrap", says: []string{`server-3\.global +127\.0\.0\.1:\d+ +alive +2\.0\.5`}},
-	{example: "bootstrap", args: []string{"-json", "-timeout", "500ms"}, code: 1, says: []string{`"name":"server-1\.global","status":"alive"`}},
-	{example: "bootstrap", args: []string{"-expect", "-1"}, code: 2},
-
-	{example: "reaper", says: []string{`msg=recovered server=server-5\.global`, `msg="forced to leave" server=server-4\.global`, `msg=stopped`}},
-	{example: "reaper", args: []string{"-json"}, says: []string{`"msg":"forced to leave","server":"server-4\.global"`}},
-	{example: "reaper", args: []string{"-after", "0s"}, code: 2},
-
-	{example: "rotate-gossip-key", args: []string{"-out", "key"}, says: []string{`check +done +servers: 3, keys: 1`, `verify +done +[0-9a-f]{8} is on 3 of 3 servers`, `remove +done +keys removed: 1`}, files: []string{"key"}},
-	{example: "rotate-gossip-key", args: []string{"-json", "-key-file", "key", "-keep"}, says: []string{`"detail":"[0-9a-f]{8} is on 3 of 3 servers","result":"done","step":"verify"`}},
-	{example: "rotate-gossip-key", args: []string{"-out", "key"}, code: 2, says: []string{`save +failed +open key: `}}, // it exists
-	{example: "rotate-gossip-key", args: []string{"-key-file", "missing"}, code: 2},
+// examples are the programs and the files that are copied. The example observability is a module with tests of its own.
+var examples = map[string][]string{
+	"bootstrap":         {"main.go"},
+	"health":            {"main.go"},
+	"logs":              {"main.go"},
+	"members":           {"main.go"},
+	"profile":           {"main.go"},
+	"quickstart":        {"main.go"},
+	"reaper":            {"main.go", "reaper.go"},
+	"rotate-gossip-key": {"main.go"},
+	"survey":            {"main.go"},
 }
 
-func TestExamples(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it builds and runs all examples")
+// runs are the command lines of each example that are run in its own folder, one after the other.
+var runs = map[string][]struct {
+	args string
+	code int
+	out  []string // regular expressions that standard output matches
+	err  string   // a regular expression that standard error matches
+	file string   // a file that is there afterwards
+}{
+	"quickstart": {
+		{args: "", out: []string{`server-1\.global +127\.0\.0\.1:\d+ +127\.0\.0\.1:\d+ +alive`, `server-4\.global .*failed`, `server-4\.global .*left`}, err: "in memory"},
+		{args: "-json", out: []string{`"call":"UpdateServers"`}},
+	},
+	"members": {
+		{args: "-demo", code: 1, out: []string{`^NAME +ADDRESS +STATUS +LEADER`, `server-1\.eu +127\.0\.0\.1:\d+ +alive +true +2\.0\.5 +dc1 +eu`, `server-3\.eu .*failed +false`}},
+		{args: "-demo -json -status alive", out: []string{`"name":"server-2.eu".*"leader":false`}},
+		{args: "-demo -status left", code: 1, err: "no such server"},
+		{args: "-status dead", code: 2, err: `-status "dead": want alive, leaving, left or failed`},
+		{args: "-timeout 0s", code: 2, err: "-timeout 0s: want more than 0"},
+	},
+	"health": {
+		{args: "-demo", out: []string{`^server  true +ok`, `^client  true +ok`}},
+		{args: "-demo -quiet"},
+		{args: "-demo -json -role server", out: []string{`^\{"server":\{"ok":true,"message":"ok"\}\}`}},
+		{args: "-role chief", code: 2, err: "want server or client"},
+		{args: "-json -quiet", code: 2, err: "-json and -quiet exclude each other"},
+		{args: "-timeout 0", code: 2, err: "-timeout 0s: want more than 0"},
+	},
+	"survey": {
+		{args: "-demo", code: 1, err: "1 of 7 servers do not respond, 6 members are seen differently", out: []string{
+			`^server-1\.global +alive +ok +7`, `^server-2\.global +failed +unknown +-`, `^"server-2\.global": dial tcp .*connection refused`,
+			`^server-5\.global +failed +unhealthy`, `^"server-5\.global": "No cluster leader"`, `^server-5\.global +alive +1 +server-5\.global`,
+		}},
+		{args: "-demo -json", code: 1, out: []string{`"name":"server-2\.global".*"reachable":false`}},
+		{args: "-concurrency -1", code: 2, err: "-concurrency -1: want 1 or more"},
+		{args: "-https", code: 2, err: "-https requires -port"},
+		{args: "-demo -port 1", code: 2, err: "-demo and -port exclude each other"},
+		{args: "-timeout 0", code: 2, err: "-timeout 0s: want more than 0"},
+	},
+	"logs": {
+		{args: "-demo -n 3", out: []string{`\[(INFO|WARN|ERROR)\] +nomad\.\w+: .+count=\d+ server=server-1`}},
+		{args: "-demo -n 1 -level error -json", out: []string{`"level":"error","module":"nomad\.raft"`}},
+		{args: "-demo -n 1 -level warn -color always", out: []string{"\x1b\\[3[13]m.*\x1b\\[0m"}},
+		{args: "-level loud", code: 2, err: `-level "loud": want`},
+		{args: "-target a -node b", code: 2, err: "-target and -node exclude each other"},
+		{args: "-json -color always", code: 2, err: "-json and -color always exclude each other"},
+	},
+	"profile": {
+		{args: "-demo -type heap", out: []string{`^server-1-heap\.pprof: \d+ bytes`, `^open it with: go tool pprof -http=: server-1-heap\.pprof`}, file: "server-1-heap.pprof"},
+		{args: "-demo -type heap", code: 1, err: "server-1-heap.pprof exists"},
+		{args: "-demo -type heap -f", out: []string{`bytes`}},
+		{args: "-demo -seconds 1 -o cpu -json", out: []string{`"open_with":"go tool pprof -http=: cpu"`}, err: `profiling "server-1" for 1s`, file: "cpu"},
+		{args: "-demo -type heap -o missing/heap", code: 1, err: "profile: missing/heap: no such file or directory\n$"},
+		{args: "-demo -type heap -o . -f", code: 1, err: "not a regular file"},
+		{args: "-type soul", code: 2, err: `-type "soul": want one of cpu`},
+		{args: "-type heap -seconds 1", code: 2, err: "-seconds and -type heap exclude each other"},
+		{args: "-server a -node b", code: 2, err: "-server and -node exclude each other"},
+	},
+	"bootstrap": {
+		{args: "-demo", out: []string{`server-3\.global +127\.0\.0\.1:\d+ +alive +2\.0\.5`}, err: "3 of 3 alive, with a leader"},
+		{args: "-demo -json -timeout 500ms", code: 1, out: []string{`"name":"server-1\.global","status":"alive"`}, err: "not complete: 2 of 3 alive"},
+		{args: "-expect -1", code: 2, err: "-expect -1: want 1 or more"},
+		{args: "-timeout 0 x", code: 2, err: "-timeout 0s: want more than 0"},
+		{args: "-demo x", code: 2, err: "-demo and addresses exclude each other"},
+		{args: "", code: 2, err: "want addresses"},
+	},
+	"reaper": {
+		{args: "-demo", out: []string{`msg=recovered server=server-5\.global`, `msg="forced to leave" server=server-4\.global`, `msg=stopped`}},
+		{args: "-demo -json -dry-run", out: []string{`"msg":"would be forced to leave","server":"server-4\.global"`}},
+		{args: "-after 0s", code: 2, err: "-after 0s: want more than 0"},
+		{args: "-demo -interval 1us", code: 2, err: "exclude each other"},
+		{args: "-keep -1", code: 2, err: "-keep -1: want 0 or more"},
+		{args: "-demo -once", code: 2, err: "exclude each other"},
+	},
+	"rotate-gossip-key": {
+		{args: "-demo -out key", file: "key", out: []string{`check +done +servers: 3, keys: 1`, `verify +done +[0-9a-f]{8} is on 3 of 3 servers`, `remove +done +keys removed: 1`}},
+		{args: "-demo -json -key-file key -keep", out: []string{`"detail":"[0-9a-f]{8} is on 3 of 3 servers","result":"done","step":"verify"`}},
+		{args: "-demo -out key", code: 2, out: []string{`save +failed`}, err: "open key: file exists"},
+		{args: "-demo -key-file missing", code: 2, err: "open missing: no such file"},
+		{args: "-key-file a -out b", code: 2, err: "-key-file and -out exclude each other"},
+		{args: "", code: 2, err: "want -key-file, or -out"},
+	},
+}
+
+// module is the folder of the module that the examples are copied to. TestMain removes it.
+var module string
+
+// build copies the examples, and builds them into the folder bin of the module.
+var build = sync.OnceValue(func() error {
+	checkout, err := filepath.Abs("..")
+	if err != nil {
+		return err
 	}
-	t.Setenv("NOMAD_ADDR", "")
-	t.Setenv("NOMAD_UNIX_ADDR", "")
-	binaries := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binaries+string(filepath.Separator), "./...")
-	output, err := build.CombinedOutput()
-	require.NoError(t, err, string(output))
-	tried := map[string]bool{}
-	folders := map[string]string{}
-	for _, run := range runs {
-		tried[run.example] = true
-		if folders[run.example] == "" {
-			folders[run.example] = t.TempDir()
-			t.Run(run.example+" -h", func(t *testing.T) {
-				_, said, code := execute(t, binaries, run.example, folders[run.example], "-h")
-				assert.Equal(t, 0, code)
-				assert.Contains(t, said, "usage: "+run.example)
-			})
+	sums, err := os.ReadFile(filepath.Join(checkout, "go.sum"))
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{"go.sum": sums, "go.mod": fmt.Appendf(nil,
+		"module copied\n\ngo 1.26\n\nrequire github.com/nomad-go/nomad v0.0.0\n\nreplace github.com/nomad-go/nomad => %s\n", checkout)}
+	for name, list := range examples {
+		for _, file := range list {
+			path := filepath.Join(name, file)
+			if files[path], err = os.ReadFile(path); err != nil {
+				return err
+			}
 		}
-		t.Run(run.example, func(t *testing.T) {
-			out, said, code := execute(t, binaries, run.example, folders[run.example], run.args...)
-			require.Equal(t, run.code, code, "%v: %s%s", run.args, out, said)
-			if code == 2 {
-				name, value := strings.TrimPrefix(run.args[0], "-"), run.args[len(run.args)-1]
-				assert.Regexp(t, "(?i)"+regexp.QuoteMeta(name)+"|"+regexp.QuoteMeta(value), said, "it says what is wrong")
-				assert.Equal(t, len(run.says) > 0, out != "", out)
+	}
+	for path, content := range files {
+		path = filepath.Join(module, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return err
+		}
+	}
+	// Without debugging information it links faster.
+	cmd := exec.Command("go", "build", "-mod=mod", "-ldflags=-s -w", "-o", "bin"+string(filepath.Separator), "./...")
+	cmd.Dir, cmd.Env = module, append(os.Environ(), "GOWORK=off")
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, output)
+	}
+	return nil
+})
+
+func TestMain(m *testing.M) {
+	for _, name := range []string{"NOMAD_ADDR", "NOMAD_UNIX_ADDR", "NOMAD_TOKEN", "NOMAD_REGION", "NOMAD_NAMESPACE"} {
+		os.Unsetenv(name)
+	}
+	var err error
+	if module, err = os.MkdirTemp("", "nomad-examples-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(module)
+	os.Exit(code)
+}
+
+// command returns a command that runs an example in a folder.
+func command(t *testing.T, folder, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	require.NoError(t, build())
+	cmd := exec.CommandContext(t.Context(), filepath.Join(module, "bin", name), args...)
+	cmd.Dir = folder
+	return cmd
+}
+
+// exit runs a command, and returns its exit code and what it wrote to the outputs that are not set.
+func exit(t *testing.T, cmd *exec.Cmd) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	if cmd.Stdout == nil {
+		cmd.Stdout = &out
+	}
+	cmd.Stderr = &err
+	failed := cmd.Run()
+	if status := (*exec.ExitError)(nil); failed != nil {
+		require.ErrorAs(t, failed, &status)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), err.String()
+}
+
+func TestAllExamplesAreTested(t *testing.T) {
+	folders, err := filepath.Glob("*/main.go")
+	require.NoError(t, err)
+	for _, main := range folders {
+		if name := filepath.Dir(main); name != "observability" {
+			assert.Contains(t, examples, name)
+			assert.Contains(t, runs, name)
+		}
+	}
+}
+
+func TestRuns(t *testing.T) {
+	short(t)
+	for name, list := range runs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			for _, run := range list {
+				t.Run(run.args, func(t *testing.T) {
+					args := strings.Fields(run.args)
+					code, out, said := exit(t, command(t, folder, name, args...))
+					assert.Equal(t, run.code, code, out+said)
+					for _, want := range run.out {
+						assert.Regexp(t, "(?m)"+want, out)
+					}
+					assert.Regexp(t, run.err, said)
+					if slices.Contains(args, "-demo") && code != 2 {
+						assert.Contains(t, said, "-demo: using a cluster in memory")
+					}
+					if code == 2 && run.out == nil {
+						assert.Empty(t, out)
+						assert.Equal(t, 1, strings.Count(strings.ReplaceAll(said, name+": -demo: using a cluster in memory\n", ""), "\n"), said)
+					}
+					assert.NotRegexp(t, `nomad: \w+: nomad:`, said)
+					for line := range strings.Lines(out) {
+						if slices.Contains(args, "-json") {
+							assert.True(t, json.Valid([]byte(line)), line)
+						} else if name != "reaper" && name != "logs" && !strings.HasPrefix(line, `"`) { // tables
+							assert.LessOrEqual(t, utf8.RuneCountInString(line), 81, line)
+						}
+					}
+					if run.file != "" {
+						info, err := os.Stat(filepath.Join(folder, run.file))
+						require.NoError(t, err)
+						assert.Positive(t, info.Size())
+					}
+				})
 			}
-			for _, want := range run.says {
-				assert.Regexp(t, regexp.MustCompile("(?m)"+want), out)
-			}
-			if slices.Contains(run.args, "-json") {
-				lines := 0
-				for s := bufio.NewScanner(bytes.NewReader([]byte(out))); s.Scan(); lines++ {
-					assert.True(t, json.Valid(s.Bytes()), s.Text())
-				}
-				assert.Positive(t, lines)
-			}
-			for _, name := range run.files {
-				info, err := os.Stat(filepath.Join(folders[run.example], name))
+			if name == "profile" { // It can be read by the tool for profiles.
+				top := exec.CommandContext(t.Context(), "go", "tool", "pprof", "-top", filepath.Join(folder, "server-1-heap.pprof"))
+				output, err := top.CombinedOutput()
+				assert.NoError(t, err, string(output))
+				names, err := os.ReadDir(folder)
 				require.NoError(t, err)
-				assert.Positive(t, info.Size())
+				assert.Len(t, names, 2, "no temporary file is left")
 			}
 		})
 	}
-	// A profile is one that the tool of profiles can read.
-	top := exec.CommandContext(t.Context(), "go", "tool", "pprof", "-top", filepath.Join(folders["profile"], "server-1-heap.pprof"))
-	output, err = top.CombinedOutput()
-	assert.NoError(t, err, string(output))
+}
 
-	all, err := filepath.Glob("*/main.go")
-	require.NoError(t, err)
-	for _, main := range all {
-		if name := filepath.Dir(main); name != "observability" { // which is a module of its own, with tests
-			assert.True(t, tried[name], "%s was not run", name)
+// TestManners checks what all programs do alike.
+func TestManners(t *testing.T) {
+	short(t)
+	for name := range examples {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			code, out, said := exit(t, command(t, folder, name, "-h"))
+			assert.Equal(t, 0, code)
+			assert.Empty(t, said)
+			assert.Contains(t, out, "usage: "+name)
+			assert.Contains(t, out, "exit codes")
+			assert.Contains(t, out, "  -demo\n")
+			assert.Contains(t, out, "  -json\n")
+			for line := range strings.Lines(out) {
+				assert.LessOrEqual(t, len(strings.TrimSuffix(strings.Replace(line, "\t", "    ", 1), "\n")), 80, line)
+			}
+
+			code, out, said = exit(t, command(t, folder, name, "-wrong"))
+			assert.Equal(t, 2, code)
+			assert.Empty(t, out)
+			assert.Contains(t, said, "flag provided but not defined: -wrong (see -h)")
+			if name != "bootstrap" { // whose arguments are addresses
+				code, out, said = exit(t, command(t, folder, name, "-json", "argument"))
+				assert.Equal(t, 2, code)
+				assert.Empty(t, out)
+				assert.Contains(t, said, `unexpected argument "argument"`)
+			}
+
+			demo := []string{"-demo"}
+			if name == "profile" {
+				demo = append(demo, "-type", "heap")
+			}
+			for _, args := range [][]string{{"-h"}, demo} {
+				reader, writer, err := os.Pipe()
+				require.NoError(t, err)
+				reader.Close()
+				cmd := command(t, folder, name, args...)
+				cmd.Stdout = writer
+				code, _, said = exit(t, cmd)
+				writer.Close()
+				assert.Equal(t, 2, code, said)
+				assert.Contains(t, said, "pipe")
+			}
+			full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+			if err != nil {
+				return // not on this system
+			}
+			defer full.Close()
+			demo = append(demo, "-json")
+			if name == "profile" {
+				demo = append(demo, "-f")
+			}
+			cmd := command(t, folder, name, demo...)
+			cmd.Stdout = full
+			code, _, said = exit(t, cmd)
+			assert.Equal(t, 2, code, said)
+			assert.Contains(t, said, "no space left")
+		})
+	}
+}
+
+// TestWithoutAnAgent checks that no program but quickstart reports about a cluster that nobody asked for.
+func TestWithoutAnAgent(t *testing.T) {
+	short(t)
+	if conn, err := net.Dial("tcp", "127.0.0.1:4646"); err == nil {
+		conn.Close()
+		t.Skip("an agent runs here")
+	}
+	for name, args := range map[string][]string{
+		"health": nil, "members": nil, "survey": nil, "profile": nil, "bootstrap": {"127.0.0.1"}, "rotate-gossip-key": {"-out", "key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, _, said := exit(t, command(t, t.TempDir(), name, args...))
+			assert.Equal(t, 2, code)
+			assert.Contains(t, said, "127.0.0.1:4646")
+			if runtime.GOOS != "windows" {
+				assert.Contains(t, said, "connection refused")
+			}
+			assert.NotContains(t, said, "memory")
+		})
+	}
+}
+
+// TestLongNames checks that tables keep to 80 columns and print no control characters, whatever members are called.
+func TestLongNames(t *testing.T) {
+	short(t)
+	long := strings.Repeat("long-", 20)
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.Names("\x1b[31m"+long), nomadtest.Region("region"), nomadtest.Datacenter(long)))
+	defer cluster.Close()
+	for name, args := range map[string][]string{"members": nil, "survey": nil, "bootstrap": {"-expect", "1"}, "quickstart": nil} {
+		cmd := command(t, t.TempDir(), name, args...)
+		cmd.Env = append(os.Environ(), "NOMAD_ADDR="+cluster.Agents()[0].URL())
+		code, out, said := exit(t, cmd)
+		assert.Equal(t, 0, code, said)
+		assert.Contains(t, out, "…", name)
+		assert.NotContains(t, out, "\x1b", name)
+		for line := range strings.Lines(out) {
+			assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, line)
 		}
 	}
 }
 
-// execute runs an example, and gives what it wrote and its exit code.
-func execute(t *testing.T, binaries, name, folder string, args ...string) (out, said string, code int) {
-	t.Helper()
-	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), filepath.Join(binaries, name), args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = folder, &stdout, &stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+// TestSurveyGoesOn checks that survey -every outlives an outage of the agent.
+func TestSurveyGoesOn(t *testing.T) {
+	short(t)
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1))
+	defer cluster.Close()
+	agent := cluster.Agents()[0]
+	cmd := command(t, t.TempDir(), "survey", "-every", "10ms", "-json")
+	cmd.Env = append(os.Environ(), "NOMAD_ADDR="+agent.URL())
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	stderr, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
 	watchdog := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 	defer watchdog.Stop()
-	err := cmd.Run()
-	if exit := (*exec.ExitError)(nil); err != nil {
-		require.ErrorAs(t, err, &exit, "%s", stderr.String())
-		return stdout.String(), stderr.String(), exit.ExitCode()
+	rounds, errors := bufio.NewScanner(stdout), bufio.NewScanner(stderr)
+
+	require.True(t, rounds.Scan())
+	outage := agent.Inject(nomadtest.Status(500, "broken"), nomadtest.On("members"))
+	reported := make(chan string, 1)
+	go func() { // Either pipe may be full.
+		for errors.Scan() && !strings.Contains(errors.Text(), "GET "+agent.URL()+"/v1/agent/members: 500 broken") {
+		}
+		reported <- errors.Text()
+		outage.Remove()
+		io.Copy(io.Discard, stderr)
+	}()
+	for ok := false; !ok; {
+		require.True(t, rounds.Scan(), "the survey has ended")
+		assert.True(t, json.Valid(rounds.Bytes()))
+		select {
+		case line := <-reported:
+			assert.Contains(t, line, "survey: nomad: GET ")
+			ok = true
+		default:
+		}
 	}
-	return stdout.String(), stderr.String(), 0
+	for range 3 {
+		require.True(t, rounds.Scan(), "the survey goes on after the outage")
+	}
+	if runtime.GOOS == "windows" {
+		require.NoError(t, cmd.Process.Kill())
+		return
+	}
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	io.Copy(io.Discard, stdout)
+	assert.NoError(t, cmd.Wait())
+}
+
+func short(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds all examples")
+	}
 }

@@ -1,12 +1,10 @@
-// Bootstrap joins servers until their gossip pool is complete: as many members as expected are alive, and there is a leader.
-//
-//	bootstrap [-expect N] [-timeout 2m] [-interval 1s] [-json] [serf address …]
-//
-// It is safe to repeat, and is as good for adding servers to a pool. Exit codes: 0 the pool is complete; 1 it was not in
-// time; 2 wrong usage, or the agent could not be asked.
+// Bootstrap joins servers until their gossip pool is complete: as many members as expected are alive,
+// and there is a leader. It is safe to repeat, and can add servers to a pool. Run it with -h for its
+// flags, and with -demo to try it without an agent.
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,118 +15,147 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nomad-go/nomad"
-	"github.com/nomad-go/nomad/examples/internal/demo"
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
+const usage = `Bootstrap joins servers until their gossip pool is complete.
+
+usage: bootstrap [flags] [serf address ...]
+
+It calls the server at NOMAD_ADDR, or at http://127.0.0.1:4646 if that is not
+set, and has it join the servers at the addresses, such as 10.0.0.2:4648. The
+ACL token at NOMAD_TOKEN needs node:read. Progress is on standard error.
+
+exit codes:
+  0  the pool is complete: the expected members are alive, and there is a leader
+  1  it was not complete in time
+  2  wrong usage, a request failed, or the output could not be written
+
+flags:
+`
+
 func main() {
+	signal.Ignore(syscall.SIGPIPE) // A closed pipe is an error of the write, like a full disk.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bootstrap:", err)
+	}
 	os.Exit(code)
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// run returns the exit code, and what went wrong.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("bootstrap", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	expect := flags.Int("expect", 0, "how many members are to be alive (default one more than there are addresses)")
-	timeout := flags.Duration("timeout", 2*time.Minute, "how long to try")
-	interval := flags.Duration("interval", time.Second, "the time between two looks")
-	asJSON := flags.Bool("json", false, "print the members as JSON, one a line")
+	expect := flags.Int("expect", 0, "`number` of members that must be alive (default one more than addresses)")
+	timeout := flags.Duration("timeout", 2*time.Minute, "time limit")
+	interval := flags.Duration("interval", time.Second, "time between two attempts")
+	asJSON := flags.Bool("json", false, "print a JSON object for each member, one a line")
+	demo := flags.Bool("demo", false, "use a cluster in memory, of which one server starts late")
+	var help bytes.Buffer
+	flags.SetOutput(&help)
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Joins servers until their gossip pool is complete: at NOMAD_ADDR or, when that is not set, in memory.\n\nusage: bootstrap [flags] [serf address …]\n\n")
+		help.WriteString(usage)
 		flags.PrintDefaults()
-		fmt.Fprint(stderr, "\nexit codes: 0 complete; 1 not complete in time; 2 wrong usage, or the agent could not be asked\n")
 	}
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return 0
-	} else if err != nil {
-		return 2
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		if _, err := help.WriteTo(stdout); err != nil {
+			return 2, err
+		}
+		return 0, nil
+	case err != nil:
+		return 2, fmt.Errorf("%w (see -h)", err)
+	case *expect < 0:
+		return 2, fmt.Errorf("-expect %d: want 1 or more", *expect)
+	case *timeout <= 0:
+		return 2, fmt.Errorf("-timeout %v: want more than 0", *timeout)
+	case *interval <= 0:
+		return 2, fmt.Errorf("-interval %v: want more than 0", *interval)
+	case *demo && flags.NArg() > 0:
+		return 2, errors.New("-demo and addresses exclude each other")
+	case !*demo && flags.NArg() == 0 && *expect == 0:
+		return 2, errors.New("want addresses to join, or -expect to wait for members (see -h)")
 	}
-	if *expect < 0 || *timeout <= 0 || *interval <= 0 {
-		fmt.Fprintln(stderr, "bootstrap: -expect, -timeout and -interval are to be above 0; see -h")
-		return 2
+
+	p := &pool{addresses: flags.Args()}
+	options := []nomad.Option{nomad.FromEnvironment()}
+	if *demo {
+		fmt.Fprintln(stderr, "bootstrap: -demo: using a cluster in memory")
+		cluster := nomadtest.NewCluster(nomadtest.Servers(3, nomadtest.Unjoined(), nomadtest.Expect(3)))
+		defer cluster.Close()
+		options = []nomad.Option{nomad.WithAddress(cluster.URL("server-1"))}
+		late := cluster.Agent("server-3")
+		p.addresses = []string{cluster.Agent("server-2").SerfAddr(), late.SerfAddr()}
+		late.Stop()
+		defer time.AfterFunc(1500*time.Millisecond, late.Start).Stop()
 	}
-	client, cluster, done, err := demo.Connect(nil, nomadtest.Servers(3, nomadtest.Unjoined(), nomadtest.Expect(3)))
+	if p.expect = *expect; p.expect == 0 {
+		p.expect = len(p.addresses) + 1
+	}
+	client, err := nomad.NewClient(options...)
 	if err != nil {
-		fmt.Fprintln(stderr, "bootstrap:", err)
-		return 2
+		return 2, err
 	}
-	defer done()
-	addresses := flags.Args()
-	if cluster != nil && len(addresses) == 0 {
-		addresses = []string{cluster.Agent("server-2").SerfAddr(), cluster.Agent("server-3").SerfAddr()}
-		cluster.Agent("server-3").Stop() // It comes up late, as servers do.
-		time.AfterFunc(3*time.Second, cluster.Agent("server-3").Start)
-	}
-	switch {
-	case *expect > 0:
-	case len(addresses) == 0:
-		fmt.Fprintln(stderr, "bootstrap: want the addresses to join, or -expect to wait for others that do; see -h")
-		return 2
-	default:
-		*expect = len(addresses) + 1
-	}
+	defer client.Close()
+	p.client = client
 
 	limited, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
-	p := &pool{client: client, addresses: addresses, expect: *expect}
 	incomplete := p.complete(limited, *interval, stderr)
 	if incomplete != nil && (limited.Err() == nil || p.members == nil) {
-		fmt.Fprintln(stderr, "bootstrap:", incomplete)
-		return 2
+		return 2, incomplete
 	}
-	if err := p.print(stdout, *asJSON); err != nil {
-		fmt.Fprintln(stderr, "bootstrap:", err)
-		return 2
+	if err := p.show(stdout, *asJSON); err != nil {
+		return 2, err
 	}
 	if incomplete != nil {
-		p.explain(stderr)
-		return 1
+		return 1, fmt.Errorf("the pool is not complete: %s%s", p, p.missing())
 	}
-	return 0
+	return 0, nil
 }
 
-// pool is what is known of a pool that is to be complete.
+// pool is what is known about a pool that is to be completed.
 type pool struct {
 	client    *nomad.Client
 	addresses []string
 	expect    int
 
-	joined  int   // How many of the addresses the last Join reached.
-	joinErr error // Why it reached none.
+	joined  int   // number of addresses that the last Join contacted
+	joinErr error // why it contacted none
 	members []nomad.Member
 	alive   int
 	leader  bool
 }
 
 func (p *pool) String() string {
-	line := fmt.Sprintf("%d of %d alive", p.alive, p.expect)
-	if p.alive >= p.expect { // The leader is not asked for before.
-		line += map[bool]string{true: ", with a leader", false: ", no leader"}[p.leader]
+	text := fmt.Sprintf("%d of %d alive", p.alive, p.expect)
+	switch {
+	case p.leader:
+		text += ", with a leader"
+	case p.alive >= p.expect: // The leader is requested only then.
+		text += ", no leader"
 	}
-	return line
+	return text
 }
 
-// complete returns nil when the pool is complete, and otherwise why there is no use in going on.
+// complete updates the pool until it is complete. Its error says why it is not.
 func (p *pool) complete(ctx context.Context, interval time.Duration, stderr io.Writer) error {
-	before, after := "", "\n"
-	if demo.Terminal(stderr) {
-		before, after = "\r\033[K", "" // The line changes in place.
-		defer fmt.Fprintln(stderr)
-	}
-	for said := ""; ; {
-		if err := p.look(ctx); err != nil {
+	for shown := ""; ; {
+		if err := p.update(ctx); err != nil {
 			return err
 		}
-		if line := p.String(); line != said {
-			fmt.Fprint(stderr, before, line, after)
-			said = line
+		if line := p.String(); line != shown {
+			fmt.Fprintln(stderr, "bootstrap:", line)
+			shown = line
 		}
 		if p.leader && p.joinErr == nil {
 			return nil
@@ -141,8 +168,8 @@ func (p *pool) complete(ctx context.Context, interval time.Duration, stderr io.W
 	}
 }
 
-// look joins the addresses until all of them were reached, and sees what has become of the pool.
-func (p *pool) look(ctx context.Context) error {
+// update joins the addresses until all of them were contacted, and gets the members and the leader.
+func (p *pool) update(ctx context.Context) error {
 	if p.joined < len(p.addresses) {
 		var result *nomad.JoinResult
 		if result, p.joinErr = p.client.Agent.Join(ctx, p.addresses...); p.joinErr == nil {
@@ -151,62 +178,101 @@ func (p *pool) look(ctx context.Context) error {
 			return p.joinErr
 		}
 	}
-	answer, err := p.client.Agent.Members(ctx)
+	list, err := p.client.Agent.Members(ctx)
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(answer.Members, nomad.CompareMembers)
-	p.members, p.alive, p.leader = answer.Members, 0, false
+	slices.SortFunc(list.Members, nomad.CompareMembers)
+	p.members, p.alive, p.leader = list.Members, 0, false
 	for _, m := range p.members {
 		if m.Status == nomad.StatusAlive {
 			p.alive++
 		}
 	}
 	if p.alive < p.expect {
-		return nil // A server without a leader takes 5 s to say so, and there are servers to join.
+		return nil // A server without a leader takes 5 s to respond.
 	}
-	if _, err = p.client.Agent.Health(ctx, nomad.RoleServer); errors.Is(err, nomad.ErrNoLeader) {
+	if _, err = p.client.Status.Leader(ctx); errors.Is(err, nomad.ErrNoLeader) {
 		return nil
 	}
 	p.leader = err == nil
 	return err
 }
 
-func (p *pool) print(w io.Writer, asJSON bool) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if !asJSON {
-		fmt.Fprintln(table, "NAME\tADDRESS\tSTATUS\tBUILD")
-	}
+// missing returns lines that say which members are missing.
+func (p *pool) missing() string {
+	text, found := "", map[string]bool{}
 	for _, m := range p.members {
-		if address := netip.AddrPortFrom(m.Addr, m.Port); asJSON {
-			json.NewEncoder(table).Encode(map[string]any{"name": m.Name, "address": address, "status": m.Status, "build": m.Build()})
-		} else {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", m.Name, address, m.Status, m.Build())
-		}
-	}
-	return table.Flush() // Which tells of all errors in writing.
-}
-
-// explain says who is missing.
-func (p *pool) explain(w io.Writer) {
-	fmt.Fprintf(w, "bootstrap: the pool is not complete: %s\n", p)
-	at := map[string]bool{}
-	for _, m := range p.members {
-		at[netip.AddrPortFrom(m.Addr, m.Port).String()] = true
+		found[netip.AddrPortFrom(m.Addr, m.Port).String()] = true
 		if m.Status != nomad.StatusAlive {
-			fmt.Fprintf(w, "  %s is %s\n", m.Name, m.Status)
+			text += fmt.Sprintf("\n  %q is %s", m.Name, m.Status)
 		}
 	}
 	for _, address := range p.addresses {
-		// What is not an IP address and a port cannot be told from members without a resolver.
-		if ip, err := netip.ParseAddrPort(address); err == nil && !at[ip.String()] {
-			fmt.Fprintf(w, "  no member is at %s\n", address)
+		// Only an IP address with a port can be compared without a resolver.
+		if ip, err := netip.ParseAddrPort(address); err == nil && !found[ip.String()] {
+			text += "\n  no member is at " + address
 		}
 	}
 	if p.joined < len(p.addresses) {
-		fmt.Fprintf(w, "  %d of %d addresses could be joined\n", p.joined, len(p.addresses))
+		text += fmt.Sprintf("\n  %d of %d addresses could be joined", p.joined, len(p.addresses))
 	}
 	if p.joinErr != nil {
-		fmt.Fprintf(w, "  %v\n", p.joinErr)
+		text += fmt.Sprintf("\n  %v", p.joinErr)
 	}
+	return text
+}
+
+// show prints the members as a table or as JSON.
+func (p *pool) show(w io.Writer, asJSON bool) error {
+	rows := [][]string{{"NAME", "ADDRESS", "STATUS", "BUILD"}}
+	lines := json.NewEncoder(w)
+	for _, m := range p.members {
+		address := netip.AddrPortFrom(m.Addr, m.Port).String()
+		if !asJSON {
+			rows = append(rows, []string{m.Name, address, string(m.Status), m.Build()})
+			continue
+		}
+		err := lines.Encode(map[string]any{"name": m.Name, "address": address, "status": m.Status, "build": m.Build()})
+		if err != nil {
+			return err
+		}
+	}
+	if asJSON {
+		return nil
+	}
+	return table(w, rows)
+}
+
+// table prints rows in columns. It cuts the widest columns until a line fits 80 characters.
+func table(w io.Writer, rows [][]string) error {
+	widths, total := make([]int, len(rows[0])), -2
+	for i := range widths {
+		for _, row := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+		total += widths[i] + 2
+	}
+	for ; total > 80; total-- {
+		widths[slices.Index(widths, slices.Max(widths))]--
+	}
+	printable := func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}
+	var text strings.Builder
+	for _, row := range rows {
+		line := ""
+		for i, cell := range row {
+			if runes := []rune(cell); len(runes) > widths[i] {
+				cell = string(runes[:widths[i]-1]) + "…"
+			}
+			line += fmt.Sprintf("%-*s  ", widths[i], strings.Map(printable, cell))
+		}
+		text.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
 }

@@ -1,15 +1,10 @@
-// Health is a probe for load balancers and Kubernetes: it tells by its exit code whether an agent is healthy.
-//
-//	usage: health [-role server|client] [-timeout duration] [-json] [-quiet]
-//
-// It asks the agent at NOMAD_ADDR or, when that is not set, a healthy one in memory. A server is healthy when its region has
-// a leader, a client when it knows a server. No ACL token is needed.
-//
-// It exits with 0 when the agent is healthy, with 1 when it says that it is not, and with 2 when that is not known: it could
-// not be asked in time, it does not have the role, or the usage is wrong. go run has an exit code of its own, so build it.
+// Health is a probe for load balancers and Kubernetes: its exit code reports whether a Nomad agent is
+// healthy. Build it, because go run has an exit code of its own. Run it with -h for its flags, and
+// with -demo to try it without an agent.
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,94 +15,122 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nomad-go/nomad"
-	"github.com/nomad-go/nomad/examples/internal/demo"
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
+const usage = `Health reports by its exit code whether a Nomad agent is healthy.
+
+usage: health [flags]
+
+It calls the agent at NOMAD_ADDR (http://127.0.0.1:4646 if that is not set).
+A server is healthy if its region has a leader, a client if it knows a server.
+No ACL token is needed.
+
+exit codes:
+  0  the agent is healthy
+  1  the agent is unhealthy
+  2  unknown: no response in time, the agent does not have the role, wrong
+     usage, or the output could not be written
+
+flags:
+`
+
 func main() {
+	signal.Ignore(syscall.SIGPIPE) // A closed pipe is an error of the write, like a full disk.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "health:", err)
+	}
 	os.Exit(code)
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// run returns the exit code, and what went wrong.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("health", flag.ContinueOnError)
-	flags.SetOutput(stderr)
 	var roles []nomad.Role
-	flags.Func("role", "the `role` to ask about, server or client; can be repeated, or be a list with commas (default all that the agent has)",
-		func(list string) error {
-			for name := range strings.SplitSeq(list, ",") {
-				role := nomad.Role(name)
-				if role != nomad.RoleServer && role != nomad.RoleClient {
-					return errors.New("want server or client")
-				}
-				roles = append(roles, role)
+	flags.Func("role", "check this `role` only: server or client; may be repeated", func(name string) error {
+		for part := range strings.SplitSeq(name, ",") {
+			role := nomad.Role(part)
+			if role != nomad.RoleServer && role != nomad.RoleClient {
+				return errors.New("want server or client")
 			}
-			return nil
-		})
-	timeout := flags.Duration("timeout", 10*time.Second, "the limit for the answer; a server without a leader takes 5s to say so")
-	asJSON := flags.Bool("json", false, "print the answer as a JSON object")
+			roles = append(roles, role)
+		}
+		return nil
+	})
+	timeout := flags.Duration("timeout", 10*time.Second, "time limit; a server without a leader takes 5s")
+	asJSON := flags.Bool("json", false, "print the result as a JSON object")
 	quiet := flags.Bool("quiet", false, "print nothing but errors")
+	demo := flags.Bool("demo", false, "use a cluster in memory")
+	var help bytes.Buffer
+	flags.SetOutput(&help)
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "Tells whether the agent at NOMAD_ADDR is healthy or, when that is not set, one in memory.\n\nusage: health [flags]\n\n")
+		help.WriteString(usage)
 		flags.PrintDefaults()
-		fmt.Fprintf(stderr, "\nexit codes: 0 healthy, 1 unhealthy, 2 not known: no answer in time, not of that role, or wrong usage\n")
-	}
-	fail := func(err error) int {
-		fmt.Fprintln(stderr, "health:", err)
-		return 2
 	}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		return 0
+		if _, err := help.WriteTo(stdout); err != nil {
+			return 2, err
+		}
+		return 0, nil
 	case err != nil:
-		return 2
+		return 2, fmt.Errorf("%w (see -h)", err)
 	case flags.NArg() > 0:
-		return fail(fmt.Errorf("unexpected argument %q", flags.Arg(0)))
+		return 2, fmt.Errorf("unexpected argument %q (see -h)", flags.Arg(0))
+	case *timeout <= 0:
+		return 2, fmt.Errorf("-timeout %v: want more than 0", *timeout)
+	case *asJSON && *quiet:
+		return 2, errors.New("-json and -quiet exclude each other")
 	}
 
-	client, _, done, err := demo.Connect(nil, nomadtest.Both(1))
+	options := []nomad.Option{nomad.FromEnvironment(), nomad.WithTimeout(*timeout)}
+	if *demo {
+		fmt.Fprintln(stderr, "health: -demo: using a cluster in memory")
+		cluster := nomadtest.NewCluster(nomadtest.Both(1))
+		defer cluster.Close()
+		options = []nomad.Option{nomad.WithAddress(cluster.Agents()[0].URL())}
+	}
+	client, err := nomad.NewClient(options...)
 	if err != nil {
-		return fail(err)
+		return 2, err
 	}
-	defer done()
-	ctx, cancel := context.WithTimeout(ctx, *timeout)
-	defer cancel()
+	defer client.Close()
 
-	// When the agent is unhealthy there is an answer beside the error.
+	// Health returns the result of an unhealthy agent together with ErrUnhealthy.
 	health, err := client.Agent.Health(ctx, roles...)
-	if err != nil && (!errors.Is(err, nomad.ErrUnhealthy) || errors.Is(err, nomad.ErrServerOnly) || errors.Is(err, nomad.ErrClientOnly)) {
-		return fail(err)
+	if err != nil && !errors.Is(err, nomad.ErrUnhealthy) {
+		return 2, err
 	}
 	if !*quiet {
-		if err := write(stdout, health, *asJSON); err != nil {
-			return fail(err)
+		if err := show(stdout, health, *asJSON); err != nil {
+			return 2, err
 		}
 	}
 	if err != nil {
-		return 1
+		return 1, nil
 	}
-	return 0
+	return 0, nil
 }
 
-// write prints the answer as a table or as JSON.
-func write(w io.Writer, health *nomad.Health, asJSON bool) error {
+// show prints the result as a table or as JSON.
+func show(w io.Writer, health *nomad.Health, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(health)
 	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ROLE\tHEALTHY\tMESSAGE")
+	text := "ROLE    HEALTHY  MESSAGE\n"
 	row := func(role nomad.Role, h *nomad.RoleHealth) {
 		if h != nil {
-			fmt.Fprintf(table, "%s\t%t\t%s\n", role, h.OK, h.Message)
+			text += fmt.Sprintf("%-6s  %-7t  %.62s\n", role, h.OK, h.Message)
 		}
 	}
 	row(nomad.RoleServer, health.Server)
 	row(nomad.RoleClient, health.Client)
-	return table.Flush()
+	_, err := io.WriteString(w, text)
+	return err
 }

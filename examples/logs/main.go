@@ -1,14 +1,9 @@
-// Logs shows the log of an agent as it is written, and takes it up again when the connection was lost.
-//
-//	usage: logs [-level level] [-n count] [-target server | -node id] [-color when] [-json]
-//
-// It asks the agent at NOMAD_ADDR or, when that is not set, one in memory that logs all the time.
-//
-// It exits with 0 after -n entries or when it is interrupted, and with 2 when its usage is wrong or when the agent refuses the
-// log. There is no 1. An agent that cannot be reached is waited for; what happens is said on the standard error.
+// Logs follows the log of a Nomad agent, and goes on after the connection was lost. Run it with -h for
+// its flags, and with -demo to try it without an agent.
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,92 +17,125 @@ import (
 	"time"
 
 	"github.com/nomad-go/nomad"
-	"github.com/nomad-go/nomad/examples/internal/demo"
 	"github.com/nomad-go/nomad/nomadtest"
 	"github.com/nomad-go/nomad/watch"
 )
 
+const usage = `Logs follows the log of a Nomad agent.
+
+usage: logs [flags]
+
+It calls the agent at NOMAD_ADDR (http://127.0.0.1:4646 if that is not set).
+The ACL token at NOMAD_TOKEN needs agent:read. An agent that does not respond is
+called again until it does; outages are reported on standard error.
+
+exit codes:
+  0  interrupted, or -n entries were printed
+  2  wrong usage, the agent refused the log, or the output could not be written
+
+flags:
+`
+
 func main() {
+	signal.Ignore(syscall.SIGPIPE) // A closed pipe is an error of the write, like a full disk.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "logs:", err)
+	}
 	os.Exit(code)
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// run returns the exit code, and what went wrong.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("logs", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	level := flags.String("level", "info", "the lowest `level` to show: trace, debug, info, warn or error")
-	n := flags.Uint("n", 0, "stop after so many entries; 0 is never")
-	server := flags.String("target", "", "show the log of the `server` of this name, through the agent; the name leader is whichever leads")
-	node := flags.String("node", "", "show the log of the client agent whose node has this full `id`, through the agent")
-	color := flags.String("color", "auto", "color entries by level: `when` is auto, always or never;\nauto is on a terminal unless NO_COLOR is set")
+	level := flags.String("level", "info", "lowest `level`: trace, debug, info, warn or error")
+	n := flags.Uint("n", 0, "stop after this `number` of entries; 0 means never")
+	server := flags.String("target", "", "follow the server of this `name`, or leader, through the agent")
+	node := flags.String("node", "", "follow the client agent with this node `ID` through the agent")
+	color := flags.String("color", "auto",
+		"color entries: auto, always or never; auto means on a terminal\nunless NO_COLOR is set or TERM is dumb")
 	asJSON := flags.Bool("json", false, "print a JSON object for each entry, one a line")
+	demo := flags.Bool("demo", false, "use a cluster in memory that logs all the time")
+	var help bytes.Buffer
+	flags.SetOutput(&help)
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "Shows the log of the agent at NOMAD_ADDR as it is written or, when that is not set, of one in memory.\n\nusage: logs [flags]\n\n")
+		help.WriteString(usage)
 		flags.PrintDefaults()
-		fmt.Fprintf(stderr, "\nexit codes: 0 after -n entries or an interrupt, 2 wrong usage or the log was refused\n")
-	}
-	fail := func(err error) int {
-		fmt.Fprintln(stderr, "logs:", err)
-		return 2
 	}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		return 0
+		if _, err := help.WriteTo(stdout); err != nil {
+			return 2, err
+		}
+		return 0, nil
 	case err != nil:
-		return 2
+		return 2, fmt.Errorf("%w (see -h)", err)
 	case flags.NArg() > 0:
-		return fail(fmt.Errorf("unexpected argument %q", flags.Arg(0)))
+		return 2, fmt.Errorf("unexpected argument %q (see -h)", flags.Arg(0))
 	case *server != "" && *node != "":
-		return fail(errors.New("-target and -node do not go together"))
+		return 2, errors.New("-target and -node exclude each other")
+	case *asJSON && *color == "always":
+		return 2, errors.New("-json and -color always exclude each other")
 	case !slices.Contains([]string{"auto", "always", "never"}, *color):
-		return fail(fmt.Errorf("unknown color %q", *color))
+		return 2, fmt.Errorf("-color %q: want auto, always or never", *color)
 	}
-	options := nomad.MonitorOptions{Level: nomad.LogLevel(*level), JSON: true}
-	if *server != "" {
-		options.Target = nomad.OnServer(*server)
-	} else if *node != "" {
-		options.Target = nomad.OnNode(*node)
-	}
-	colored := *color == "always" || *color == "auto" && demo.Terminal(stdout) && os.Getenv("NO_COLOR") == ""
-
-	client, cluster, done, err := demo.Connect(nil, nomadtest.Servers(3))
+	lowest, err := nomad.ParseLogLevel(*level)
 	if err != nil {
-		return fail(err)
+		return 2, fmt.Errorf("-level %q: want trace, debug, info, warn or error", *level)
 	}
-	defer done()
-	if cluster != nil {
-		go chatter(ctx, cluster)
+	log := nomad.MonitorOptions{Level: lowest}
+	if *server != "" {
+		log.Target = nomad.OnServer(*server)
+	} else if *node != "" {
+		log.Target = nomad.OnNode(*node)
 	}
+	colored := *color == "always" || *color == "auto" && takesColor(stdout)
 
-	fmt.Fprintf(stderr, "following the log, %s and above; interrupt to end\n", *level)
-	shown := uint(0)
-	for event, err := range watch.Log(ctx, client.Agent, options) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	options := []nomad.Option{nomad.FromEnvironment()}
+	if *demo {
+		fmt.Fprintln(stderr, "logs: -demo: using a cluster in memory")
+		cluster := nomadtest.NewCluster(nomadtest.Servers(3))
+		defer cluster.Close()
+		options = []nomad.Option{nomad.WithAddress(cluster.URL("server-1"))}
+		go chatter(ctx, cluster.Agents())
+	}
+	client, err := nomad.NewClient(options...)
+	if err != nil {
+		return 2, err
+	}
+	defer client.Close()
+
+	fmt.Fprintf(stderr, "logs: following %s, level %s and above; interrupt to end\n", client.Address(), lowest)
+	printed := uint(0)
+	for event, err := range watch.Log(ctx, client.Agent, log) {
 		switch {
 		case ctx.Err() != nil:
-			return 0
+			return 0, nil
 		case err != nil:
-			return fail(err)
+			return 2, err
 		case event.Kind == watch.Entry:
 			if err := show(stdout, event.Entry, *asJSON, colored); err != nil {
-				return fail(err)
+				return 2, err
 			}
-			if shown++; shown == *n {
-				return 0
+			if printed++; printed == *n {
+				return 0, nil
 			}
 		default: // an outage, or its end
 			fmt.Fprintln(stderr, "logs:", event)
 		}
 	}
-	return 0
+	return 0, nil
 }
 
 var colors = map[nomad.LogLevel]string{
 	nomad.LevelTrace: "\x1b[90m", nomad.LevelDebug: "\x1b[90m", nomad.LevelWarn: "\x1b[33m", nomad.LevelError: "\x1b[31m",
 }
 
-// show prints an entry as text or as JSON.
+// show prints an entry on one line.
 func show(w io.Writer, e nomad.LogEntry, asJSON, colored bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(e)
@@ -120,22 +148,30 @@ func show(w io.Writer, e nomad.LogEntry, asJSON, colored bool) error {
 	return err
 }
 
-// chatter has the agents of a cluster log something all the time.
-func chatter(ctx context.Context, cluster *nomadtest.Cluster) {
+// takesColor reports whether w is a terminal on which colors are wanted.
+func takesColor(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// chatter makes the agents of the demonstration log something all the time.
+func chatter(ctx context.Context, agents []*nomadtest.Agent) {
 	entries := []struct{ level, module, message string }{
 		{"info", "nomad.raft", "entering follower state"},
 		{"debug", "worker", "dequeued evaluation"},
-		{"info", "nomad.autopilot", "promoted server"},
 		{"warn", "nomad.heartbeat", "node TTL expired"},
-		{"trace", "nomad.job", "evaluating job"},
 		{"info", "nomad.serf", "EventMemberJoin"},
 		{"error", "nomad.raft", "failed to contact quorum of nodes"},
 	}
 	for i := 0; ctx.Err() == nil; i++ {
-		for _, agent := range cluster.Agents() {
+		for _, agent := range agents {
 			e := entries[i%len(entries)]
 			agent.Log(e.level, e.module, e.message, "server", agent.Name(), "count", i)
 		}
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 	}
 }

@@ -1,14 +1,9 @@
-// Members lists the servers of the gossip pool and tells which of them lead, as nomad server members does.
-//
-//	usage: members [-json] [-status status] [-timeout duration]
-//
-// It asks the agent at NOMAD_ADDR or, when that is not set, a cluster in memory that has lost a server.
-//
-// It exits with 0 when all is well, with 1 when a server that it lists is neither alive nor left, or when it lists none,
-// and with 2 when its usage is wrong or the agent could not be asked.
+// Members lists the servers of the gossip pool and who leads, as nomad server members does. Run it with
+// -h for its flags, and with -demo to try it without an agent.
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,139 +15,206 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nomad-go/nomad"
-	"github.com/nomad-go/nomad/examples/internal/demo"
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// server is what is told about a server.
+const usage = `Members lists the servers of the gossip pool and reports who leads.
+
+usage: members [flags]
+
+It calls the agent at NOMAD_ADDR (http://127.0.0.1:4646 if that is not set).
+The ACL token at NOMAD_TOKEN needs node:read.
+
+exit codes:
+  0  all is well
+  1  a listed server is neither alive nor left, its region has no leader, or no
+     server is listed
+  2  wrong usage, a request failed, or the output could not be written
+
+flags:
+`
+
+func main() {
+	signal.Ignore(syscall.SIGPIPE) // A closed pipe is an error of the write, like a full disk.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "members:", err)
+	}
+	os.Exit(code)
+}
+
+// run returns the exit code, and what went wrong.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
+	flags := flag.NewFlagSet("members", flag.ContinueOnError)
+	status := flags.String("status", "", "list only servers of this `status`: alive, leaving, left or failed")
+	timeout := flags.Duration("timeout", 10*time.Second, "time limit of all requests together")
+	asJSON := flags.Bool("json", false, "print a JSON object for each server, one a line")
+	demo := flags.Bool("demo", false, "use a cluster in memory that has lost a server")
+	var help bytes.Buffer
+	flags.SetOutput(&help)
+	flags.Usage = func() {
+		help.WriteString(usage)
+		flags.PrintDefaults()
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		if _, err := help.WriteTo(stdout); err != nil {
+			return 2, err
+		}
+		return 0, nil
+	case err != nil:
+		return 2, fmt.Errorf("%w (see -h)", err)
+	case flags.NArg() > 0:
+		return 2, fmt.Errorf("unexpected argument %q (see -h)", flags.Arg(0))
+	case *timeout <= 0:
+		return 2, fmt.Errorf("-timeout %v: want more than 0", *timeout)
+	case !slices.Contains([]string{"", "alive", "leaving", "left", "failed"}, *status):
+		return 2, fmt.Errorf("-status %q: want alive, leaving, left or failed", *status)
+	}
+
+	options := []nomad.Option{nomad.FromEnvironment()}
+	if *demo {
+		fmt.Fprintln(stderr, "members: -demo: using a cluster in memory")
+		cluster := nomadtest.NewCluster(nomadtest.Servers(3, nomadtest.Region("eu")))
+		defer cluster.Close()
+		cluster.Agent("server-3").Stop()
+		options = []nomad.Option{nomad.WithAddress(cluster.URL("server-1"))}
+	}
+	client, err := nomad.NewClient(append(options, nomad.WithTimeout(*timeout))...)
+	if err != nil {
+		return 2, err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	defer cancel()
+
+	pool, err := client.Agent.Members(ctx)
+	if err != nil {
+		return 2, err
+	}
+	servers, bad := []server{}, 0
+	leaders := map[string]string{} // by region
+	slices.SortFunc(pool.Members, nomad.CompareMembers)
+	for _, m := range pool.Members {
+		if *status != "" && *status != string(m.Status) {
+			continue
+		}
+		s := server{m.Name, m.Addr, m.Port, m.Status, nil, m.Tags["raft_vsn"], m.Build(), m.Datacenter(), m.Region()}
+		leader, known := leaders[s.Region]
+		if !known {
+			leader, err = leaderOf(ctx, client, s.Region)
+			if err != nil {
+				fmt.Fprintf(stderr, "members: who leads region %s: %v\n", s.Region, err)
+			}
+			if errors.Is(err, nomad.ErrNoLeader) {
+				leader = "none"
+				bad++
+			}
+			leaders[s.Region] = leader
+		}
+		if leader != "" {
+			s.Leader = new(leader == m.RPCAddr().String())
+		}
+		if s.Status != nomad.StatusAlive && s.Status != nomad.StatusLeft {
+			bad++
+		}
+		servers = append(servers, s)
+	}
+	if err := show(stdout, servers, *asJSON); err != nil {
+		return 2, err
+	}
+	switch {
+	case len(servers) == 0:
+		return 1, errors.New("no such server")
+	case bad > 0:
+		return 1, nil
+	}
+	return 0, nil
+}
+
+// leaderOf returns the RPC address of a region's leader.
+func leaderOf(ctx context.Context, client *nomad.Client, region string) (string, error) {
+	regional, err := client.With(nomad.WithRegion(region))
+	if err != nil {
+		return "", err
+	}
+	return regional.Status.Leader(ctx)
+}
+
+// server is what is printed about a server.
 type server struct {
 	Name        string             `json:"name"`
 	Address     netip.Addr         `json:"address"`
 	Port        uint16             `json:"port"`
 	Status      nomad.MemberStatus `json:"status"`
-	Leader      *bool              `json:"leader"` // nil when it could not be found out
+	Leader      *bool              `json:"leader"` // nil if it is unknown who leads
 	RaftVersion string             `json:"raft_version"`
 	Build       string             `json:"build"`
 	Datacenter  string             `json:"datacenter"`
 	Region      string             `json:"region"`
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("members", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	asJSON := flags.Bool("json", false, "print a JSON object for each server, one a line")
-	status := flags.String("status", "", "list only the servers of this `status`: alive, leaving, left or failed")
-	timeout := flags.Duration("timeout", 10*time.Second, "the limit for all calls together")
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "Lists the servers of the gossip pool, as the agent at NOMAD_ADDR sees them or, when that is not set, one in memory.\n\nusage: members [flags]\n\n")
-		flags.PrintDefaults()
-		fmt.Fprintf(stderr, "\nexit codes: 0 all is well, 1 a listed server is neither alive nor left, or none is listed,\n"+
-			"2 wrong usage or the agent could not be asked\n")
-	}
-	fail := func(err error) int {
-		fmt.Fprintln(stderr, "members:", err)
-		return 2
-	}
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2
-	case flags.NArg() > 0:
-		return fail(fmt.Errorf("unexpected argument %q", flags.Arg(0)))
-	case !slices.Contains([]string{"", "alive", "leaving", "left", "failed"}, *status):
-		return fail(fmt.Errorf("unknown status %q: want alive, leaving, left or failed", *status))
-	}
-
-	client, cluster, done, err := demo.Connect(nil, nomadtest.Servers(3, nomadtest.Region("eu")))
-	if err != nil {
-		return fail(err)
-	}
-	defer done()
-	if cluster != nil {
-		cluster.Agent("server-3").Stop()
-	}
-	ctx, cancel := context.WithTimeout(ctx, *timeout)
-	defer cancel()
-
-	pool, err := client.Agent.Members(ctx)
-	if err != nil {
-		return fail(err)
-	}
-	slices.SortFunc(pool.Members, nomad.CompareMembers)
-	lines, table := json.NewEncoder(stdout), tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	if !*asJSON {
-		fmt.Fprintln(table, "NAME\tADDRESS\tPORT\tSTATUS\tLEADER\tRAFT VERSION\tBUILD\tDATACENTER\tREGION")
-	}
-	leaders := map[string]string{} // by region
-	listed, bad := 0, 0
-	for _, m := range pool.Members {
-		if *status != "" && *status != string(m.Status) {
-			continue
-		}
-		listed++
-		if m.Status != nomad.StatusAlive && m.Status != nomad.StatusLeft {
-			bad++
-		}
-		s := server{m.Name, m.Addr, m.Port, m.Status, nil, m.Tags["raft_vsn"], m.Build(), m.Datacenter(), m.Region()}
-		leads := "-"
-		if _, asked := leaders[s.Region]; !asked {
-			leaders[s.Region] = leaderOf(ctx, client, s.Region, stderr)
-		}
-		if leader := leaders[s.Region]; leader != "" {
-			s.Leader = new(leader == m.RPCAddr().String())
-			leads = strconv.FormatBool(*s.Leader)
-		}
-		if *asJSON {
+// show prints the servers as a table or as JSON.
+func show(w io.Writer, servers []server, asJSON bool) error {
+	rows := [][]string{{"NAME", "ADDRESS", "STATUS", "LEADER", "BUILD", "DATACENTER", "REGION"}}
+	lines := json.NewEncoder(w)
+	for _, s := range servers {
+		if asJSON {
 			if err := lines.Encode(s); err != nil {
-				return fail(err)
+				return err
 			}
 			continue
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.Address, s.Port, s.Status, leads, s.RaftVersion,
-			s.Build, s.Datacenter, s.Region)
+		leader := "-"
+		if s.Leader != nil {
+			leader = strconv.FormatBool(*s.Leader)
+		}
+		address := netip.AddrPortFrom(s.Address, s.Port).String()
+		rows = append(rows, []string{s.Name, address, string(s.Status), leader, s.Build, s.Datacenter, s.Region})
 	}
-	if err := table.Flush(); err != nil {
-		return fail(err)
+	if asJSON {
+		return nil
 	}
-	switch {
-	case listed == 0:
-		fmt.Fprintln(stderr, "members: there is no such server")
-		return 1
-	case bad > 0:
-		fmt.Fprintf(stderr, "members: neither alive nor left: %d of %d\n", bad, listed)
-		return 1
-	}
-	return 0
+	return table(w, rows)
 }
 
-// leaderOf asks for the RPC address of a region's leader. It is "none" when there is none, and empty when the agent does not
-// say.
-func leaderOf(ctx context.Context, client *nomad.Client, region string, stderr io.Writer) string {
-	there, err := client.With(nomad.WithRegion(region))
-	var address string
-	if err == nil {
-		address, err = there.Status.Leader(ctx)
+// table prints rows in columns. It cuts the widest columns until a line fits 80 characters.
+func table(w io.Writer, rows [][]string) error {
+	widths, total := make([]int, len(rows[0])), -2
+	for i := range widths {
+		for _, row := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+		total += widths[i] + 2
 	}
-	switch {
-	case err == nil && address != "":
-		return address
-	case err == nil, errors.Is(err, nomad.ErrNoLeader):
-		fmt.Fprintf(stderr, "members: region %q has no leader\n", region)
-		return "none"
+	for ; total > 80; total-- {
+		widths[slices.Index(widths, slices.Max(widths))]--
 	}
-	fmt.Fprintf(stderr, "members: the leader of region %q is not known: %v\n", region, err)
-	return ""
+	printable := func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}
+	var text strings.Builder
+	for _, row := range rows {
+		line := ""
+		for i, cell := range row {
+			if runes := []rune(cell); len(runes) > widths[i] {
+				cell = string(runes[:widths[i]-1]) + "…"
+			}
+			line += fmt.Sprintf("%-*s  ", widths[i], strings.Map(printable, cell))
+		}
+		text.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
 }

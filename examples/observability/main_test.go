@@ -7,9 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -26,48 +30,39 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// TestInMemory runs the program on its cluster in memory, scrapes it meanwhile and reads what it prints.
-func TestInMemory(t *testing.T) {
-	t.Setenv("NOMAD_ADDR", "")
-	t.Setenv("NOMAD_UNIX_ADDR", "")
-	code, stdout, stderr, metrics := scraped(t, "-interval", "1h", "-for", "1h", "-json")
+// TestDemo runs the program on its cluster in memory, scrapes it meanwhile and reads what it prints.
+func TestDemo(t *testing.T) {
+	code, stdout, stderr, metrics := scraped(t, "-demo", "-interval", "1h", "-for", "1h", "-json")
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
+	if !strings.Contains(stderr, "-demo: using a cluster in memory") {
+		t.Errorf("standard error does not name the cluster in memory: %s", stderr)
+	}
 	withoutSecrets(t, stdout, stderr, metrics)
 
-	counts := map[string]float64{}
-	var requests float64
-	var spans spanRow
+	rows := map[string]row{}
 	for line := range strings.Lines(stdout) {
-		var call callRow
-		var request requestRow
-		err := errors.Join(json.Unmarshal([]byte(line), &call), json.Unmarshal([]byte(line), &request), json.Unmarshal([]byte(line), &spans))
-		switch {
-		case err != nil:
+		var r row
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			t.Errorf("%v: %s", err, line)
-		case call.Call != "":
-			counts[call.Call] = float64(call.Count)
-			if call.Failed != 0 || call.MeanMS <= 0 {
-				t.Errorf("want no failures, and time taken: %s", line)
-			}
-		case request.Request != "":
-			requests += request.Count
-			counts[request.Request+" "+request.Code] = request.Count
 		}
+		if r.MeanMS <= 0 {
+			t.Errorf("want a duration: %s", line)
+		}
+		r.MeanMS = 0
+		rows[r.Span] = r
 	}
-	if counts["Members"] != 1 || counts["Self"] != 1 || counts["Health"] != 1 {
-		t.Errorf("want each call once: %v", counts)
+	want := map[string]row{}
+	for _, r := range []row{
+		{Span: "Members", Count: 1}, {Span: "Self", Count: 1}, {Span: "Health", Count: 1},
+		{Span: "GET /v1/agent/members", Count: 3, Failed: 2}, {Span: "GET /v1/agent/self", Count: 1},
+		{Span: "GET /v1/agent/health", Count: 1},
+	} {
+		want[r.Span] = r
 	}
-	// The two requests that are reset are sent again below the transport that is observed.
-	if counts["GET /v1/agent/members 503"] != 2 || requests != 3+2 {
-		t.Errorf("want the attempts that failed, and one more for each call: %v", counts)
-	}
-	if spans.Traces != 3 || float64(spans.Spans) != 3+requests {
-		t.Errorf("want a trace for each call and a span for it and each of its attempts, got %+v for %v", spans, counts)
-	}
-	if len(spans.Sample) != 1 || len(spans.Sample[0].Children) != 3 {
-		t.Errorf("want one call with three attempts: %+v", spans.Sample)
+	if !maps.Equal(rows, want) {
+		t.Errorf("the spans are %v, want %v", rows, want)
 	}
 	for _, want := range []string{
 		`nomad_client_requests_total{code="503",endpoint="/v1/agent/members",method="get"} 2`,
@@ -95,13 +90,14 @@ func TestAgent(t *testing.T) {
 		}
 		withoutSecrets(t, stdout, stderr, metrics)
 		cluster.Agent("server-1").ForgetRequests()
-		if again := run(t.Context(), []string{"-for", "500ms", "-interval", "20ms"}, io.Discard, io.Discard); again != want {
-			t.Errorf("exit code %d, want %d", again, want)
+		args := []string{"-for", "500ms", "-interval", "20ms"}
+		if again, err := run(t.Context(), args, io.Discard, io.Discard); again != want || err != nil {
+			t.Errorf("exit code %d, want %d: %v", again, want, err)
 		}
 		if n := len(cluster.Agent("server-1").Requests()); n < 6 {
 			t.Errorf("%d requests, want at least two rounds of three", n)
 		}
-		for _, text := range []string{"CALL", "Members ", "Self ", "Health ", "└─ GET /v1/agent/"} {
+		for _, text := range []string{"SPAN", "Members ", "Self ", "Health ", "GET /v1/agent/self "} {
 			if !strings.Contains(stdout, text) {
 				t.Errorf("the output lacks %q:\n%s", text, stdout)
 			}
@@ -109,7 +105,7 @@ func TestAgent(t *testing.T) {
 	}
 }
 
-// TestSpans looks at the spans themselves: whose children they are, and what they tell.
+// TestSpans checks the spans: their parents and their attributes.
 func TestSpans(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.ACLs())
 	defer cluster.Close()
@@ -176,21 +172,21 @@ func TestSpans(t *testing.T) {
 		t.Errorf("%d attempts of Members were lost and %d succeeded", lost, ok)
 	}
 
-	var told strings.Builder
+	var text strings.Builder
 	for _, span := range all {
-		fmt.Fprintln(&told, span.Name, span.Attributes, span.Events, span.Status.Description)
+		fmt.Fprintln(&text, span.Name, span.Attributes, span.Events, span.Status.Description)
 	}
 	scrape := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", nil))
-	told.WriteString(scrape.Body.String())
-	withoutSecrets(t, told.String())
+	text.WriteString(scrape.Body.String())
+	withoutSecrets(t, text.String())
 	for _, query := range []string{"secret-node", "region=", "?", "hunter2", "X-Nomad-Token"} {
-		if strings.Contains(told.String(), query) {
-			t.Errorf("%q is told:\n%s", query, told.String())
+		if strings.Contains(text.String(), query) {
+			t.Errorf("%q is reported:\n%s", query, text.String())
 		}
 	}
-	if want := cluster.URL("server-1") + "/v1/agent/force-leave"; !strings.Contains(told.String(), want) {
-		t.Errorf("%q is not told:\n%s", want, told.String())
+	if want := cluster.URL("server-1") + "/v1/agent/force-leave"; !strings.Contains(text.String(), want) {
+		t.Errorf("%q is missing in:\n%s", want, text.String())
 	}
 }
 
@@ -208,7 +204,31 @@ func TestEndpointOf(t *testing.T) {
 	}
 }
 
-// TestExitCodes runs the program where it can do nothing.
+// TestCopied copies main.go alone into a module that requires the same modules, and builds it.
+func TestCopied(t *testing.T) {
+	folder := t.TempDir()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"main.go", "go.mod", "go.sum"} {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content = bytes.ReplaceAll(content, []byte("=> ../.."), []byte("=> "+root))
+		if err := os.WriteFile(filepath.Join(folder, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", os.DevNull, ".")
+	build.Dir, build.Env = folder, append(os.Environ(), "GOWORK=off")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, output)
+	}
+}
+
+// TestExitCodes checks the exit code of everything that goes wrong.
 func TestExitCodes(t *testing.T) {
 	dead, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -216,27 +236,36 @@ func TestExitCodes(t *testing.T) {
 	}
 	dead.Close()
 	t.Setenv("NOMAD_ADDR", "http://"+dead.Addr().String())
-	for _, test := range []struct {
-		args string
-		code int
-		text string
-	}{
-		{"-h", 0, "usage: observability"},
-		{"-wrong", 2, "usage: observability"},
-		{"argument", 2, "want no arguments"},
-		{"-interval 0s", 2, "want no arguments"},
-		{"-listen nonsense", 2, "nonsense"},
-		{"-timeout 1s", 2, "connection refused"},
+	for args, want := range map[string]string{
+		"-wrong":           "not defined: -wrong",
+		"argument":         `unexpected argument "argument"`,
+		"-interval 0s":     "-interval 0s: want more than 0",
+		"-timeout 0":       "-timeout 0s: want more than 0",
+		"-for -1s":         "-for -1s: want 0 or more",
+		"-listen nonsense": "nonsense",
+		"-timeout 1s":      "connection refused",
 	} {
-		var stdout, stderr bytes.Buffer
-		code := run(t.Context(), strings.Fields(test.args), &stdout, &stderr)
-		if code != test.code || !strings.Contains(stderr.String(), test.text) || stdout.Len() > 0 {
-			t.Errorf("%s: exit code %d, want %d; %s%s", test.args, code, test.code, &stdout, &stderr)
+		var stdout bytes.Buffer
+		code, err := run(t.Context(), strings.Fields(args), &stdout, io.Discard)
+		if code != 2 || err == nil || !strings.Contains(err.Error(), want) || stdout.Len() > 0 {
+			t.Errorf("%s: exit code %d, want 2; %v, want %s; %s", args, code, err, want, &stdout)
+		}
+	}
+	var stdout, stderr bytes.Buffer
+	code, err := run(t.Context(), []string{"-h"}, &stdout, &stderr)
+	if code != 0 || err != nil || stderr.Len() > 0 || !strings.Contains(stdout.String(), "exit codes") {
+		t.Errorf("-h: exit code %d, %v, %s%s", code, err, &stdout, &stderr)
+	}
+	reader, writer := io.Pipe()
+	reader.Close()
+	for _, args := range []string{"-h", "-demo -for 1ms", "-demo -for 1ms -json"} {
+		if code, err := run(t.Context(), strings.Fields(args), writer, io.Discard); code != 2 || !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("%s to a closed pipe: exit code %d, %v", args, code, err)
 		}
 	}
 }
 
-// scraped runs the program until its metrics tell of the first round of calls.
+// scraped runs the program until its metrics include the first round of calls.
 func scraped(t *testing.T, args ...string) (code int, stdout, stderr, metrics string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -244,11 +273,17 @@ func scraped(t *testing.T, args ...string) (code int, stdout, stderr, metrics st
 	var out bytes.Buffer
 	notices := &notices{address: make(chan string, 1)}
 	ended := make(chan int, 1)
-	go func() { ended <- run(ctx, args, &out, notices) }()
+	go func() {
+		code, err := run(ctx, args, &out, notices)
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- code
+	}()
 	select {
 	case code = <-ended:
 	case address := <-notices.address:
-		for !strings.Contains(metrics, `_count{call="Health"`) {
+		for !strings.Contains(metrics, `_count{call="Self"`) {
 			res, err := http.Get(address)
 			if err != nil {
 				t.Error(err)
@@ -275,7 +310,7 @@ type notices struct {
 }
 
 func (n *notices) Write(p []byte) (int, error) {
-	if address, ok := strings.CutPrefix(string(p), "metrics are at "); ok {
+	if address, ok := strings.CutPrefix(string(p), "observability: metrics are at "); ok {
 		n.address <- strings.TrimSpace(address)
 	}
 	return n.Buffer.Write(p)

@@ -1,16 +1,13 @@
-// Reaper is a controller: it makes servers leave the pool that have failed and stay so, with a log of what it does and why.
-// Nomad keeps a failed server in the pool for a day, in case that it comes back.
+// Reaper is a controller: it forces servers to leave the pool that have failed and stay failed, with a
+// log of what it does and why. (Nomad keeps a failed server in the pool for a day, in case it comes
+// back.) Run it with -h for its flags, and with -demo to try it without an agent.
 //
-//	reaper [-after 10m] [-keep 3] [-prune] [-dry-run] [-once] [-interval 5s] [-json]
-//
-// It leaves a region alone of which half the servers or more have failed, for then it is the network that has, or which has few
-// alive; and everything while the agent does not answer. It ends with SIGTERM or an interrupt. Exit codes: 0 interrupted, or done
-// with -once; 2 wrong usage.
-//
-// Without an agent it shows what it does on a cluster in memory, faster, and ends by itself.
+// Copy this folder as a whole: main.go reads the flags, reaper.go is the controller, and
+// reaper_test.go shows how to test one.
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -22,68 +19,138 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nomad-go/nomad/examples/internal/demo"
+	"github.com/nomad-go/nomad"
 	"github.com/nomad-go/nomad/nomadtest"
 	"github.com/nomad-go/nomad/watch"
 )
 
+const usage = `Reaper forces servers to leave the pool that have failed and stay failed.
+
+usage: reaper [flags]
+
+It calls the server at NOMAD_ADDR, or at http://127.0.0.1:4646 if that is not
+set. The ACL token at NOMAD_TOKEN needs agent:write and node:read. The log is on
+standard output. It does nothing
+
+  - in a region of which half of the servers or more have failed: that is rather
+    a failure of the network
+  - in a region with fewer servers alive than -keep
+  - while the agent does not list the members
+
+exit codes:
+  0  interrupted, or done with -once or -demo
+  2  wrong usage, or the log could not be written
+
+flags:
+`
+
 func main() {
+	signal.Ignore(syscall.SIGPIPE) // A closed pipe is an error of the write, like a full disk.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "reaper:", err)
+	}
 	os.Exit(code)
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// run returns the exit code, and what went wrong.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("reaper", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	after := flags.Duration("after", 10*time.Minute, "how long a server must have failed")
-	keep := flags.Int("keep", 3, "leave a region alone that has fewer servers alive")
-	prune := flags.Bool("prune", false, "remove it from the list of members too")
-	dryRun := flags.Bool("dry-run", false, "say what would be done, and do nothing")
-	once := flags.Bool("once", false, "end when one server was forced to leave")
-	interval := flags.Duration("interval", watch.DefaultInterval, "the time between two looks at the pool")
+	after := flags.Duration("after", 10*time.Minute, "how long a server must have failed (3s with -demo)")
+	keep := flags.Int("keep", 3, "do nothing in a region with fewer servers alive")
+	prune := flags.Bool("prune", false, "remove the server from the list of members too")
+	dryRun := flags.Bool("dry-run", false, "log what would be done, and do nothing")
+	once := flags.Bool("once", false, "end after one server was forced to leave")
+	interval := flags.Duration("interval", watch.DefaultInterval, "time between two polls (200ms with -demo)")
 	asJSON := flags.Bool("json", false, "log in JSON, one record a line")
+	demo := flags.Bool("demo", false, "use a cluster in memory in which servers fail")
+	var help bytes.Buffer
+	flags.SetOutput(&help)
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Makes servers leave the pool that have failed and stay so, at NOMAD_ADDR or in a cluster in memory that shows it in seconds.\n\nusage: reaper [flags]\n")
+		help.WriteString(usage)
 		flags.PrintDefaults()
-		fmt.Fprint(stderr, "\nexit codes: 0 interrupted, or done with -once; 2 wrong usage\n")
 	}
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return 0
-	} else if err != nil {
-		return 2
+	err := flags.Parse(args)
+	set := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		if _, err := help.WriteTo(stdout); err != nil {
+			return 2, err
+		}
+		return 0, nil
+	case err != nil:
+		return 2, fmt.Errorf("%w (see -h)", err)
+	case flags.NArg() > 0:
+		return 2, fmt.Errorf("unexpected argument %q (see -h)", flags.Arg(0))
+	case *after <= 0:
+		return 2, fmt.Errorf("-after %v: want more than 0", *after)
+	case *interval <= 0:
+		return 2, fmt.Errorf("-interval %v: want more than 0", *interval)
+	case *keep < 0:
+		return 2, fmt.Errorf("-keep %d: want 0 or more", *keep)
+	case *demo && (*once || set["after"] || set["interval"]):
+		return 2, errors.New("-demo and -after, -interval or -once exclude each other")
 	}
-	if flags.NArg() > 0 || *after <= 0 || *interval <= 0 {
-		fmt.Fprintln(stderr, "reaper: want no arguments, and -after and -interval above 0; see -h")
-		return 2
-	}
-	client, cluster, done, err := demo.Connect(nil, nomadtest.Servers(5))
-	if err != nil {
-		fmt.Fprintln(stderr, "reaper:", err)
-		return 2
-	}
-	defer done()
 
-	handler := slog.Handler(slog.NewTextHandler(stdout, nil))
-	if *asJSON {
-		handler = slog.NewJSONHandler(stdout, nil)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	r := &reaper{
-		client: client, after: *after, keep: *keep, prune: *prune, dryRun: *dryRun,
-		watch: watch.Options{Interval: *interval}, retry: 10 * time.Second, log: slog.New(handler),
+		after: *after, keep: *keep, prune: *prune, dryRun: *dryRun,
+		watch: watch.Options{Interval: *interval}, retry: 10 * time.Second,
 	}
-	if cluster != nil { // one server fails for a moment, another for good, all faster than in life
+	options := []nomad.Option{nomad.FromEnvironment()}
+	if *demo {
+		fmt.Fprintln(stderr, "reaper: -demo: using a cluster in memory")
+		cluster := nomadtest.NewCluster(nomadtest.Servers(5))
+		defer cluster.Close()
+		options = []nomad.Option{nomad.WithAddress(cluster.URL("server-1"))}
 		r.after, r.watch = 3*time.Second, watch.Options{Interval: 200 * time.Millisecond, Settle: 400 * time.Millisecond}
 		cluster.Agent("server-4").Stop()
 		cluster.Agent("server-5").Stop()
-		time.AfterFunc(2*time.Second, cluster.Agent("server-5").Start)
+		defer time.AfterFunc(1500*time.Millisecond, cluster.Agent("server-5").Start).Stop()
 	}
-	if *once || cluster != nil {
+	if r.client, err = nomad.NewClient(options...); err != nil {
+		return 2, err
+	}
+	defer r.client.Close()
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if *once || *demo {
 		r.reaped = func(string) { cancel() }
 	}
-	r.run(ctx)
-	return 0
+	log := output{stdout, make(chan error, 1), cancel}
+	r.log = slog.New(slog.NewTextHandler(log, nil))
+	if *asJSON {
+		r.log = slog.New(slog.NewJSONHandler(log, nil))
+	}
+	if err := r.run(ctx); err != nil {
+		return 2, err
+	}
+	select {
+	case err := <-log.failed:
+		return 2, err
+	default:
+		return 0, nil
+	}
+}
+
+// output ends the program when its log cannot be written. A slog.Logger drops such errors.
+type output struct {
+	io.Writer
+	failed chan error
+	cancel context.CancelFunc
+}
+
+func (o output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if err != nil {
+		select {
+		case o.failed <- err:
+		default: // only the first is reported
+		}
+		o.cancel()
+	}
+	return n, err
 }

@@ -11,31 +11,30 @@ import (
 	"github.com/nomad-go/nomad/watch"
 )
 
-// reaper makes servers leave that stay failed.
+// reaper forces servers to leave that stay failed.
 type reaper struct {
 	client *nomad.Client
 	after  time.Duration // how long a server must have failed
-	retry  time.Duration // the wait after one could not be made to leave
-	keep   int           // how many alive a region must have left
+	retry  time.Duration // the wait after an attempt that failed or was refused
+	keep   int           // how many servers of a region must be alive
 	prune  bool
 	dryRun bool
 	watch  watch.Options
 	log    *slog.Logger
-	reaped func(name string) // if set, called for each server that was made to leave
+	reaped func(name string) // if set, called for each server that was forced to leave
 }
 
-// run works until the context ends.
-func (r *reaper) run(ctx context.Context) {
-	r.log.Info("watching", "after", r.after.String(), "prune", r.prune, "dry_run", r.dryRun)
+// run returns when the context ends, or with an error if the members cannot be watched.
+func (r *reaper) run(ctx context.Context) error {
+	r.log.Info("watching", "after", r.after.String(), "keep", r.keep, "prune", r.prune, "dry_run", r.dryRun)
 	defer r.log.Info("stopped")
 	feed := make(chan watch.MemberEvent)
+	var ended error // set before feed is closed
 	go func() {
 		defer close(feed)
 		for event, err := range watch.Members(ctx, r.client.Agent, r.watch) {
-			if err != nil { // the end
-				if ctx.Err() == nil {
-					r.log.Error("the watch has ended", "error", err)
-				}
+			if err != nil {
+				ended = err
 				return
 			}
 			select {
@@ -46,7 +45,7 @@ func (r *reaper) run(ctx context.Context) {
 		}
 	}()
 
-	due := map[string]time.Time{} // when those that have failed are to leave
+	due := map[string]time.Time{} // when each failed server is to leave
 	synced, outage := false, false
 	for {
 		var alarm <-chan time.Time
@@ -55,16 +54,19 @@ func (r *reaper) run(ctx context.Context) {
 		}
 		select {
 		case event, more := <-feed:
-			if !more {
-				return
+			if !more && ctx.Err() == nil {
+				return ended
+			} else if !more {
+				return nil
 			}
 			switch event.Kind {
 			case watch.Outage:
 				synced, outage = false, true
-				r.log.Warn("the agent does not answer: nothing is done until it does", "error", event.Err)
-			case watch.OutageOver: // what was missed comes next
+				r.log.Warn("the members cannot be listed: nothing is done until they can", "error", event.Err)
+			case watch.OutageOver:
+				r.log.Info("the members can be listed again")
 			case watch.Synced:
-				if outage { // who knows what has happened in it: all have their time again
+				if outage { // A server may have recovered meanwhile, and failed again.
 					for name := range due {
 						due[name] = time.Now().Add(r.after)
 					}
@@ -78,11 +80,11 @@ func (r *reaper) run(ctx context.Context) {
 			name := first(due)
 			err := r.reap(ctx, name)
 			if ctx.Err() != nil {
-				return
+				return nil
 			}
 			if err != nil {
 				due[name] = time.Now().Add(r.retry)
-				r.log.Warn("left alone for now", "server", name, "reason", err)
+				r.log.Warn("no action yet", "server", name, "reason", err)
 				continue
 			}
 			delete(due, name)
@@ -90,11 +92,12 @@ func (r *reaper) run(ctx context.Context) {
 	}
 }
 
-// note keeps account of who has failed.
+// note updates which servers have failed.
 func (r *reaper) note(e watch.MemberEvent, due map[string]time.Time) {
 	_, had := due[e.Name()]
 	switch {
-	case e.Kind == watch.Failed, had && e.After.Status == nomad.StatusFailed && e.Before.ID() != e.After.ID(): // another machine
+	case e.Kind == watch.Failed,
+		had && e.After.Status == nomad.StatusFailed && e.Before.ID() != e.After.ID(): // another machine
 		due[e.Name()] = e.Time.Add(r.after)
 		r.log.Info("failed", "server", e.Name(), "due_at", due[e.Name()])
 	case had && e.After.Status != nomad.StatusFailed:
@@ -103,7 +106,7 @@ func (r *reaper) note(e watch.MemberEvent, due map[string]time.Time) {
 	}
 }
 
-// reap makes a server leave, if it is still as it was. Its error is why it was not.
+// reap forces a server to leave if it is still failed. Its error is the reason why it did not.
 func (r *reaper) reap(ctx context.Context, name string) error {
 	pool, err := r.client.Agent.Members(ctx)
 	if err != nil {
@@ -111,14 +114,17 @@ func (r *reaper) reap(ctx context.Context, name string) error {
 	}
 	member, alive, failed := find(pool.Members, name)
 	switch {
-	case member.Status != nomad.StatusFailed: // the watch will tell, unless it fails again before that
+	case member.Status != nomad.StatusFailed: // The watch reports it, unless the server fails again before that.
 		return errors.New("it is not failed at the moment")
-	case failed >= alive || alive < r.keep:
-		return fmt.Errorf("in region %s %d servers are alive and %d have failed", member.Region(), alive, failed)
+	case failed >= alive:
+		return fmt.Errorf("%d servers of region %s are alive and %d have failed: half or more",
+			alive, member.Region(), failed)
+	case alive < r.keep:
+		return fmt.Errorf("%d servers of region %s are alive, fewer than the %d to keep", alive, member.Region(), r.keep)
 	case r.dryRun:
 		r.log.Info("would be forced to leave", "server", name)
 	default:
-		// Once, and soon: a call that is tried again could find a server that has recovered.
+		// A single attempt, and a short one: a retry could find a server that has recovered.
 		once, err := r.client.With(nomad.WithRetries(0), nomad.WithTimeout(10*time.Second))
 		if err != nil {
 			return err
@@ -128,9 +134,6 @@ func (r *reaper) reap(ctx context.Context, name string) error {
 			options = append(options, nomad.Prune())
 		}
 		if err := once.Agent.ForceLeave(ctx, name, options...); err != nil {
-			if errors.Is(err, nomad.ErrPermissionDenied) {
-				err = fmt.Errorf("the token needs agent:write: %w", err)
-			}
 			return err
 		}
 		r.log.Info("forced to leave", "server", name)
@@ -141,7 +144,7 @@ func (r *reaper) reap(ctx context.Context, name string) error {
 	return nil
 }
 
-// find finds a member, and counts those of its region.
+// find returns a member, and counts the servers of its region.
 func find(members []nomad.Member, name string) (member nomad.Member, alive, failed int) {
 	for _, m := range members {
 		if m.Name == name {
@@ -161,7 +164,7 @@ func find(members []nomad.Member, name string) (member nomad.Member, alive, fail
 	return member, alive, failed
 }
 
-// first is who is due first; nobody is "".
+// first returns the server that is due first, or "" if there is none.
 func first(due map[string]time.Time) string {
 	name := ""
 	for n, at := range due {

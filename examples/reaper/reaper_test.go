@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -32,7 +33,7 @@ func start(t *testing.T, cluster *nomadtest.Cluster, change func(*reaper)) (stop
 		change(r)
 	}
 	var group sync.WaitGroup
-	group.Go(func() { r.run(ctx) })
+	group.Go(func() { assert.NoError(t, r.run(ctx)) })
 	return sync.OnceValue(func() string {
 		cancel()
 		group.Wait()
@@ -101,7 +102,7 @@ func TestHalfAreLeftAlone(t *testing.T) {
 	cluster.Heal()
 	time.Sleep(200 * time.Millisecond)
 	log := stop()
-	assert.Contains(t, log, "in region global 2 servers are alive and 3 have failed")
+	assert.Contains(t, log, "2 servers of region global are alive and 3 have failed: half or more")
 	assert.NotContains(t, log, "forced to leave")
 }
 
@@ -115,7 +116,9 @@ func TestNothingIsDoneInAnOutage(t *testing.T) {
 	assert.Equal(t, nomad.StatusFailed, status(t, cluster, "server-5"))
 	outage.Remove()
 	becomes(t, cluster, "server-5", nomad.StatusLeft)
-	assert.Contains(t, stop(), "the agent does not answer")
+	log := stop()
+	assert.Contains(t, log, "the members cannot be listed")
+	assert.Contains(t, log, "500 broken")
 }
 
 func TestDryRun(t *testing.T) {
@@ -138,7 +141,7 @@ func TestWithoutTheRightToken(t *testing.T) {
 	cluster.Agent("server-5").Stop()
 	time.Sleep(time.Second)
 	log := stop()
-	assert.Contains(t, log, "the token needs agent:write")
+	assert.Contains(t, log, "403 Permission denied: it requires a valid ACL token with agent:write")
 	assert.NotContains(t, log, nomadtest.NodeReadToken)
 }
 
@@ -151,7 +154,7 @@ func TestEnoughAreKept(t *testing.T) {
 	cluster.Agent("server-4").Stop()
 	time.Sleep(time.Second)
 	assert.Equal(t, nomad.StatusFailed, status(t, cluster, "server-4"))
-	assert.Contains(t, stop(), "in region global 3 servers are alive and 1 have failed")
+	assert.Contains(t, stop(), "3 servers of region global are alive, fewer than the 4 to keep")
 }
 
 // TestARetryIsTooLate has the call fail once, and the server recover before it could be made again.
@@ -185,21 +188,36 @@ func TestTheClockStartsAgain(t *testing.T) {
 	stop()
 }
 
-// TestRun runs the program in memory, ends it, and gives it what it does not take.
+// TestARefusedTokenIsReported checks that a response with status 403 is not reported as a lack of one.
+func TestARefusedTokenIsReported(t *testing.T) {
+	cluster := newCluster(t, nomadtest.ACLs())
+	stop := start(t, cluster, func(r *reaper) { r.client = cluster.Client("server-1", nomad.WithToken("")) })
+	assert.Eventually(t, func() bool { return len(cluster.Agent("server-1").Requests()) > 1 }, 20*time.Second, 10*time.Millisecond)
+	log := stop()
+	assert.Contains(t, log, "the members cannot be listed")
+	assert.Contains(t, log, "403 Permission denied")
+	assert.NotContains(t, log, "respond")
+}
+
+// TestRun runs the program in memory, interrupts it, and gives it a log that cannot be written.
 func TestRun(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	t.Setenv("NOMAD_ADDR", "")
-	t.Setenv("NOMAD_UNIX_ADDR", "")
 	var out, errs bytes.Buffer
-	assert.Equal(t, 0, run(t.Context(), []string{"-json"}, &out, &errs))
+	code, err := run(t.Context(), []string{"-demo", "-json"}, &out, &errs)
+	require.NoError(t, err)
+	assert.Equal(t, 0, code)
 	assert.Contains(t, out.String(), `"msg":"forced to leave","server":"server-4.global"`)
 	assert.Contains(t, out.String(), `"msg":"recovered","server":"server-5.global"`)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(100*time.Millisecond, cancel)
-	assert.Equal(t, 0, run(ctx, nil, &out, &errs), "it is ended")
-	assert.Equal(t, 0, run(ctx, []string{"-h"}, &out, &errs))
-	for _, args := range [][]string{{"-wrong"}, {"argument"}, {"-after", "0s"}} {
-		assert.Equal(t, 2, run(t.Context(), args, &out, &errs), args)
-	}
+	code, err = run(ctx, []string{"-demo"}, &out, &errs)
+	require.NoError(t, err)
+	assert.Equal(t, 0, code)
+
+	reader, writer := io.Pipe()
+	reader.Close()
+	code, err = run(t.Context(), []string{"-demo"}, writer, &errs)
+	require.ErrorIs(t, err, io.ErrClosedPipe)
+	assert.Equal(t, 2, code)
 }

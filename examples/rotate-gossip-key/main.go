@@ -1,14 +1,11 @@
-// Rotate-gossip-key gives the servers of a pool another key for their gossip: it installs the key, sees that it is
-// everywhere, uses it, sees that all can still be heard, and removes the other keys.
-//
-//	rotate-gossip-key [-key-file file] [-out file] [-keep] [-json]
-//
-// It can be interrupted at any step: run it again with the same key, and it does what is left. Exit codes: 0 rotated; 1 a
-// server is not ready or did not follow; 2 wrong usage, or the agent could not be asked. No key is ever printed: keys go by the
-// first 8 hex digits of their SHA-256. The ACL token needs agent:write and node:read.
+// Rotate-gossip-key replaces the key that the servers of a pool encrypt their gossip with: it installs
+// the new key, checks that every server has it, uses it, checks again, and removes the other keys. It
+// is safe to repeat with the same key. Run it with -h for its flags, and with -demo to try it without
+// an agent.
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -25,94 +22,134 @@ import (
 	"syscall"
 
 	"github.com/nomad-go/nomad"
-	"github.com/nomad-go/nomad/examples/internal/demo"
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
+const usage = `Rotate-gossip-key replaces the key that servers encrypt their gossip with.
+
+usage: rotate-gossip-key -key-file file | -out file [flags]
+
+It calls the server at NOMAD_ADDR, or at http://127.0.0.1:4646 if that is not
+set. The ACL token at NOMAD_TOKEN needs agent:write and node:read. It can be
+interrupted at any step: run it again with the same key. Keys are never printed,
+only the first 8 hex digits of their SHA-256.
+
+exit codes:
+  0  the key was rotated
+  1  a server is not ready or did not follow, or the program was interrupted
+  2  wrong usage, a request failed, or the output could not be written
+
+flags:
+`
+
 func main() {
+	signal.Ignore(syscall.SIGPIPE) // A closed pipe is an error of the write, like a full disk.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "rotate-gossip-key:", err)
+	}
 	os.Exit(code)
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// run returns the exit code, and what went wrong.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("rotate-gossip-key", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	keyFile := flags.String("key-file", "", "the `file` with the new key in base64, or - for the standard input; without it the key is random")
-	out := flags.String("out", "", "the `file` to write a random key to, as it must be kept")
+	keyFile := flags.String("key-file", "", "`file` with the new key in base64, or - for standard input")
+	out := flags.String("out", "", "new `file` to write a random key to")
 	keep := flags.Bool("keep", false, "do not remove the other keys")
-	asJSON := flags.Bool("json", false, "print each step as JSON, one a line")
+	asJSON := flags.Bool("json", false, "print a JSON object for each step, one a line")
+	demo := flags.Bool("demo", false, "use a cluster in memory, where -out is optional")
+	var help bytes.Buffer
+	flags.SetOutput(&help)
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Rotates the key that servers encrypt their gossip with: at NOMAD_ADDR or, when that is not set, in memory.\n\nusage: rotate-gossip-key [flags]\n\nOn a real agent -key-file or -out is required. Keys are shown by the first 8 hex digits of their SHA-256.\n\n")
+		help.WriteString(usage)
 		flags.PrintDefaults()
-		fmt.Fprint(stderr, "\nexit codes: 0 rotated; 1 a server is not ready or did not follow; 2 wrong usage, or the agent could not be asked\n")
 	}
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return 0
-	} else if err != nil {
-		return 2
-	}
-	fail := func(code int, err error) int {
-		fmt.Fprintln(stderr, "rotate-gossip-key:", err)
-		return code
-	}
-	if flags.NArg() > 0 || *keyFile != "" && *out != "" {
-		return fail(2, errors.New("want no arguments, and one of -key-file and -out; see -h"))
-	}
-	client, cluster, done, err := demo.Connect(nil, nomadtest.Servers(3), nomadtest.GossipKey(randomKey()))
-	if err != nil {
-		return fail(2, err)
-	}
-	defer done()
-	if cluster == nil && *keyFile == "" && *out == "" {
-		return fail(2, errors.New("want -out for the new key, or -key-file: new servers need the key in their configuration"))
-	}
-	r := &rotation{agent: client.Agent, key: randomKey(), out: *out}
-	if *keyFile != "" {
-		if r.key, err = readKey(*keyFile); err != nil {
-			return fail(2, err)
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		if _, err := help.WriteTo(stdout); err != nil {
+			return 2, err
 		}
+		return 0, nil
+	case err != nil:
+		return 2, fmt.Errorf("%w (see -h)", err)
+	case flags.NArg() > 0:
+		return 2, fmt.Errorf("unexpected argument %q (see -h)", flags.Arg(0))
+	case *keyFile != "" && *out != "":
+		return 2, errors.New("-key-file and -out exclude each other")
+	case *keyFile == "" && *out == "" && !*demo:
+		return 2, errors.New("want -key-file, or -out for a random key: new servers need the key in their configuration")
 	}
-	steps := []step{
-		{"check", r.check}, {"save", r.save}, {"install", r.give(r.agent.InstallKey)}, {"verify", r.verify},
-		{"use", r.give(r.agent.UseKey)}, {"verify", r.verify}, {"remove", r.remove},
-	}
-	if *out == "" {
-		steps = slices.DeleteFunc(steps, func(s step) bool { return s.name == "save" })
-	}
-	if *keep {
-		steps = slices.DeleteFunc(steps, func(s step) bool { return s.name == "remove" })
+	key := randomKey()
+	if *keyFile != "" {
+		var err error
+		if key, err = readKey(*keyFile); err != nil {
+			return 2, err
+		}
 	}
 
-	// A step is printed when it is done, so that an interruption shows how far it came.
-	print := func(name, result, detail string) { fmt.Fprintf(stdout, "%-8s  %-6s  %s\n", name, result, detail) }
+	options := []nomad.Option{nomad.FromEnvironment()}
+	if *demo {
+		fmt.Fprintln(stderr, "rotate-gossip-key: -demo: using a cluster in memory")
+		cluster := nomadtest.NewCluster(nomadtest.Servers(3), nomadtest.GossipKey(randomKey()))
+		defer cluster.Close()
+		options = []nomad.Option{nomad.WithAddress(cluster.URL("server-1"))}
+	}
+	client, err := nomad.NewClient(options...)
+	if err != nil {
+		return 2, err
+	}
+	defer client.Close()
+
+	r := &rotation{agent: client.Agent, key: key, out: *out}
+	steps := []step{
+		{"check", r.check}, {"save", r.save}, {"install", r.change(r.agent.InstallKey)}, {"verify", r.verify},
+		{"use", r.change(r.agent.UseKey)}, {"verify", r.verify}, {"remove", r.remove},
+	}
+	steps = slices.DeleteFunc(steps, func(s step) bool {
+		return s.name == "save" && *out == "" || s.name == "remove" && *keep
+	})
+
+	// A step is printed when it is done, so that one can see where an interruption came.
+	line := func(name, result, detail string) error {
+		_, err := fmt.Fprintf(stdout, "%-7s  %-6s  %.63s\n", name, result, detail)
+		return err
+	}
 	if *asJSON {
-		print = func(name, result, detail string) {
-			json.NewEncoder(stdout).Encode(map[string]any{"step": name, "result": result, "detail": detail})
+		lines := json.NewEncoder(stdout)
+		line = func(name, result, detail string) error {
+			return lines.Encode(map[string]any{"step": name, "result": result, "detail": detail})
 		}
-	} else {
-		print("STEP", "RESULT", "DETAIL")
+	} else if err := line("STEP", "RESULT", "DETAIL"); err != nil {
+		return 2, err
 	}
 	for _, step := range steps {
-		detail, err := step.do(ctx)
+		result, detail, err := "done", "", error(nil)
+		if detail, err = step.do(ctx); err != nil {
+			result, detail = "failed", err.Error()
+		}
+		if failed := line(step.name, result, detail); failed != nil {
+			return 2, failed
+		}
 		if err == nil {
-			print(step.name, "done", detail)
 			continue
 		}
-		print(step.name, "failed", err.Error())
 		if r.saved {
 			fmt.Fprintf(stderr, "To go on later: rotate-gossip-key -key-file %s\n", *out)
 		}
-		if answer := (*nomad.APIError)(nil); errors.Is(err, errNotReady) || ctx.Err() != nil || errors.As(err, &answer) && answer.StatusCode == 500 {
-			return fail(1, errors.New("not rotated, but the pool works on: fix what "+step.name+" reports, and run it again with the same key"))
+		refused := (*nomad.APIError)(nil)
+		if errors.Is(err, errNotReady) || ctx.Err() != nil || errors.As(err, &refused) && refused.StatusCode == 500 {
+			return 1, fmt.Errorf("not rotated, but the pool works; repair this and run it again with the same key: %w", err)
 		}
-		return fail(2, err)
+		return 2, err
 	}
 	if r.saved {
-		fmt.Fprintf(stderr, "Put the key in %s into server.encrypt of every server's configuration: one with a new data_dir starts with that.\n", *out)
+		fmt.Fprintf(stderr, "Put the key in %s into server.encrypt of every server's configuration:\n"+
+			"a server with a new data_dir starts with that.\n", *out)
 	}
-	return 0
+	return 0, nil
 }
 
 type step struct {
@@ -120,10 +157,10 @@ type step struct {
 	do   func(context.Context) (detail string, err error)
 }
 
-// errNotReady is why a step must not follow.
+// errNotReady reports that the next step must not follow.
 var errNotReady = errors.New("not ready")
 
-// rotation is the way to a new key.
+// rotation is the change to a new key.
 type rotation struct {
 	agent *nomad.Agent
 	key   string
@@ -131,7 +168,7 @@ type rotation struct {
 	saved bool
 }
 
-// list lists the keys, unless there is a server that would miss the new one. Keyrings count only servers that can be reached.
+// list returns the keys, unless a server would miss the change: keyrings count only servers that can be reached.
 func (r *rotation) list(ctx context.Context) (*nomad.Keyring, error) {
 	members, err := r.agent.Members(ctx)
 	if err != nil {
@@ -139,7 +176,8 @@ func (r *rotation) list(ctx context.Context) (*nomad.Keyring, error) {
 	}
 	for _, m := range members.Members {
 		if m.Status != nomad.StatusAlive && m.Status != nomad.StatusLeft {
-			return nil, fmt.Errorf("%w: %s is %s and would miss the change: start it, or force it to leave", errNotReady, m.Name, m.Status)
+			return nil, fmt.Errorf("%w: %q is %s and would miss the change: start it, or force it to leave",
+				errNotReady, m.Name, m.Status)
 		}
 	}
 	return r.agent.ListKeys(ctx)
@@ -153,7 +191,7 @@ func (r *rotation) check(ctx context.Context) (string, error) {
 	return fmt.Sprintf("servers: %d, keys: %d", ring.NumNodes, len(ring.Keys)), nil
 }
 
-// save keeps the key before any server has it.
+// save writes the key to its file before any server has it.
 func (r *rotation) save(context.Context) (string, error) {
 	file, err := os.OpenFile(r.out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -161,21 +199,24 @@ func (r *rotation) save(context.Context) (string, error) {
 	}
 	_, err = file.WriteString(r.key + "\n")
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		os.Remove(r.out)
 		return "", err
 	}
 	r.saved = true
 	return fingerprint(r.key) + " is in " + r.out, nil
 }
 
-// give makes a step of a call that takes the new key.
-func (r *rotation) give(call func(context.Context, nomad.Secret) (*nomad.Keyring, error)) func(context.Context) (string, error) {
+// change returns a step that makes a call with the new key.
+func (r *rotation) change(
+	call func(context.Context, nomad.Secret) (*nomad.Keyring, error),
+) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		_, err := call(ctx, nomad.NewSecret(r.key))
 		return fingerprint(r.key), err
 	}
 }
 
-// verify sees that every server has the key. After use, their answers come encrypted with it.
+// verify checks that every server has the key. After the step use, their responses are encrypted with it.
 func (r *rotation) verify(ctx context.Context) (string, error) {
 	ring, err := r.list(ctx)
 	if err != nil {
@@ -188,7 +229,7 @@ func (r *rotation) verify(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s is on %d of %d servers", fingerprint(r.key), n, ring.NumNodes), nil
 }
 
-// remove takes all other keys from the servers. None of them is in use after use.
+// remove removes all other keys. None of them is active after the step use.
 func (r *rotation) remove(ctx context.Context) (string, error) {
 	ring, err := r.list(ctx)
 	if err != nil {
@@ -215,7 +256,7 @@ func randomKey() string {
 	return base64.StdEncoding.EncodeToString(key)
 }
 
-// readKey reads a key in the form in which servers list it.
+// readKey reads a key, and returns it in the form in which servers list it.
 func readKey(path string) (string, error) {
 	file := os.Stdin
 	if path != "-" {

@@ -1,12 +1,10 @@
-// Survey asks every server of the pool how it is and what it sees, and shows who cannot be reached and where the views differ.
-//
-//	survey [-port 4646] [-concurrency 32] [-timeout 10s] [-every 5s] [-json]
-//
-// Servers are asked at the address that they gossip at. On a terminal -every draws the table anew each time. Exit codes: 0 all
-// servers answer, are healthy and see the same; 1 some do not; 2 wrong usage, or the agent could not be asked.
+// Survey gets from every server of the pool its health and its view of the pool. It reports which
+// servers cannot be reached, and where views differ. Run it with -h for its flags, and with -demo to
+// try it without an agent.
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,159 +14,249 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nomad-go/nomad"
-	"github.com/nomad-go/nomad/examples/internal/demo"
 	"github.com/nomad-go/nomad/nomadtest"
 	"github.com/nomad-go/nomad/survey"
 )
 
+const usage = `Survey gets from every server its health and its view of the pool.
+
+usage: survey [flags]
+
+It gets the list of servers from the agent at NOMAD_ADDR, or from that at
+http://127.0.0.1:4646 if that is not set, and calls each server at the address
+that it gossips at. The ACL token at NOMAD_TOKEN needs node:read; it is sent to
+every server. With -every the survey goes on while the agent does not respond.
+
+exit codes (with -every those of the last round):
+  0  all servers respond, are healthy and see the same pool
+  1  some do not
+  2  wrong usage, a request failed, or the output could not be written
+
+flags:
+`
+
 func main() {
+	signal.Ignore(syscall.SIGPIPE) // A closed pipe is an error of the write, like a full disk.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "survey:", err)
+	}
 	os.Exit(code)
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// run returns the exit code, and what went wrong.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("survey", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	port := flags.Uint("port", 0, "the `port` for HTTP of the servers (default that of the agent)")
-	tls := flags.Bool("https", false, "with -port: the servers speak https")
-	concurrency := flags.Int("concurrency", survey.DefaultConcurrency, "how many servers are asked at once")
-	timeout := flags.Duration("timeout", survey.DefaultTimeout, "how long a server can take; one without a leader takes 5s")
-	every := flags.Duration("every", 0, "ask again after this time, until interrupted; 0 asks once")
-	asJSON := flags.Bool("json", false, "print JSON: a line for each server, and for each member that servers see differently")
+	port := flags.Uint("port", 0, "HTTP `port` of the servers (default that of the agent)")
+	https := flags.Bool("https", false, "with -port: the servers speak https")
+	concurrency := flags.Int("concurrency", survey.DefaultConcurrency, "`number` of servers to survey at the same time")
+	timeout := flags.Duration("timeout", survey.DefaultTimeout, "time limit for each server; without a leader it takes 5s")
+	every := flags.Duration("every", 0, "time between two rounds, until interrupted; 0 means one round")
+	asJSON := flags.Bool("json", false, "print each round as a JSON object on one line")
+	demo := flags.Bool("demo", false, "use a cluster in memory with a failed and an isolated server")
+	var help bytes.Buffer
+	flags.SetOutput(&help)
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "Asks every server of the pool how it is and what it sees: at NOMAD_ADDR or, when that is not set, in memory.\n\nusage: survey [flags]\n\n")
+		help.WriteString(usage)
 		flags.PrintDefaults()
-		fmt.Fprint(stderr, "\nexit codes: 0 all is well; 1 a server does not answer, is unhealthy or sees something else; 2 wrong usage, or no answer\n")
 	}
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return 0
-	} else if err != nil {
-		return 2
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		if _, err := help.WriteTo(stdout); err != nil {
+			return 2, err
+		}
+		return 0, nil
+	case err != nil:
+		return 2, fmt.Errorf("%w (see -h)", err)
+	case flags.NArg() > 0:
+		return 2, fmt.Errorf("unexpected argument %q (see -h)", flags.Arg(0))
+	case *port > 65535:
+		return 2, fmt.Errorf("-port %d: want at most 65535", *port)
+	case *https && *port == 0:
+		return 2, errors.New("-https requires -port")
+	case *demo && *port > 0:
+		return 2, errors.New("-demo and -port exclude each other")
+	case *concurrency < 1:
+		return 2, fmt.Errorf("-concurrency %d: want 1 or more", *concurrency)
+	case *timeout <= 0:
+		return 2, fmt.Errorf("-timeout %v: want more than 0", *timeout)
+	case *every < 0:
+		return 2, fmt.Errorf("-every %v: want 0 or more", *every)
 	}
-	if flags.NArg() > 0 || *port > 65535 || *every < 0 {
-		fmt.Fprintln(stderr, "survey: want no arguments, a port, and -every not below 0; see -h")
-		return 2
-	}
-	client, cluster, done, err := demo.Connect(nil, nomadtest.Servers(5), nomadtest.Servers(2, nomadtest.Region("eu")))
-	if err != nil {
-		fmt.Fprintln(stderr, "survey:", err)
-		return 2
-	}
-	defer done()
-	opts := []survey.Option{survey.WithConcurrency(*concurrency), survey.WithTimeout(*timeout)}
+
+	options := []nomad.Option{nomad.FromEnvironment()}
+	settings := []survey.Option{survey.WithConcurrency(*concurrency), survey.WithTimeout(*timeout)}
 	switch {
-	case cluster != nil: // its agents share an address; one has crashed, and one is cut off from the others
+	case *demo:
+		fmt.Fprintln(stderr, "survey: -demo: using a cluster in memory")
+		cluster := nomadtest.NewCluster(nomadtest.Servers(5), nomadtest.Servers(2, nomadtest.Region("eu")))
+		defer cluster.Close()
 		cluster.Agent("server-2").Stop()
 		cluster.Partition("server-5")
-		opts = append(opts, survey.WithAddress(func(m nomad.Member) string { return cluster.URL(strings.TrimSuffix(m.Name, "."+m.Region())) }))
-	case *port > 0 && *tls:
-		opts = append(opts, survey.WithAddress(survey.HTTPSAddress(uint16(*port))))
+		options = []nomad.Option{nomad.WithAddress(cluster.URL("server-1"))}
+		settings = append(settings, survey.WithAddress(func(m nomad.Member) string { // They share an IP address.
+			return cluster.URL(strings.TrimSuffix(m.Name, "."+m.Region()))
+		}))
+	case *https:
+		settings = append(settings, survey.WithAddress(survey.HTTPSAddress(uint16(*port))))
 	case *port > 0:
-		opts = append(opts, survey.WithAddress(survey.HTTPAddress(uint16(*port))))
+		settings = append(settings, survey.WithAddress(survey.HTTPAddress(uint16(*port))))
 	}
-	live := demo.Terminal(stderr)
-	if live {
-		opts = append(opts, survey.WithProgress(func(n, total int, _ survey.Server) {
-			fmt.Fprintf(stderr, "\r\033[K%d of %d servers asked", n, total)
+	client, err := nomad.NewClient(options...)
+	if err != nil {
+		return 2, err
+	}
+	defer client.Close()
+	clearLine := func() {}
+	if terminal(stderr) {
+		clearLine = func() { fmt.Fprint(stderr, "\r\033[K") }
+		settings = append(settings, survey.WithProgress(func(done, total int, _ survey.Server) {
+			fmt.Fprintf(stderr, "\r\033[K%d of %d servers", done, total)
 		}))
 	}
 
-	for {
-		report, err := survey.Run(ctx, client, opts...)
-		if live {
-			fmt.Fprint(stderr, "\r\033[K")
-		}
-		if err != nil && report == nil {
+	for code := 2; ; {
+		report, err := survey.Run(ctx, client, settings...)
+		clearLine()
+		switch {
+		case *every == 0 && err != nil:
+			return 2, err
+		case ctx.Err() != nil:
+			return code, nil
+		case err != nil:
+			code = 2
 			fmt.Fprintln(stderr, "survey:", err)
-			return 2
-		}
-		if *every > 0 && !*asJSON && demo.Terminal(stdout) {
-			fmt.Fprintf(stdout, "\033[H\033[2J%s\n", time.Now().Format(time.TimeOnly))
-		}
-		if err := show(stdout, report, *asJSON); err != nil {
-			fmt.Fprintln(stderr, "survey:", err)
-			return 2
-		}
-		if *every > 0 && err == nil {
-			select {
-			case <-time.After(*every):
-				continue
-			case <-ctx.Done():
+		default:
+			if *every > 0 && !*asJSON && terminal(stdout) {
+				fmt.Fprint(stdout, "\033[H\033[2J") // Draw the tables in place of the last ones.
+			}
+			if err := show(stdout, report, *asJSON); err != nil {
+				return 2, err
+			}
+			code = 0
+			if !report.OK() {
+				code = 1
+				fmt.Fprintf(stderr, "survey: %d of %d servers do not respond, %d members are seen differently\n",
+					len(report.Unreachable()), len(report.Servers), len(report.Disagreements))
 			}
 		}
-		if report.OK() {
-			return 0
+		if *every == 0 {
+			return code, nil
 		}
-		fmt.Fprintf(stderr, "survey: not all is well: %d of %d servers do not answer, %d members are seen differently\n",
-			len(report.Unreachable()), len(report.Servers), len(report.Disagreements))
-		return 1
+		select {
+		case <-time.After(*every):
+		case <-ctx.Done():
+			return code, nil
+		}
 	}
 }
 
-// show prints what was found.
+// show prints a report as tables, with the problems below, or as JSON.
 func show(w io.Writer, report *survey.Report, asJSON bool) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if !asJSON {
-		fmt.Fprintln(table, "SERVER\tSTATUS\tHEALTH\tMEMBERS SEEN\tTOOK\tPROBLEM")
+	if asJSON {
+		return json.NewEncoder(w).Encode(report)
 	}
-	for _, r := range report.Servers {
-		health, problem := "-", ""
-		if r.Health != nil {
-			health = map[bool]string{true: "ok", false: "unhealthy"}[r.Health.OK()]
-			if s := r.Health.Server; s != nil && !s.OK {
-				problem = s.Message
-			}
+	rows := [][]string{{"SERVER", "STATUS", "HEALTH", "SEES", "TOOK"}}
+	problems := ""
+	for _, s := range report.Servers {
+		health := "unknown"
+		switch {
+		case s.Healthy():
+			health = "ok"
+		case s.Health != nil:
+			health = "unhealthy"
 		}
-		if r.Err != nil {
-			problem = cause(r.Err)
+		sees := "-"
+		if s.Sees > 0 {
+			sees = strconv.Itoa(s.Sees)
 		}
-		if asJSON {
-			json.NewEncoder(table).Encode(map[string]any{"server": r.Member.Name, "status": r.Member.Status, "address": r.Address,
-				"reachable": r.Reachable(), "health": r.Health, "leader": r.Leader, "build": r.Build, "sees": r.Sees, "took_ms": r.Duration.Milliseconds(), "problem": problem})
-			continue
+		took := s.Duration.Round(time.Millisecond).String()
+		rows = append(rows, []string{s.Member.Name, string(s.Member.Status), health, sees, took})
+		if s.Err != nil {
+			problems += fmt.Sprintf("%q: %v\n", s.Member.Name, cause(s.Err))
+		} else if h := s.Health; h != nil && h.Server != nil && !h.Server.OK {
+			problems += fmt.Sprintf("%q: %q\n", s.Member.Name, h.Server.Message)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%v\t%s\n", r.Member.Name, r.Member.Status, health, r.Sees, r.Duration.Round(time.Millisecond), problem)
 	}
-	if !asJSON && len(report.Disagreements) > 0 {
-		fmt.Fprintln(table, "\nMEMBER\tSEEN AS\tBY")
+	err := table(w, rows)
+	if problems != "" {
+		_, failed := fmt.Fprint(w, "\n", problems)
+		err = errors.Join(err, failed)
 	}
+	if len(report.Disagreements) == 0 {
+		return err
+	}
+	rows = [][]string{{"MEMBER", "SEEN AS", "SERVERS", ""}}
 	for _, d := range report.Disagreements {
 		for _, v := range d.Views {
-			status := v.Member.Status
-			if !v.Known() {
-				status = "unknown"
+			status := "unknown"
+			if v.Known() {
+				status = string(v.Member.Status)
 			}
-			if asJSON {
-				json.NewEncoder(table).Encode(map[string]any{"member": d.Name, "seen_as": status, "by": v.Servers})
-				continue
-			}
-			fmt.Fprintf(table, "%s\t%s\t%s\n", d.Name, status, some(v.Servers))
+			rows = append(rows, []string{d.Name, status, strconv.Itoa(len(v.Servers)), strings.Join(v.Servers, " ")})
 		}
 	}
-	return table.Flush()
+	_, failed := fmt.Fprintln(w)
+	return errors.Join(err, failed, table(w, rows))
 }
 
-// cause is an error without what the table tells anyway: which call was made.
-func cause(err error) string {
+// cause returns an error without the request, if the network failed.
+func cause(err error) error {
 	if network := (*net.OpError)(nil); errors.As(err, &network) {
-		return network.Error()
+		return network
 	}
-	return err.Error()
+	return err
 }
 
-// some names a few of many.
-func some(names []string) string {
-	const few = 4
-	if len(names) <= few+1 {
-		return strings.Join(names, " ")
+// terminal reports whether w is a terminal that interprets escape sequences.
+func terminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok || os.Getenv("TERM") == "dumb" {
+		return false
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], " "), len(names)-few)
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// table prints rows in columns. It cuts the widest columns until a line fits 80 characters.
+func table(w io.Writer, rows [][]string) error {
+	widths, total := make([]int, len(rows[0])), -2
+	for i := range widths {
+		for _, row := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+		total += widths[i] + 2
+	}
+	for ; total > 80; total-- {
+		widths[slices.Index(widths, slices.Max(widths))]--
+	}
+	printable := func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}
+	var text strings.Builder
+	for _, row := range rows {
+		line := ""
+		for i, cell := range row {
+			if runes := []rune(cell); len(runes) > widths[i] {
+				cell = string(runes[:widths[i]-1]) + "…"
+			}
+			line += fmt.Sprintf("%-*s  ", widths[i], strings.Map(printable, cell))
+		}
+		text.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
 }
