@@ -2,7 +2,6 @@ package nomad
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nomad-go/nomad/internal/deadline"
+	"github.com/nomad-go/nomad/internal/meaning"
 	"github.com/nomad-go/nomad/internal/retry"
 	"github.com/nomad-go/nomad/internal/settings"
 	"github.com/nomad-go/nomad/internal/transport"
@@ -200,15 +200,9 @@ func (c *Client) send(ctx context.Context, r *request) (res *response, err error
 	return nil, &deadline.Error{Cause: ended, Last: err}
 }
 
-// hasDocument reports whether the response to a request has the endpoint's document in spite of its status: the health of
-// an agent or of autopilot. A proxy can give the same status.
+// hasDocument reports whether the response to a request has the endpoint's document in spite of its status.
 func (r *request) hasDocument(res *response) bool {
-	var document struct {
-		Healthy        *bool
-		Server, Client any
-	}
-	return r.document != 0 && res.status == r.document && json.Unmarshal(res.body.Bytes(), &document) == nil &&
-		(document.Healthy != nil || document.Server != nil || document.Client != nil)
+	return r.document != 0 && res.status == r.document && meaning.HasHealth(res.body.Bytes())
 }
 
 // replaceToken reads the token file again after the agent refused the token, and reports whether another token is there

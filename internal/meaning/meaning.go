@@ -2,6 +2,7 @@
 package meaning
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -123,4 +124,14 @@ func Of(r Response) Kind {
 		return InvalidArgument
 	}
 	return Unknown
+}
+
+// HasHealth reports whether a body is the document of the health of an agent or of autopilot. Agents send it with a
+// status that reports a failure, and so may proxies send something else.
+func HasHealth(body []byte) bool {
+	var document struct {
+		Healthy        *bool
+		Server, Client any
+	}
+	return json.Unmarshal(body, &document) == nil && (document.Healthy != nil || document.Server != nil || document.Client != nil)
 }

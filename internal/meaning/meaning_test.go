@@ -59,3 +59,11 @@ func TestIsDocument(t *testing.T) {
 	assert.True(t, isAgentsLimit("Your IP is issuing too many concurrent connections, please rate limit your calls\n"))
 	assert.False(t, isAgentsLimit("Too many requests"))
 }
+
+func TestHasHealth(t *testing.T) {
+	assert.True(t, HasHealth([]byte(`{"Healthy":false}`)))
+	assert.True(t, HasHealth([]byte(`{"server":{"ok":false}}`)))
+	for _, body := range []string{``, `{}`, `null`, `{"message":"API rate limit exceeded"}`, `{"Healthy":"no"}`, `<html>`, `{"server":null}`} {
+		assert.False(t, HasHealth([]byte(body)), body)
+	}
+}
