@@ -78,6 +78,17 @@ func TestSituationsOfPaths(t *testing.T) {
 	_, err := nomad.NewClient(options["KeyFile"](key))
 	assert.ErrorContains(t, err, "KeyFile: this is a key, not the name of a file: use KeyPEM")
 
+	t.Run("printed", func(t *testing.T) {
+		for _, content := range []string{key, cert, body, someToken, long} {
+			config := nomad.TLS{CAFile: content, CADir: content, CertFile: content, KeyFile: content}
+			var logged strings.Builder
+			slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "tls", config)
+			for _, text := range []string{fmt.Sprintf("%v %+v %#v", config, &config, config), logged.String()} {
+				assertHidden(t, text, content, body, "TLS")
+			}
+		}
+		assert.Contains(t, fmt.Sprint(nomad.TLS{CAFile: "/etc/ca.pem"}), `CAFile:"/etc/ca.pem"`)
+	})
 	t.Run("variables", func(t *testing.T) {
 		for _, name := range []string{"NOMAD_CLIENT_KEY", "NOMAD_CLIENT_CERT", "NOMAD_CACERT", "NOMAD_CAPATH"} {
 			t.Run(name, func(t *testing.T) {

@@ -193,7 +193,11 @@ func TestSituationsOfMeaning(t *testing.T) {
 		},
 		{
 			name:   "the health of autopilot that does not fit what it is decoded into",
-			status: 429, body: unhealthy, opts: []nomad.Option{retries}, want: "", attempts: 1, call: do("GET", "/v1/operator/autopilot/health", new([]string)),
+			status: 429, body: unhealthy, opts: []nomad.Option{retries}, want: "", attempts: 1, call: do("GET", "/v1/operator/autopilot/health", new([]string)), silent: "proxy",
+		},
+		{
+			name:   "the health of an agent, by Do",
+			status: 500, body: `{"server":{"ok":false,"message":"server not enabled"}}`, want: "", call: do("GET", "/v1/agent/health", new(any)), silent: "proxy",
 		},
 		{
 			name:   "HAProxy's limit",

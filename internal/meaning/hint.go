@@ -41,6 +41,7 @@ func Hint(k Kind, f Facts) string {
 // ProxyHint explains a response that a proxy gave in place of the agent. basicAuth says that the request had a user.
 func ProxyHint(status int, h http.Header, body string, basicAuth bool) string {
 	switch {
+	case HasHealth([]byte(body)): // an agent's
 	case status == http.StatusUnauthorized && header.Challenges(h, "Basic") && basicAuth:
 		return "a proxy in front of the agent refused the user or password of WithBasicAuth"
 	case status == http.StatusUnauthorized && header.Challenges(h, "Basic"):
@@ -54,7 +55,7 @@ func ProxyHint(status int, h http.Header, body string, basicAuth bool) string {
 	case status == http.StatusTooManyRequests:
 		return "a proxy in front of the agent limits requests"
 	case isDocument(body):
-		return "a proxy in front of the agent, or another server, gave this response"
+		return "this may be the response of a proxy in front of the agent, or of another server"
 	}
 	return ""
 }
