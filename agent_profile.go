@@ -92,12 +92,12 @@ func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser
 	}
 	p := &profile{stream: s, buffered: bufio.NewReader(s.body)}
 	err = p.Wait(func() error {
-		if body.MediaType(s.header) == "text/html" {
+		start, err := p.buffered.Peek(1)
+		switch {
+		case body.MediaType(s.header) == "text/html", string(start) == "<":
 			return errors.New("it is a web page, not a profile")
-		}
-		_, err := p.buffered.Peek(1)
-		if err == io.EOF {
-			err = errors.New("it is empty")
+		case err == io.EOF:
+			return errors.New("it is empty")
 		}
 		return err
 	})

@@ -95,7 +95,8 @@ func (c Client) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
 func (c *Client) Address() string { return c.address }
 
 // Do sends a request to any endpoint of Nomad's API and decodes the response's JSON into out, as encoding/json does. If
-// out is a *[]byte it receives the body as it is; if it is nil the body is dropped.
+// out is a *[]byte it receives the body as it is; if it is nil the body is dropped, unless it is a web page, which is
+// ErrInvalidResponse.
 //
 //	var jobs []Job
 //	_, err := client.Do(ctx, &nomad.Request{Path: "/v1/jobs"}, &jobs)

@@ -21,13 +21,14 @@ import (
 //
 // An error matches one of them, with these exceptions: ErrInvalidToken is an ErrPermissionDenied too, ErrNoLeader of
 // Agent.Health is an ErrUnhealthy too, and ErrTooManyRequests matches a context error too if the deadline ended the wait.
+// An address with http:// for an agent with TLS, and one with https:// for an agent without, is http.ErrSchemeMismatch.
 var (
 	// ErrInvalidArgument reports an argument that was refused: by this package before a request was sent, or by the agent
 	// (status 400).
 	ErrInvalidArgument = errors.New("nomad: invalid argument")
 
 	// ErrPermissionDenied reports that the ACL token, or its absence, does not allow the request (status 403), or that a
-	// proxy in front of the agent requires authentication (status 401). Since Nomad 2.0 agents report an unknown token
+	// proxy in front of the agent requires authentication (status 401 or 407). Since Nomad 2.0 agents report an unknown token
 	// this way, so every ErrInvalidToken is an ErrPermissionDenied too.
 	ErrPermissionDenied = errors.New("nomad: permission denied")
 

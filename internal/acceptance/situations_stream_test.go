@@ -276,6 +276,7 @@ func TestSituationsOfEntries(t *testing.T) {
 		"an object":                  {`{"code":9007199254740993,"inner":{"a":[1.0,null]}}`, "error", `{"code":9007199254740993,"inner":{"a":[1.0,null]}}`, `error={"code":9007199254740993,"inner":{"a":[1.0,null]}}`},
 		"an empty object":            {`{}`, "error", `{}`, "error={}"},
 		"a list":                     {`[1e3,"x",{}]`, "servers", `[1e3,"x",{}]`, `servers=[1e3,"x",{}]`},
+		"an object with a bad byte":  {"{\"a\":\"\xff\"}", "error", "{\"a\":\"\uFFFD\"}", "error={"},
 		"a string":                   {`"rpc error"`, "error", `"rpc error"`, `error="rpc error"`},
 		"a bool":                     {`false`, "ok", `false`, "ok=false"},
 		"a message that is no text":  {`5`, "@message", `5`, "@message=5"},

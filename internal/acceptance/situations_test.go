@@ -356,7 +356,7 @@ func TestSituationsOfPages(t *testing.T) {
 			situation{name: name, status: 200, header: htmlType, body: page, call: call, want: "ErrInvalidResponse", says: "web page"}.run(t)
 		}
 		for _, to := range []string{"/ui/", "/ui", "/v1/nomad/ui/", "/nomad/ui/jobs"} {
-			for _, status := range []int{307, 308} {
+			for _, status := range []int{301, 302, 307, 308} {
 				situation{
 					name: name, status: status, header: "Location: " + to, call: call,
 					want: "ErrUnsupported", says: "it redirects to its web interface", attempts: 1,
@@ -364,6 +364,9 @@ func TestSituationsOfPages(t *testing.T) {
 			}
 		}
 	}
+	situation{
+		name: "a redirect to the interface of another host", status: 307, header: "Location: https://sign-in.example.com/ui/", want: "ErrRedirect", says: "another host",
+	}.run(t)
 	situation{name: "a redirect below a path that has both", status: 307, header: "Location: /ui/v1/agent/members/", want: "ErrRedirect", says: "more than"}.run(t)
 }
 

@@ -1,8 +1,14 @@
 package body
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
+
+	"github.com/go-json-experiment/json"
+	"github.com/stretchr/testify/assert"
 )
 
 // FuzzHeaders gives the headers that a client acts on whatever a proxy might put there.
@@ -18,4 +24,24 @@ func FuzzHeaders(f *testing.F) {
 		}
 		_ = MediaType(h)
 	})
+}
+
+func TestExplain(t *testing.T) {
+	var out map[string]map[string]int
+	name := strings.Repeat("long", 100)
+	for _, document := range []string{`{"` + name + `":{"a":"x"}}`, `{"` + name + `":{"a":}}`} {
+		err := json.Unmarshal([]byte(document), &out)
+		assert.NotContains(t, err.Error(), name, "the decoder cuts it")
+		assert.Contains(t, Explain(fmt.Errorf("x: %w", err)), name)
+	}
+	assert.Equal(t, "other", Explain(errors.New("other")))
+}
+
+func TestPages(t *testing.T) {
+	for _, page := range []string{"<html>", " \n<!DOCTYPE html>", "\ufeff<?xml?>"} {
+		assert.ErrorContains(t, CheckNoPage([]byte(page)), "web page")
+		assert.ErrorContains(t, CheckValue([]byte(page)), "web page")
+		assert.ErrorContains(t, CheckEmpty([]byte(page)), "web page")
+	}
+	assert.NoError(t, CheckNoPage([]byte(`{"a":"<html>"}`)))
 }

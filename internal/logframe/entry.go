@@ -1,6 +1,7 @@
 package logframe
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"time"
@@ -60,5 +61,5 @@ func field(value jsontext.Value) any {
 	case '0':
 		return json.Number(value)
 	}
-	return json.RawMessage(value)
+	return json.RawMessage(bytes.ToValidUTF8(value, []byte("\uFFFD")))
 }

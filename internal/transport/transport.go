@@ -133,7 +133,7 @@ func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 		return fmt.Errorf("%w: %w", c.config.ErrRedirect, fmt.Errorf(format, args...))
 	}
 	switch {
-	case strings.Contains(from.URL.Path, "/v1/") && isUI(req.URL.Path):
+	case strings.Contains(from.URL.Path, "/v1/") && isUI(req.URL.Path) && agenturl.MayRedirect(from.URL, req.URL):
 		return fmt.Errorf("%w: it redirects to its web interface", c.config.ErrUnsupported)
 	case len(via) > maxRedirects:
 		return refuse("more than %d in a row", maxRedirects)
