@@ -23,6 +23,7 @@ const (
 	agentRead permission = iota
 	agentWrite
 	nodeRead
+	anything // any token that is known
 )
 
 // granted are the tokens that have a permission.
@@ -30,6 +31,7 @@ var granted = map[permission][]string{
 	agentRead:  {ManagementToken, AgentReadToken, AgentWriteToken},
 	agentWrite: {ManagementToken, AgentWriteToken},
 	nodeRead:   {ManagementToken, NodeReadToken},
+	anything:   {"", ManagementToken, AgentReadToken, AgentWriteToken, NodeReadToken},
 }
 
 // tokenOf is the token of a request, from either of the headers that agents look at.
@@ -78,11 +80,11 @@ func (a *Agent) judge(r *http.Request, need permission) verdict {
 type check int
 
 const (
-	resolved check = iota // self, host, reload
-	helped                // force-leave, schedulers, keyring: on servers only
-	local                 // servers: on clients only
-	remote                // members, pprof
-	streamed              // monitor, monitor/export
+	resolved    check = iota // self, host, reload
+	helped                   // force-leave, schedulers, keyring: on servers only
+	local                    // servers: on clients only
+	remoteCheck              // members, pprof, nodes
+	streamed                 // monitor, monitor/export
 )
 
 // errEnded is the answer of a stream to a token that it cannot read: a good beginning, and then nothing.
@@ -102,7 +104,7 @@ func (a *Agent) authorize(r *http.Request, how check, need permission) error {
 	switch {
 	case v == allowed:
 		return nil
-	case v == denied, how == remote:
+	case v == denied, how == remoteCheck:
 		return refusef(403, permissionDenied)
 	case how == streamed && (a.server || !a.isMine(r)):
 		return errEnded

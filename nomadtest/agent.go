@@ -36,6 +36,8 @@ type Agent struct {
 	socketServer *http.Server
 
 	// What follows is guarded by mu.
+	ahead      time.Duration // how far the agent is ahead of the clock, for tests
+	slowBeat   bool          // the list of servers is renewed by the clock only
 	running    bool
 	life       context.Context // ends when the agent stops
 	stopLife   context.CancelFunc
@@ -44,6 +46,8 @@ type Agent struct {
 	pool       *pool             // of a server
 	servers    []string          // RPC addresses that a client knows
 	configured []string          // those that it began with
+	learned    []string          // those that its last heartbeat gave it
+	nextBeat   time.Time         // when it renews them
 	tags       map[string]string // that SetTag changed
 	started    time.Time
 	config     []byte // of Self, made when it is first asked for
@@ -303,8 +307,15 @@ func (a *Agent) registered() bool {
 	return !a.server || !a.realDelays || time.Since(a.started) > firstHeartbeat
 }
 
-// heartbeat renews a client's list of servers, as the answer of a server to its heartbeat does. Before the first one an
-// agent that is server and client has itself twice on it: from its configuration and from itself.
+// heartbeatInterval is how long a client keeps a list of servers before it renews it.
+const heartbeatInterval = 15 * time.Second
+
+// now is the agent's time.
+func (a *Agent) now() time.Time { return time.Now().Add(a.ahead) }
+
+// heartbeat renews a client's list of servers, as the answer of a server to its heartbeat does, when it is due. Without
+// real delays it is due too as soon as there is another list. A region without a leader gives none. Before the first
+// heartbeat an agent that is server and client has itself twice on it: from its configuration and from itself.
 func (a *Agent) heartbeat() {
 	if !a.client || !a.running {
 		return
@@ -314,14 +325,22 @@ func (a *Agent) heartbeat() {
 		return
 	}
 	server := a.upstream()
-	if server == nil {
+	if server == nil || server.pool.leader(server.region) == nil {
 		return
 	}
-	a.servers = nil
+	var renewed []string
 	for _, other := range server.pool.aliveServers(server.region) {
-		a.servers = append(a.servers, other.rpcAddr())
+		renewed = append(renewed, other.rpcAddr())
 	}
-	slices.Sort(a.servers)
+	slices.Sort(renewed)
+	now := a.now()
+	due := !now.Before(a.nextBeat)
+	if !a.realDelays && !a.slowBeat {
+		due = due || !slices.Equal(renewed, a.learned)
+	}
+	if due {
+		a.servers, a.learned, a.nextBeat = renewed, renewed, now.Add(heartbeatInterval)
+	}
 }
 
 // setServers replaces a client's list of servers by those of the list that answer. When none does, it says why.
@@ -341,15 +360,15 @@ func (a *Agent) setServers(addresses []string) error {
 		case other == nil || !other.server || !a.reaches(other) || resolved != other.rpcAddr():
 			faults = append(faults, fmt.Sprintf("Server at address %s failed ping: rpc error: failed to get conn: "+
 				"dial tcp %s: connect: connection refused", resolved, resolved))
-		case !slices.Contains(good, resolved):
+		default:
 			good = append(good, resolved)
 		}
 	}
 	if len(good) == 0 {
 		return multiError(faults)
 	}
+	a.heartbeat() // of which the list is renewed now, and not before the next one
 	a.servers = good
-	a.heartbeat()
 	return nil
 }
 

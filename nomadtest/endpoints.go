@@ -2,12 +2,10 @@ package nomadtest
 
 import (
 	"bytes"
-	"cmp"
 	"embed"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"runtime"
 	"slices"
 	"strconv"
@@ -82,21 +80,22 @@ func (a *Agent) serveMembers(r *http.Request) (any, error) {
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)
 	}
-	server := a
-	if !a.server {
-		a.heartbeat()
-		if server = a.upstream(); server == nil {
-			return nil, a.noUpstream()
-		}
-	}
-	if err := a.authorize(r, remote, nodeRead); err != nil {
+	if _, err := a.parse(r); err != nil {
 		return nil, err
 	}
-	out := membersJSON{ServerDC: server.dc, ServerName: server.name, ServerRegion: server.region, Members: []memberJSON{}}
-	for _, name := range sortedKeys(server.pool.members) {
-		out.Members = append(out.Members, server.pool.members[name].json(server))
+	if a.client && !a.server {
+		a.heartbeat()
 	}
-	return out, nil
+	return ask(a, func(server *Agent) (any, error) {
+		if err := a.authorize(r, remoteCheck, nodeRead); err != nil {
+			return nil, err
+		}
+		out := membersJSON{ServerDC: server.dc, ServerName: server.name, ServerRegion: server.region, Members: []memberJSON{}}
+		for _, name := range sortedKeys(server.pool.members) {
+			out.Members = append(out.Members, server.pool.members[name].json(server))
+		}
+		return out, nil
+	})
 }
 
 // noUpstream is how a client's call to a server fails.
@@ -131,7 +130,7 @@ func (a *Agent) serveServers(r *http.Request) (any, error) {
 			return nil, err
 		}
 		a.heartbeat()
-		return append([]string{}, a.servers...), nil
+		return append([]string{}, slices.Sorted(slices.Values(a.servers))...), nil
 	}
 	addresses := r.URL.Query()["address"]
 	if len(addresses) == 0 {
@@ -232,36 +231,6 @@ func (a *Agent) streamHealth(w http.ResponseWriter, r *http.Request) error {
 
 const noLeader = "No cluster leader"
 
-// streamLeader answers where the leader of a region is. It is called without the lock.
-func (a *Agent) streamLeader(w http.ResponseWriter, r *http.Request) error {
-	leader, err := a.leader(r)
-	if a.realDelays {
-		until := time.Now().Add(leaderWait)
-		for err != nil && strings.HasSuffix(err.Error(), noLeader) && time.Now().Before(until) {
-			pause(r, leaderWait/100)
-			leader, err = a.leader(r)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	writeJSON(w, r, leader)
-	return nil
-}
-
-func (a *Agent) leader(r *http.Request) (string, error) {
-	mu.Lock()
-	defer mu.Unlock()
-	if r.Method != http.MethodGet {
-		return "", invalidMethod(405)
-	}
-	leader, _, err := a.target(url.Values{"server_id": {"leader"}, "region": r.URL.Query()["region"]})
-	if err != nil {
-		return "", err
-	}
-	return leader.rpcAddr(), nil
-}
-
 // health is what the agent thinks of itself at the moment.
 func (a *Agent) health(r *http.Request) (healthJSON, error) {
 	mu.Lock()
@@ -270,9 +239,12 @@ func (a *Agent) health(r *http.Request) (healthJSON, error) {
 	if r.Method != http.MethodGet {
 		return out, invalidMethod(405)
 	}
-	query := r.URL.Query()
+	q, err := a.parse(r)
+	if err != nil {
+		return out, err
+	}
 	askServer, askClient := true, true
-	if types, ok := query["type"]; ok {
+	if types, ok := r.URL.Query()["type"]; ok {
 		askServer, askClient = false, false
 		for _, t := range types {
 			switch t {
@@ -290,12 +262,11 @@ func (a *Agent) health(r *http.Request) (healthJSON, error) {
 		}
 	}
 	if askServer && a.server {
-		region := cmp.Or(query.Get("region"), a.region)
-		switch {
-		case !slices.Contains(a.pool.regions(), region):
-			out.Server = &roleHealthJSON{Message: noRegion}
-		case a.pool.leader(region) == nil:
-			out.Server = &roleHealthJSON{Message: noLeader}
+		switch leader, err := a.leaderOf(q); {
+		case err != nil:
+			out.Server = &roleHealthJSON{Message: err.Error()}
+		case leader == "":
+			out.Server = &roleHealthJSON{Message: "no leader"}
 		default:
 			out.Server = &roleHealthJSON{Message: "ok", OK: true}
 		}

@@ -1,12 +1,10 @@
 package nomadtest
 
 import (
-	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,80 +40,63 @@ var machine = hostJSON{
 	ResolvConf: "nameserver 192.0.2.53\n",
 }
 
-func (a *Agent) serveHost(r *http.Request) (any, error) {
+// streamHost answers host. It is called without the lock.
+func (a *Agent) streamHost(w http.ResponseWriter, r *http.Request) error {
+	result, err := a.decide(func(a *Agent, r *http.Request) (any, error) { return a.host(w, r) }, r)
+	if err == nil {
+		writeJSON(w, r, result)
+	}
+	return err
+}
+
+func (a *Agent) host(w http.ResponseWriter, r *http.Request) (any, error) {
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)
 	}
 	if err := a.authorize(r, resolved, agentRead); err != nil {
 		return nil, err
 	}
-	if !a.acls && !a.debug {
-		return nil, refusef(403, permissionDenied)
+	if err := a.mayDebug(); err != nil {
+		return nil, err
 	}
-	query := r.URL.Query()
-	if query.Get("server_id") != "" && query.Get("node_id") != "" {
+	values := r.URL.Query()
+	to := aim{node: values.Get("node_id"), server: values.Get("server_id"), each: (*Agent).mayDebug}
+	switch {
+	case to.server != "" && to.node != "":
 		return nil, refusef(400, "Can only forward to either client node or server")
-	}
-	if query.Get("server_id") == "" && query.Get("node_id") == "" {
+	case to.server == "" && to.node == "":
 		return machine, nil
 	}
-	target, id, err := a.target(query)
+	to.region = a.parseAndGoOn(w, r).region
+	answer := struct {
+		AgentID  string
+		HostData hostJSON
+	}{HostData: machine}
+	if a.isLocalNode(to.node) || a.isLocalNode(to.server) {
+		answer.AgentID = a.node
+		return answer, nil
+	}
+	found, err := ask(a, func(server *Agent) (*Agent, error) { return server.reach(to) })
 	if err != nil {
 		return nil, err
 	}
-	if id == target.fullName() && !target.acls && !target.debug {
-		return nil, refusef(403, permissionDenied)
+	answer.AgentID = found.fullName()
+	if to.node != "" {
+		answer.AgentID = found.node
 	}
-	return struct {
-		AgentID  string
-		HostData hostJSON
-	}{id, machine}, nil
+	return answer, nil
+}
+
+// mayDebug is whether an agent shows what only enable_debug or ACLs let it show.
+func (a *Agent) mayDebug() error {
+	if !a.acls && !a.debug {
+		return errPermission
+	}
+	return nil
 }
 
 // noRegion is said of a region that no server of the pool is in.
 const noRegion = "No path to region"
-
-// target finds the agent that a query is about, and what it goes by: the full name of a server, the ID of a node. Without
-// one it is the server that answers, and no name.
-func (a *Agent) target(query url.Values) (*Agent, string, error) {
-	server, prefix := a, ""
-	if !a.server {
-		if server, prefix = a.upstream(), "rpc error: "; server == nil {
-			return nil, "", a.noUpstream()
-		}
-	}
-	region := cmp.Or(query.Get("region"), server.region)
-	if !slices.Contains(server.pool.regions(), region) {
-		return nil, "", refusef(500, "%s%s", prefix, noRegion)
-	}
-	if id := query.Get("node_id"); id != "" {
-		if len(id) != 36 {
-			return nil, "", refusef(500, "node lookup failed: index error: UUID must be 36 characters")
-		}
-		for _, other := range registry {
-			if other.client && other.running && other.node == id && other.worksFor(server.pool) {
-				return other, id, nil
-			}
-		}
-		return nil, "", refusef(404, "Unknown node %q", id)
-	}
-	switch name := query.Get("server_id"); name {
-	case "":
-		return server, "", nil
-	case "leader":
-		if leader := server.pool.leader(region); leader != nil {
-			return leader, leader.fullName(), nil
-		}
-		return nil, "", refusef(500, "%s%s", prefix, noLeader)
-	default:
-		for _, m := range server.pool.members {
-			if m.present() && (name == m.agent.fullName() || name == m.agent.id) {
-				return m.agent, m.agent.fullName(), nil
-			}
-		}
-		return nil, "", refusef(500, "%sunknown Nomad server %s", prefix, name)
-	}
-}
 
 // cpuCount is how many processors the machine of the agents has, whatever the real one has.
 const cpuCount = 2
@@ -199,13 +180,30 @@ func (a *Agent) serveSchedulersConfig(r *http.Request) (any, error) {
 		if change.NumSchedulers < 0 || change.NumSchedulers > cpuCount || unknown || !slices.Contains(change.EnabledSchedulers, "_core") {
 			return nil, refusef(400, "Invalid request")
 		}
-		a.workers = workers{change.NumSchedulers, change.EnabledSchedulers}
+		a.setWorkers(workers{change.NumSchedulers, change.EnabledSchedulers})
 	default:
 		if err := a.authorize(r, helped, agentRead); err != nil {
 			return nil, err
 		}
 	}
 	return schedulersConfigJSON{a.workers.enabled, a.workers.count, a.fullName()}, nil
+}
+
+// setWorkers changes the scheduler workers as agents do, odd as it is: a list that is the beginning of the old one, in
+// alphabetical order, changes nothing, and one that goes on where the old one ends breaks the connection.
+func (a *Agent) setWorkers(change workers) {
+	if change.count == a.workers.count {
+		before, after := slices.Sorted(slices.Values(a.workers.enabled)), slices.Sorted(slices.Values(change.enabled))
+		same := min(len(before), len(after))
+		switch {
+		case !slices.Equal(before[:same], after[:same]):
+		case len(after) > len(before):
+			panic(http.ErrAbortHandler)
+		default:
+			return
+		}
+	}
+	a.workers = change
 }
 
 // decodeBody reads the JSON of a request.

@@ -45,6 +45,7 @@ type raft struct {
 	lost   time.Time // when there was one before
 	term   int
 	index  int
+	nodes  []*Agent // clients that have registered
 }
 
 func newPool(key string) *pool {
@@ -316,6 +317,17 @@ func (p *pool) regions() []string {
 	seen := map[string]bool{}
 	for _, m := range p.members {
 		seen[m.agent.region] = true
+	}
+	return sortedKeys(seen)
+}
+
+// aliveRegions are the regions that a server is alive in.
+func (p *pool) aliveRegions() []string {
+	seen := map[string]bool{}
+	for _, m := range p.members {
+		if m.present() {
+			seen[m.agent.region] = true
+		}
 	}
 	return sortedKeys(seen)
 }

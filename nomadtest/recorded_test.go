@@ -344,6 +344,7 @@ var notes = []struct{ pattern, by, why string }{
 	{`"last_contact":"[1-9][^"]*s"`, `"last_contact":"…"`, "time; 0 and never are compared"},
 	{`"(term|last_log_term|last_log_index|applied_index|commit_index)":"\d+"`, `"$1":"…"`, "how much Raft has done"},
 	{`"(member_time|health_score|query_queue)":"\d+"`, `"$1":"…"`, "how much Serf has done and has to do"},
+	{`Suffrage:(Voter|Nonvoter) `, `Suffrage:… `, "whether autopilot has let a new server vote yet"},
 	{`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z`, `<time>`, "time of a log entry"},
 }
 
