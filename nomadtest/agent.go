@@ -3,10 +3,12 @@ package nomadtest
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +43,7 @@ type Agent struct {
 	running    bool
 	life       context.Context // ends when the agent stops
 	stopLife   context.CancelFunc
+	parted     bool              // it has left a pool that it has to be joined with again
 	gone       bool              // its cluster is closed
 	island     *island           // on which Cluster.Partition has put it, or nil
 	pool       *pool             // of a server
@@ -177,6 +180,7 @@ func (a *Agent) end(status string) {
 	if wasRunning && a.server {
 		if status == left {
 			a.pool.retire(a)
+			a.parted = a.unjoined
 		}
 		a.pool.set(a.fullName(), status)
 		for _, p := range expelledPools() {
@@ -190,7 +194,7 @@ func (a *Agent) end(status string) {
 }
 
 // Start starts an agent that was stopped or has left, at the same address and with the same ID. A server is alive
-// again in the pool that it was in. When the cluster is closed it does nothing.
+// again in the pool that it was in, but for one that was started with Unjoined and has left. When the cluster is closed it does nothing.
 func (a *Agent) Start() {
 	a.lifecycle.Lock()
 	defer a.lifecycle.Unlock()
@@ -208,6 +212,12 @@ func (a *Agent) Start() {
 		return
 	}
 	a.live()
+	if a.server && a.parted {
+		a.parted = false
+		a.pool = newPool(a.gossipKey)
+		a.pool.add(a)
+		return
+	}
 	if a.server {
 		a.pool.restarted = true
 		a.pool.add(a)
@@ -282,6 +292,9 @@ func (a *Agent) learnServers(agents []*Agent) {
 
 // upstream is the server that a client talks to, or nil: the first one on its list that it reaches.
 func (a *Agent) upstream() *Agent {
+	if a.server {
+		return a // it has one of its own
+	}
 	for _, address := range a.servers {
 		if other := registry[address]; other != nil && other.server && a.reaches(other) {
 			return other
@@ -348,12 +361,26 @@ func (a *Agent) setServers(addresses []string) error {
 	var good, faults []string
 	for _, address := range addresses {
 		host, port, err := net.SplitHostPort(address)
+		if err != nil && strings.Contains(err.Error(), "missing port") {
+			host, port, err = address, "4647", nil
+		}
 		if err != nil {
-			host, port = address, "4647"
+			faults = append(faults, err.Error())
+			continue
+		}
+		if n, err := strconv.Atoi(port); err != nil {
+			faults = append(faults, fmt.Sprintf("lookup tcp/%s: unknown port", port))
+			continue
+		} else if n < 0 || n > 65535 {
+			faults = append(faults, fmt.Sprintf("address %s: invalid port", port))
+			continue
+		}
+		if host == "localhost" {
+			host = "127.0.0.1"
 		}
 		resolved := net.JoinHostPort(host, port)
 		switch other := registry[resolved]; {
-		case net.ParseIP(host) == nil:
+		case host != "" && net.ParseIP(host) == nil:
 			faults = append(faults, noSuchHost(host))
 		case other != nil && other.server && a.reaches(other) && resolved == other.serfAddr():
 			faults = append(faults, fmt.Sprintf("Server at address %s failed ping: rpc error: EOF", resolved))
@@ -377,25 +404,29 @@ func (a *Agent) join(addresses []string) (int, error) {
 	joined := 0
 	var faults []string
 	for _, address := range addresses {
-		host, port, err := net.SplitHostPort(address)
-		if err != nil {
-			host, port = address, "4648"
-		}
-		resolved := net.JoinHostPort(host, port)
 		verb := "failed"
 		if a.isVersion1() {
 			verb = "Failed"
 		}
-		switch other := registry[resolved]; {
-		case net.ParseIP(host) == nil:
-			faults = append(faults, fmt.Sprintf("%s to resolve %s: %s", verb, host, noSuchHost(host)))
+		resolved, err := a.resolveSerf(address)
+		if err != nil {
+			faults = append(faults, fmt.Sprintf("%s to resolve %s: %s", verb, address, err))
+			continue
+		}
+		other := registry[resolved]
+		if other != nil && other.server && other.pool == nil {
+			other = nil
+		}
+		switch {
+		case other != nil && a.reaches(other) && resolved == other.rpcAddr():
+			faults = append(faults, fmt.Sprintf("%s to join %s: read tcp 127.0.0.1:50000->%s: read: connection reset by peer", verb, resolved, resolved))
 		case other == nil || !other.server || !a.reaches(other) || resolved != other.serfAddr():
-			faults = append(faults, fmt.Sprintf("%s to join %s: dial tcp %s: connect: connection refused", verb, host+":"+port, resolved))
+			faults = append(faults, fmt.Sprintf("%s to join %s: dial tcp %s: connect: connection refused", verb, resolved, resolved))
 		case !a.pool.keyring.shares(other.pool.keyring):
-			faults = append(faults, fmt.Sprintf("%s to join %s: %s", verb, host+":"+port, mismatch(a.pool.keyring, other.pool.keyring)))
+			faults = append(faults, fmt.Sprintf("%s to join %s: %s", verb, resolved, mismatch(a.pool.keyring, other.pool.keyring)))
 		case a.pool.conflict(other.pool) != "":
 			// The text is not Nomad's: of two real servers of one name, one would end up alone.
-			faults = append(faults, fmt.Sprintf("%s to join %s: both pools have a server %s", verb, host+":"+port, a.pool.conflict(other.pool)))
+			faults = append(faults, fmt.Sprintf("%s to join %s: both pools have a server %s", verb, resolved, a.pool.conflict(other.pool)))
 		default:
 			joined++
 			unite(other.pool, a.pool)
@@ -410,6 +441,38 @@ func (a *Agent) join(addresses []string) (int, error) {
 	return joined, nil
 }
 
+// resolveSerf is the address that join connects to for what it was given: NAME/ADDRESS or ADDRESS, of which the name does not
+// count. Without a port it is that of the agent itself.
+func (a *Agent) resolveSerf(address string) (string, error) {
+	if name, rest, ok := strings.Cut(address, "/"); ok {
+		if name == "" {
+			return "", errors.New("empty node name provided")
+		}
+		address = rest
+	}
+	hasPort := strings.Count(address, ":") == 1
+	if strings.LastIndex(address, "[") == 0 {
+		hasPort = strings.LastIndex(address, ":") > strings.LastIndex(address, "]")
+	}
+	if !hasPort {
+		address = net.JoinHostPort(strings.Trim(address, "[]"), strconv.Itoa(a.serf))
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", err
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", err
+	}
+	switch {
+	case host == "localhost":
+		host = "127.0.0.1"
+	case net.ParseIP(host) == nil:
+		return "", errors.New(noSuchHost(host))
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
 // mismatch is what a server says about one whose gossip it cannot read.
 func mismatch(mine, theirs keyring) string {
 	switch {
@@ -422,10 +485,16 @@ func mismatch(mine, theirs keyring) string {
 	}
 }
 
-// noSuchHost is what a resolver says about a name. Names are never looked up here.
+// noSuchHost is what a resolver says about a name. Names are never looked up here. Of one that cannot be a name no server is
+// asked.
 func noSuchHost(host string) string {
+	if !domainName.MatchString(host) {
+		return fmt.Sprintf("lookup %s: no such host", host)
+	}
 	return fmt.Sprintf("lookup %s on 192.0.2.53:53: no such host", host)
 }
+
+var domainName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
 // multiError lists faults as Nomad's agents do, over several lines and with two breaks at the end.
 type multiError []string

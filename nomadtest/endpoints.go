@@ -103,7 +103,9 @@ func (a *Agent) noUpstream() error {
 	if len(a.servers) == 0 {
 		return refusef(500, "no servers")
 	}
-	return refusef(500, "rpc error: failed to get conn: dial tcp %s: connect: connection refused", a.servers[0])
+	first := a.servers[0]
+	a.servers = append(slices.Clone(a.servers[1:]), first)
+	return refusef(500, "rpc error: failed to get conn: dial tcp %s: connect: connection refused", first)
 }
 
 // json is a member as an agent sees it. Nobody goes by leaving to itself.

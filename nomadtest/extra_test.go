@@ -170,8 +170,10 @@ func (s *stage) optionsOf(file wire.Extra, a wire.SceneAgent, setup string) []no
 	} else if a.Role != "client" {
 		opts = append(opts, nomadtest.Expect(0))
 	}
-	if m := regexp.MustCompile(`datacenter "([^"]+)"`).FindStringSubmatch(setup); m != nil {
-		opts = append(opts, nomadtest.Datacenter(m[1]))
+	if dc := s.tagsOf(a)["dc"]; dc != "" {
+		opts = append(opts, nomadtest.Datacenter(dc))
+	} else if dc := s.tagsOf(s.scene.Agents[0])["dc"]; dc != "" {
+		opts = append(opts, nomadtest.Datacenter(dc))
 	}
 	if has(`enable_debug|\bdebug\b`) && !has(`no debug`) {
 		opts = append(opts, nomadtest.Debug())
@@ -230,7 +232,7 @@ func (s *stage) addClient(a wire.SceneAgent) {
 func (s *stage) identify(name string) {
 	for _, a := range s.scene.Agents {
 		if a.Name == name {
-			s.agents[name].Identify(cmp.Or(a.ServerID, s.idOf(a)), a.NodeID)
+			s.agents[name].Identify(cmp.Or(a.ServerID, s.tagsOf(a)["id"]), a.NodeID)
 		}
 	}
 }
@@ -257,7 +259,7 @@ func (s *stage) launch(name string) {
 // settled is called when agents have started: the recorded leader leads, clients have registered, and the identities of
 // all agents are known.
 func (s *stage) settled() {
-	if a := s.agents[s.scene.Leader]; a != nil {
+	if a := s.agents[cmp.Or(s.scene.Leader, s.scene.Agents[0].Name)]; a != nil && a.ServerID() != "" {
 		a.TakeLead()
 	}
 	var pairs []string
@@ -273,8 +275,8 @@ func (s *stage) settled() {
 	s.real = strings.NewReplacer(pairs...)
 }
 
-// idOf finds the ID of a server that the scene does not give among the members of its cases.
-func (s *stage) idOf(a wire.SceneAgent) string {
+// tagsOf finds what a server says of itself among the members of the scene's cases.
+func (s *stage) tagsOf(a wire.SceneAgent) map[string]string {
 	for _, c := range s.scene.Cases {
 		var members struct {
 			Members []struct {
@@ -285,12 +287,12 @@ func (s *stage) idOf(a wire.SceneAgent) string {
 		if strings.HasPrefix(c.Path, "/v1/agent/members") && json.Unmarshal([]byte(c.Body), &members) == nil {
 			for _, m := range members.Members {
 				if m.Name == a.Name+"."+a.Region {
-					return m.Tags["id"]
+					return m.Tags
 				}
 			}
 		}
 	}
-	return ""
+	return nil
 }
 
 var waits = regexp.MustCompile(`wait (\d+)s`)
@@ -514,6 +516,8 @@ func (s *stage) comparable(c wire.Case, body string) string {
 		}
 	case strings.HasPrefix(path, "/v1/agent/pprof/"), strings.HasPrefix(path, "/debug/pprof/"):
 		return first + kindOfProfile(payload)
+	case c.Cut && strings.HasPrefix(path, "/v1/agent/members"): // in any order
+		return payload[:min(len(payload), 12)]
 	case c.Cut && c.Body == "" && c.BodyBase64 == "":
 		return "left out"
 	case path == "/v1/metrics", path == "/v1/client/stats", path == "/v1/event/stream":
@@ -529,7 +533,7 @@ func (s *stage) comparable(c wire.Case, body string) string {
 				payload = fmt.Sprint(peers)
 			}
 		}
-		if indent {
+		if indent && c.Note == "" { // what was replaced was written anew
 			payload += "indented"
 		}
 	}
@@ -549,8 +553,10 @@ func asNotes() (all [][2]string) {
 
 // moreNotes are what is put aside besides notes.
 var moreNotes = [][2]string{
-	{`"Network":\[[^\]]*\]`, `"Network":[]`},                   // the machine's network
-	{`("VAULT_TOKEN":"[^"]*"),|,?("VAULT_TOKEN":"[^"]*")`, ``}, // the recorder's environment
+	{`dial tcp 127\.0\.0\.1:\d{4,}: connect: connection refused`, `dial tcp …`}, // which of its servers a client tries
+	{`read tcp 127\.0\.0\.1:\d+->`, `read tcp …->`},                             // the port of a connection
+	{`"Network":\[[^\]]*\]`, `"Network":[]`},                                    // the machine's network
+	{`("VAULT_TOKEN":"[^"]*"),|,?("VAULT_TOKEN":"[^"]*")`, ``},                  // the recorder's environment
 }
 
 func kindOfProfile(body string) string {

@@ -150,6 +150,9 @@ func (f frames) beat() error {
 
 // streamMonitor answers monitor. It is called without the lock.
 func (a *Agent) streamMonitor(w http.ResponseWriter, r *http.Request) error {
+	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return refusef(400, "nomadtest: a real agent ends when it is asked for its log over a WebSocket")
+	}
 	query := r.URL.Query()
 	level := cmp.Or(strings.ToLower(strings.TrimSpace(query.Get("log_level"))), "info")
 	least := slices.Index(levels, level)

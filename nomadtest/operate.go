@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -171,7 +172,7 @@ func (a *Agent) serveSchedulersConfig(r *http.Request) (any, error) {
 			return nil, err
 		}
 		var change schedulersConfigJSON
-		if err := decodeBody(r, &change); err != nil {
+		if err := decodeBody(r, &change, "api.AgentSchedulerWorkerConfigRequest"); err != nil {
 			return nil, refusef(400, "Invalid request: %v", err)
 		}
 		unknown := slices.ContainsFunc(change.EnabledSchedulers, func(name string) bool {
@@ -206,12 +207,20 @@ func (a *Agent) setWorkers(change workers) {
 	a.workers = change
 }
 
-// decodeBody reads the JSON of a request.
-func decodeBody(r *http.Request, into any) error {
+// decodeBody reads the JSON of a request. The type is what agents call what they read it into.
+func decodeBody(r *http.Request, into any, as string) error {
 	if r.Body == http.NoBody {
 		return errors.New("Request body is empty")
 	}
-	return json.NewDecoder(r.Body).Decode(into)
+	err := json.NewDecoder(r.Body).Decode(into)
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) {
+		if mismatch.Field == "" {
+			return fmt.Errorf("json: cannot unmarshal %s into Go value of type %s", mismatch.Value, as)
+		}
+		_, mismatch.Struct, _ = strings.Cut(as, ".")
+	}
+	return err
 }
 
 // keyring is the gossip keys of a pool. All servers have the same; without one gossip is not encrypted.
@@ -232,6 +241,9 @@ func (k keyring) shares(other keyring) bool {
 	return k.primary == other.primary || slices.Contains(other.keys, k.primary) && slices.Contains(k.keys, other.primary)
 }
 
+// A message about a key goes through gossip, where it is limited. The rest of the message takes about as much as this.
+const gossipLimit, gossipOverhead = 1024, 160
+
 func (a *Agent) serveKeyring(r *http.Request) (any, error) {
 	if !a.server {
 		return nil, invalidMethod(501)
@@ -245,19 +257,19 @@ func (a *Agent) serveKeyring(r *http.Request) (any, error) {
 	}
 	var body struct{ Key string }
 	if op != "list" {
-		if err := decodeBody(r, &body); err != nil {
+		if err := decodeBody(r, &body, "structs.KeyringRequest"); err != nil {
 			return nil, refusef(400, "%v", err)
 		}
-		if _, err := base64.StdEncoding.DecodeString(body.Key); err != nil {
+		raw, err := base64.StdEncoding.DecodeString(body.Key)
+		if err != nil {
 			return nil, err
 		}
-	}
-	nodes := 0
-	for _, m := range a.pool.members {
-		if m.present() {
-			nodes++
+		if len(raw)+gossipOverhead > gossipLimit {
+			return nil, refusef(500, "query exceeds limit of %d bytes", gossipLimit)
 		}
+		body.Key = base64.StdEncoding.EncodeToString(raw) // it may have line breaks
 	}
+	nodes := a.pool.present()
 	out := struct {
 		Keys     map[string]int
 		Messages map[string]string
@@ -266,31 +278,59 @@ func (a *Agent) serveKeyring(r *http.Request) (any, error) {
 	a.pool.queries++
 	ring := &a.pool.keyring
 	known := slices.Index(ring.keys, body.Key)
-	failed := false
+	failed := 0
 	switch {
 	case ring.primary == "":
-		failed = true
+		failed = nodes
 	case op == "list":
 		for _, key := range ring.keys {
-			out.Keys[key] = nodes
+			if n := nodes - a.pool.lacking(key); n > 0 {
+				out.Keys[key] = n
+			}
 		}
-	case op == "install" && known < 0:
-		if failed = !isGossipKey(body.Key); !failed {
+	case op == "install" && !isGossipKey(body.Key), op == "use" && known < 0, op == "remove" && body.Key == ring.primary:
+		failed = nodes
+	case op == "install":
+		if known < 0 {
 			ring.keys = append(ring.keys, body.Key)
 		}
+		a.pool.give(body.Key)
 	case op == "use":
-		if failed = known < 0; !failed {
+		if failed = a.pool.lacking(body.Key); failed == 0 {
 			ring.primary = body.Key
 		}
 	case op == "remove" && known >= 0:
-		if failed = body.Key == ring.primary; !failed {
-			ring.keys = slices.Delete(slices.Clone(ring.keys), known, known+1)
-		}
+		ring.keys = slices.Delete(slices.Clone(ring.keys), known, known+1)
 	}
-	if failed {
-		return nil, refusef(500, "%d/%d nodes reported failure", nodes, nodes)
+	if failed > 0 {
+		return nil, refusef(500, "%d/%d nodes reported failure", failed, nodes)
 	}
 	return out, nil
+}
+
+// lacking is how many members do not have a key that the others have.
+func (p *pool) lacking(key string) int {
+	n := 0
+	for _, m := range p.members {
+		if m.present() && m.lacks[key] {
+			n++
+		}
+	}
+	return n
+}
+
+// give gives the members that are there a key.
+func (p *pool) give(key string) {
+	for _, m := range p.members {
+		if m.present() {
+			delete(m.lacks, key)
+			continue
+		}
+		if m.lacks == nil {
+			m.lacks = map[string]bool{}
+		}
+		m.lacks[key] = true
+	}
 }
 
 func (a *Agent) serveReload(r *http.Request) (any, error) {

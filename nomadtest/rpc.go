@@ -193,7 +193,8 @@ func (a *Agent) findNode(id string) (node, server *Agent, err error) {
 	}
 	for _, n := range a.pool.nodes(a.region) {
 		if own, _ := uuidKey(n.node, true); own == key {
-			if server := n.upstream(); n.running && server != nil && server.pool == a.pool {
+			// Connections are found by the ID as it is written.
+			if server := n.upstream(); n.node == id && n.running && server != nil && server.pool == a.pool {
 				return n, server, nil
 			}
 			return nil, nil, codedf(404, "No path to node")
