@@ -302,13 +302,22 @@ func (a *Agent) serveSelf(r *http.Request) (any, error) {
 //go:embed config/*.json
 var configs embed.FS
 
+// recordedVersions are those that there is a configuration of.
+var recordedVersions = []string{"1.6.5", "1.8.4", "1.11.3", "2.0.5"}
+
+// kin is the recorded version that is the nearest one below the agent's, or else the oldest.
+func (a *Agent) kin() string {
+	for _, version := range slices.Backward(recordedVersions) {
+		if a.atLeast(numbersOf(version)...) {
+			return version
+		}
+	}
+	return recordedVersions[0]
+}
+
 // makeConfig is the configuration that the agent reports.
 func (a *Agent) makeConfig() ([]byte, error) {
-	name := "config/2.0.5.json"
-	if a.isVersion1() {
-		name = "config/1.6.5.json"
-	}
-	template, err := configs.ReadFile(name)
+	template, err := configs.ReadFile("config/" + a.kin() + ".json")
 	if err != nil {
 		return nil, err
 	}
@@ -334,7 +343,11 @@ func (a *Agent) makeConfig() ([]byte, error) {
 	set(a.name, "NodeName")
 	set(a.region, "Region")
 	set(a.dc, "Datacenter")
-	set(a.version, "Version", "Version")
+	version, metadata, _ := strings.Cut(a.version, "+")
+	version, prerelease, _ := strings.Cut(version, "-")
+	set(version, "Version", "Version")
+	set(prerelease, "Version", "VersionPrerelease")
+	set(metadata, "Version", "VersionMetadata")
 	set(a.http, "Ports", "HTTP")
 	set(a.rpc, "Ports", "RPC")
 	set(a.serf, "Ports", "Serf")

@@ -242,7 +242,8 @@ func nodeFilter(filter string) (func(nodeStub) bool, error) {
 		var ok bool
 		if field, value, ok = strings.Cut(filter, "=="); !ok {
 			if field, value, ok = strings.Cut(filter, "!="); !ok {
-				return nil, refusef(400, "failed to read filter expression: 1:%d (%d): no match found", len(filter)+1, len(filter))
+				return nil, refusef(400, "failed to create result paginator: failed to read filter expression: 1:%d (%d): no match found, "+
+					`expected: "!=", ".", "==", "[", [ \t\r\n] or [a-zA-Z0-9_/]`, len(filter)+1, len(filter))
 			}
 			equal = false
 		}

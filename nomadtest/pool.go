@@ -1,6 +1,7 @@
 package nomadtest
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -288,7 +289,18 @@ func (p *pool) bootstrap(region string) []string {
 	if expect == 0 || len(servers) < expect {
 		return nil
 	}
+	slices.SortStableFunc(servers, func(a, b string) int { // one that expects no other begins alone
+		return cmp.Compare(p.members[b].agent.begins(), p.members[a].agent.begins())
+	})
 	return servers
+}
+
+// begins is 1 for a server that starts a region by itself.
+func (a *Agent) begins() int {
+	if a.expect == 1 {
+		return 1
+	}
+	return 0
 }
 
 func (p *pool) isAlive(name string) bool {
@@ -310,7 +322,11 @@ func (p *pool) elect(r *raft) {
 			r.leader, r.lost = "", time.Now()
 		}
 	case !slices.Contains(up, r.leader):
-		r.lead(p, slices.Min(up))
+		first := slices.Min(up)
+		if r.term == 0 {
+			first = up[0]
+		}
+		r.lead(p, first)
 	}
 }
 
