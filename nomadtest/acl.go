@@ -110,7 +110,7 @@ func (a *Agent) authorize(r *http.Request, how check, need permission) error {
 		return errEnded
 	case !a.server:
 		return clientRefusal(how, v)
-	case a.isVersion1():
+	case !a.atLeast(1, 11, 1):
 		return oldRefusal(r, how, v)
 	case v == unknown:
 		return refusef(403, permissionDenied)
@@ -144,7 +144,7 @@ func clientRefusal(how check, v verdict) error {
 	}
 }
 
-// oldRefusal is how servers before 2.0 answer.
+// oldRefusal is how servers before 1.11.1 answer.
 func oldRefusal(r *http.Request, how check, v verdict) error {
 	switch {
 	case v == unknown && how == helped && strings.HasPrefix(r.URL.Path, "/v1/agent/schedulers"):

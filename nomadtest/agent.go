@@ -405,7 +405,7 @@ func (a *Agent) join(addresses []string) (int, error) {
 	var faults []string
 	for _, address := range addresses {
 		verb := "failed"
-		if a.isVersion1() {
+		if !a.atLeast(1, 9, 6) {
 			verb = "Failed"
 		}
 		resolved, err := a.resolveSerf(address)

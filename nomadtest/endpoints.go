@@ -2,7 +2,6 @@ package nomadtest
 
 import (
 	"bytes"
-	"embed"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -159,7 +158,7 @@ func (a *Agent) serveJoin(r *http.Request) (any, error) {
 		return nil, refusef(400, "missing address to join")
 	}
 	var out joinJSON
-	if !a.isVersion1() {
+	if a.atLeast(2, 0, 4) {
 		out.Warning = new(string)
 		if a.judge(r, agentWrite) != allowed {
 			*out.Warning = "anonymous server join is deprecated and will be removed in a future version of Nomad"
@@ -297,34 +296,10 @@ func (a *Agent) serveSelf(r *http.Request) (any, error) {
 	return out, nil
 }
 
-// configs holds the configurations that agents of two versions report, with all that they default to.
-//
-//go:embed config/*.json
-var configs embed.FS
-
-// recordedVersions are those that there is a configuration of.
-var recordedVersions = []string{"1.6.5", "1.8.4", "1.11.3", "2.0.5"}
-
-// kin is the recorded version that is the nearest one below the agent's, or else the oldest.
-func (a *Agent) kin() string {
-	for _, version := range slices.Backward(recordedVersions) {
-		if a.atLeast(numbersOf(version)...) {
-			return version
-		}
-	}
-	return recordedVersions[0]
-}
-
 // makeConfig is the configuration that the agent reports.
 func (a *Agent) makeConfig() ([]byte, error) {
-	template, err := configs.ReadFile("config/" + a.kin() + ".json")
+	config, err := a.defaults()
 	if err != nil {
-		return nil, err
-	}
-	var config map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(template))
-	decoder.UseNumber() // 80.0 stays 80.0
-	if err := decoder.Decode(&config); err != nil {
 		return nil, err
 	}
 	set := func(value any, path ...string) {
@@ -455,12 +430,16 @@ func (a *Agent) serverStats(out map[string]map[string]string) {
 		"encrypted": strconv.FormatBool(a.pool.keyring.primary != ""), "health_score": "0", "coordinate_resets": "0", "member_time": "1", "event_time": "1",
 		"query_time": strconv.Itoa(1 + a.pool.queries), "intent_queue": "0", "event_queue": "0", "query_queue": "0",
 	}
-	if a.isVersion1() {
+	switch {
+	case a.atLeast(2):
+		out["raft"]["logstore_backend"] = "boltdb"
+	case a.atLeast(1, 10):
+	case a.atLeast(1, 7):
+		out["vault"] = nil
+	default:
 		out["vault"] = map[string]string{
 			"token_ttl": "0s", "token_expire_time": "", "token_last_renewal_time": "", "token_next_renewal_time": "",
 			"tracked_for_revoked": "0",
 		}
-	} else {
-		out["raft"]["logstore_backend"] = "boltdb"
 	}
 }

@@ -346,34 +346,3 @@ func (a *Agent) serveReload(r *http.Request) (any, error) {
 	a.emit("info", "agent", "reloading agent")
 	return nil, nil
 }
-
-// isVersion1 reports whether the agent answers as those before 2.0 do.
-func (a *Agent) isVersion1() bool { return !a.atLeast(2) }
-
-// atLeast reports whether the agent's version of Nomad is that or a later one.
-func (a *Agent) atLeast(want ...int) bool {
-	have := numbersOf(a.version)
-	for i, n := range want {
-		part := 0
-		if i < len(have) {
-			part = have[i]
-		}
-		if part != n {
-			return part > n
-		}
-	}
-	return true
-}
-
-// numbersOf are the numbers of a version, without what is after them, such as -beta.1 or +ent.
-func numbersOf(version string) (numbers []int) {
-	end := strings.IndexAny(version, "-+")
-	if end < 0 {
-		end = len(version)
-	}
-	for part := range strings.SplitSeq(version[:end], ".") {
-		n, _ := strconv.Atoi(part)
-		numbers = append(numbers, n)
-	}
-	return numbers
-}

@@ -34,14 +34,17 @@ func TestRecorded(t *testing.T) {
 			s := newScene(t, recording)
 			differ := 0
 			for _, x := range recording.Exchanges {
-				s.before(x)
-				problems := s.compare(x, s.send(x))
-				for _, problem := range problems {
-					t.Errorf("%s (%s %s): %s", x.Name, x.Method, x.Path, problem)
-				}
-				if len(problems) > 0 {
-					differ++
-				}
+				t.Run(x.Name, func(t *testing.T) {
+					s.t = t
+					s.before(x)
+					problems := s.compare(x, s.send(x))
+					for _, problem := range problems {
+						t.Errorf("%s (%s %s): %s", x.Name, x.Method, x.Path, problem)
+					}
+					if len(problems) > 0 {
+						differ++
+					}
+				})
 			}
 			t.Logf("%d recorded requests of Nomad %s: %d answered as recorded, %d not",
 				len(recording.Exchanges), recording.Nomad, len(recording.Exchanges)-differ, differ)

@@ -128,7 +128,7 @@ func (a *Agent) parse(r *http.Request) (query, error) {
 	}
 	if text := values.Get("per_page"); text != "" {
 		n, err := strconv.ParseInt(text, 10, 32)
-		if err != nil {
+		if err != nil && a.atLeast(1, 8) {
 			return q, refusef(400, "Expect a number for `per_page` query string parameter")
 		}
 		q.perPage = int(n)

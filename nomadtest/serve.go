@@ -122,7 +122,7 @@ func (a *Agent) writeError(w http.ResponseWriter, err error) {
 	if status == http.StatusInternalServerError && strings.HasSuffix(text, permissionDenied) {
 		status, text = http.StatusForbidden, permissionDenied
 	}
-	if w.Header().Get("Content-Type") == "" || a.atLeast(2) || !a.isVersion1() {
+	if w.Header().Get("Content-Type") == "" || a.atLeast(1, 9, 4) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	}
 	w.WriteHeader(status)
