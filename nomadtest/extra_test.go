@@ -465,7 +465,7 @@ func (s *stage) compare(c wire.Case, got answer, err error) (problems []string) 
 	if c.Cut && got.header.Get("Content-Encoding") != "" {
 		return problems
 	}
-	if c.Trimmed || c.Cut && strings.HasPrefix(c.Path, "/v1/agent/self") {
+	if c.Trimmed && !json.Valid([]byte(want)) || c.Cut && strings.HasPrefix(c.Path, "/v1/agent/self") {
 		// The recording ends somewhere, maybe in the middle of what was replaced.
 		end := min(max(0, len(want)-40), len(mine))
 		want, mine = want[:end], mine[:end]
@@ -591,11 +591,5 @@ func within(want, got any, name string) bool {
 		}
 		return ok
 	}
-	if same := regexp.MustCompile(`Index$|Time$|^Timestamp$|At$|^ComputedClass$|^IdentitySigningKeyID$`).MatchString(name) || want == got; !same {
-		withinLog("%s: %v %v", name, want, got)
-		return false
-	}
-	return true
+	return regexp.MustCompile(`Index$|Time$|^Timestamp$|At$|^ComputedClass$|^IdentitySigningKeyID$`).MatchString(name) || want == got
 }
-
-var withinLog = func(f string, a ...any) { fmt.Fprintf(os.Stderr, f+"\n", a...) }

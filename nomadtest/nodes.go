@@ -181,10 +181,15 @@ type nodeStub struct {
 }
 
 func (a *Agent) stub(p *pool, at int) nodeStub {
-	driver := map[string]any{"Attributes": map[string]string{"driver.mock_driver": "true"}, "Detected": true,
-		"HealthDescription": "Healthy", "Healthy": true, "UpdateTime": a.started.UTC().Format(time.RFC3339Nano)}
+	driver := func(healthy bool, description string, attributes map[string]string) map[string]any {
+		return map[string]any{"Attributes": attributes, "Detected": healthy, "HealthDescription": description, "Healthy": healthy,
+			"UpdateTime": a.started.UTC().Format(time.RFC3339Nano)}
+	}
 	return nodeStub{Address: "127.0.0.1", CreateIndex: nodeIndex + at - 1, ModifyIndex: nodeIndex + at, Datacenter: a.dc,
-		Drivers: map[string]any{"mock_driver": driver}, ID: a.node, Name: a.name, NodeClass: a.nodeClass(), NodePool: a.nodePool(),
+		Drivers: map[string]any{
+			"mock_driver": driver(true, "Healthy", map[string]string{"driver.mock_driver": "true"}),
+			"raw_exec":    driver(false, "disabled", map[string]string{}),
+		}, ID: a.node, Name: a.name, NodeClass: a.nodeClass(), NodePool: a.nodePool(),
 		SchedulingEligibility: "eligible", Status: a.nodeStatus(p), Version: a.version}
 }
 
@@ -242,7 +247,7 @@ func nodeFilter(filter string) (func(nodeStub) bool, error) {
 		var ok bool
 		if field, value, ok = strings.Cut(filter, "=="); !ok {
 			if field, value, ok = strings.Cut(filter, "!="); !ok {
-				return nil, refusef(400, "failed to create result paginator: failed to read filter expression: 1:%d (%d): no match found, "+
+				return nil, codedf(400, "failed to create result paginator: failed to read filter expression: 1:%d (%d): no match found, "+
 					`expected: "!=", ".", "==", "[", [ \t\r\n] or [a-zA-Z0-9_/]`, len(filter)+1, len(filter))
 			}
 			equal = false
@@ -251,7 +256,7 @@ func nodeFilter(filter string) (func(nodeStub) bool, error) {
 	field, value = strings.TrimSpace(field), strings.Trim(strings.TrimSpace(value), "\"`")
 	if field != "" {
 		if _, ok := (nodeStub{}).fields()[field]; !ok {
-			return nil, refusef(400, "failed to read result page: error finding value in datum: /%s at part 0: "+
+			return nil, codedf(400, "failed to read result page: error finding value in datum: /%s at part 0: "+
 				"couldn't find key: struct field with name %q", field, field)
 		}
 	}

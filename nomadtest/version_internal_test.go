@@ -17,7 +17,7 @@ func TestConfigurationsInBetween(t *testing.T) {
 		want, err := defaultsOf(version)
 		require.NoError(t, err)
 		a := &Agent{spec: spec{version: version}}
-		a.advance(have, want, nil, from)
+		a.advance(have, want, nil, version)
 		for _, config := range []map[string]any{have, want} {
 			for _, key := range []string{"Version", "Ports", "AdvertiseAddrs", "Files", "ConfigPaths"} { // set anew for each agent
 				delete(config, key)
