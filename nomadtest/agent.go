@@ -98,6 +98,14 @@ func newAgent(c *Cluster, name string, s spec) *Agent {
 	return a
 }
 
+// role is how an agent's certificate names it: one that is a server too is a server.
+func (a *Agent) role() string {
+	if a.server {
+		return "server"
+	}
+	return "client"
+}
+
 // Name is the agent's name, without its region.
 func (a *Agent) Name() string { return a.name }
 

@@ -55,6 +55,7 @@ type spec struct {
 	known          []string
 	logFile        string
 	settings       []setting
+	tokens         map[string][]string // that agents know, and their rights
 }
 
 // setting is a leaf of the configuration that an agent reports.
@@ -120,7 +121,7 @@ func Debug() AgentOption { return agentOption(func(s *spec) { s.debug = true }) 
 func ACLs() AgentOption { return agentOption(func(s *spec) { s.acls = true }) }
 
 // TLS makes agents speak https, with a certificate of the cluster's own authority for 127.0.0.1, localhost and
-// server.<region>.nomad. Cluster.Client trusts it, and Cluster.TLSFiles has the files for a client of your own.
+// server.<region>.nomad, or client.<region>.nomad in client mode. Cluster.Client trusts it, and Cluster.TLSFiles has the files for a client of your own.
 func TLS() AgentOption { return agentOption(func(s *spec) { s.tls = true }) }
 
 // MutualTLS is TLS with agents that ask for a certificate, as verify_https_client does. Cluster.Client has one, and

@@ -48,7 +48,7 @@ func (a *Agent) ready(r *http.Request, read func(server *Agent, q query) (any, e
 	if err != nil {
 		return nil, err
 	}
-	if a.judge(r, anything) != allowed {
+	if a.judge(r, management) != allowed {
 		return nil, errPermission
 	}
 	return ask(a, func(server *Agent) (any, error) {
