@@ -7,9 +7,34 @@
 //	members, err := client.Agent.Members(ctx)
 //
 // Each agent listens on a loopback port of its own and answers every endpoint of /v1/agent as a real agent does. That
-// is checked against 193 recorded exchanges with each of Nomad 1.6.5 and 2.0.5: status, headers and body are the same but
-// for IDs, ports, times and the like. Beside it there is /v1/status/leader, and nothing else of Nomad's API. An agent starts
-// in less than 0.1 ms, or 1 ms with TLS, and takes 5 to 50 kB.
+// is checked against 193 recorded exchanges with each of Nomad 1.6.5, 1.8.4, 1.11.3 and 2.0.5 and 2,600 further ones with
+// 2.0.5: status, headers and body are the same but for IDs, ports, times and the like. An agent starts in less than
+// 0.1 ms, or 1 ms with TLS, and takes 5 to 50 kB.
+//
+// # What is imitated
+//
+// All of /v1/agent, /v1/status, /v1/regions, /v1/nodes, /v1/node/ID with its allocations, /v1/node/pools and
+// /v1/node/pool/NAME; of agents with Debug also /debug/pprof/. What the command line and other tools ask besides is answered
+// as a cluster does that runs nothing, so that nomad status, nomad node status, nomad operator debug and the like work:
+//
+//	/v1/jobs, /v1/jobs/statuses, /v1/allocations, /v1/evaluations,      empty lists
+//	/v1/deployments, /v1/services, /v1/vars, /v1/plugins, /v1/volumes,
+//	/v1/scaling/policies
+//	/v1/job/                                                            404
+//	/v1/namespaces, /v1/namespace/                                      the namespace default
+//	/v1/operator/raft/configuration, /v1/operator/autopilot/health      the servers
+//	/v1/operator/scheduler/configuration,                               their defaults
+//	/v1/operator/autopilot/configuration
+//	/v1/metrics, /v1/client/stats                                       hardly anything
+//	/v1/event/stream                                                    no events
+//	/v1/operator/license                                                204
+//	/v1/acl/policies, /v1/acl/tokens, /v1/acl/roles                     without ACLs: 400
+//
+// Everything else is 404, as are requests to change what these show: jobs, drains, volumes, variables, ACLs, snapshots,
+// search and the rest of Nomad's API.
+//
+// Agents answer as the version that they were given: as the recorded one, between two recorded ones with what had changed
+// by then, and above the newest as that.
 //
 // # Setting up
 //

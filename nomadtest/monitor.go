@@ -318,9 +318,10 @@ var errTwoTargets = refusef(400, "Cannot target node and server simultaneously")
 // does not look at the name of a server, and streams its own log. It reports too whether the request went from one server
 // to another.
 func (a *Agent) streamTarget(w http.ResponseWriter, r *http.Request) (found *Agent, passedOn bool, err error) {
+	q, complaint := a.parse(r)
+	complain(w, complaint)
 	mu.Lock()
 	defer mu.Unlock()
-	region := a.parseAndGoOn(w, r).region
 	if err := a.authorize(r, streamed, agentRead); err != nil {
 		return nil, false, err
 	}
@@ -345,7 +346,7 @@ func (a *Agent) streamTarget(w http.ResponseWriter, r *http.Request) (found *Age
 		}
 		return node, false, err
 	case name != "":
-		other, err := server.forwardFor(name, region)
+		other, err := server.forwardFor(name, q.region)
 		if err != nil {
 			return nil, false, refusef(400, "%s", err)
 		}

@@ -43,14 +43,16 @@ var machine = hostJSON{
 
 // streamHost answers host. It is called without the lock.
 func (a *Agent) streamHost(w http.ResponseWriter, r *http.Request) error {
-	result, err := a.decide(func(a *Agent, r *http.Request) (any, error) { return a.host(w, r) }, r)
+	var complaint error
+	result, err := a.decide(func(a *Agent, r *http.Request) (any, error) { return a.host(r, &complaint) }, r)
+	complain(w, complaint)
 	if err == nil {
 		writeJSON(w, r, result)
 	}
 	return err
 }
 
-func (a *Agent) host(w http.ResponseWriter, r *http.Request) (any, error) {
+func (a *Agent) host(r *http.Request, complaint *error) (any, error) {
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)
 	}
@@ -68,7 +70,8 @@ func (a *Agent) host(w http.ResponseWriter, r *http.Request) (any, error) {
 	case to.server == "" && to.node == "":
 		return machine, nil
 	}
-	to.region = a.parseAndGoOn(w, r).region
+	q, err := a.parse(r)
+	to.region, *complaint = q.region, err
 	answer := struct {
 		AgentID  string
 		HostData hostJSON

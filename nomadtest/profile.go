@@ -23,7 +23,8 @@ func (a *Agent) serveProfile(w http.ResponseWriter, r *http.Request) error {
 	if query.Get("server_id") != "" && query.Get("node_id") != "" {
 		return errTwoTargets
 	}
-	target, err := a.profileTarget(w, r)
+	target, complaint, err := a.profileTarget(r)
+	complain(w, complaint)
 	if err != nil {
 		return err
 	}
@@ -134,25 +135,24 @@ func (t *turns) take(r *http.Request, a *Agent, seconds int, start func() error,
 }
 
 // profileTarget finds the agent to profile, if the request may have it. An agent in client mode passes on what names no
-// agent to its server.
-func (a *Agent) profileTarget(w http.ResponseWriter, r *http.Request) (*Agent, error) {
+// agent to its server. The complaint is about the query.
+func (a *Agent) profileTarget(r *http.Request) (found *Agent, complaint, err error) {
 	mu.Lock()
 	defer mu.Unlock()
 	values := r.URL.Query()
-	to := aim{node: values.Get("node_id"), server: values.Get("server_id"), region: a.parseAndGoOn(w, r).region}
+	q, complaint := a.parse(r)
+	to := aim{node: values.Get("node_id"), server: values.Get("server_id"), region: q.region}
 	how := remoteCheck
 	if !a.server && a.isLocalNode(to.node) {
 		how = local
 	}
 	if err := a.authorize(r, how, agentWrite); err != nil {
-		return nil, err
+		return nil, complaint, err
 	}
-	found := a
-	if !a.isLocalNode(to.node) {
-		var err error
+	if found = a; !a.isLocalNode(to.node) {
 		if found, err = ask(a, func(server *Agent) (*Agent, error) { return server.reach(to) }); err != nil {
-			return nil, err
+			return nil, complaint, err
 		}
 	}
-	return found, found.mayDebug()
+	return found, complaint, found.mayDebug()
 }

@@ -35,7 +35,6 @@ func TestRecorded(t *testing.T) {
 			differ := 0
 			for _, x := range recording.Exchanges {
 				t.Run(x.Name, func(t *testing.T) {
-					s.t = t
 					s.before(x)
 					problems := s.compare(x, s.send(x))
 					for _, problem := range problems {
@@ -157,7 +156,7 @@ type answer struct {
 
 var tokens = map[string]string{
 	"management": nomadtest.ManagementToken, "agent-read": nomadtest.AgentReadToken, "agent-write": nomadtest.AgentWriteToken,
-	"node-read": nomadtest.NodeReadToken, "unknown": nomadtest.UnknownToken, "malformed": nomadtest.MalformedToken,
+	"expired": nomadtest.ExpiredToken, "deleted": nomadtest.UnknownToken, "node-read": nomadtest.NodeReadToken, "unknown": nomadtest.UnknownToken, "malformed": nomadtest.MalformedToken,
 }
 
 // send sends a recorded request to the agent that plays the recorded one.

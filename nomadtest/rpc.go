@@ -150,16 +150,14 @@ func (a *Agent) parse(r *http.Request) (query, error) {
 	return q, nil
 }
 
-// parseAndGoOn is parse of the endpoints that do not stop at a wrong value: they write what is wrong, with status 400, and
-// then go on with what they have read.
-func (a *Agent) parseAndGoOn(w http.ResponseWriter, r *http.Request) query {
-	q, err := a.parse(r)
-	if err != nil {
+// complain is for the endpoints that do not stop at a wrong value in the query: they write what is wrong, with status 400, and
+// then go on with what they have read. It is called without the lock: writing can take its time.
+func complain(w http.ResponseWriter, complaint error) {
+	if complaint != nil {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(http.StatusBadRequest)
-		w.Write([]byte(err.Error()))
+		w.Write([]byte(complaint.Error()))
 	}
-	return q
 }
 
 // uuidKey reads an ID as Nomad's store does: the hyphens do not count, nor the case.
@@ -181,8 +179,7 @@ func uuidKey(id string, whole bool) (string, error) {
 	return string(key), nil
 }
 
-// handlerForNode says who answers a request about a node: the agent's own client, a server that its client asks, or the
-// agent's own server.
+// isLocalNode reports whether a request is about the agent's own node, which it then answers itself.
 func (a *Agent) isLocalNode(id string) bool { return a.client && id == a.node }
 
 // findNode is the node of an ID, as a server of its region knows it, and the server that the node has a connection to.
@@ -233,26 +230,30 @@ func (a *Agent) forwardFor(name, region string) (*Agent, error) {
 type aim struct {
 	node, server string
 	region       string
-	each         func(server *Agent) error // what each server on the way checks
+	each         func(server *Agent) error // what each server on the way checks, or nil
+}
+
+// passes reports whether a server lets a request with the aim through.
+func (to aim) passes(server *Agent) error {
+	if to.each == nil {
+		return nil
+	}
+	return to.each(server)
 }
 
 // reach finds the agent of an aim, from a server on.
 func (a *Agent) reach(to aim) (*Agent, error) {
-	if to.each != nil {
-		if err := to.each(a); err != nil {
-			return nil, err
-		}
+	if err := to.passes(a); err != nil {
+		return nil, err
 	}
 	return inRegion(a, to.region, func(a *Agent) (*Agent, error) {
-		if to.each != nil {
-			if err := to.each(a); err != nil {
-				return nil, err
-			}
+		if err := to.passes(a); err != nil {
+			return nil, err
 		}
 		if to.node != "" {
 			node, server, err := a.findNode(to.node)
-			if err == nil && server != a && to.each != nil {
-				err = to.each(server)
+			if err == nil {
+				err = to.passes(server)
 			}
 			return node, err
 		}
@@ -260,15 +261,9 @@ func (a *Agent) reach(to aim) (*Agent, error) {
 			return a, nil
 		}
 		server, err := a.forwardFor(to.server, to.region)
-		switch {
-		case err != nil:
-			return nil, err
-		case server == nil:
-			return a, nil
+		if err != nil || server == nil {
+			return a, err
 		}
-		if to.each != nil {
-			err = remote(to.each(server))
-		}
-		return server, err
+		return server, remote(to.passes(server))
 	})
 }
