@@ -427,7 +427,8 @@ func (a *Agent) join(addresses []string) (int, error) {
 		}
 		switch {
 		case other != nil && a.reaches(other) && resolved == other.rpcAddr():
-			faults = append(faults, fmt.Sprintf("%s to join %s: read tcp 127.0.0.1:50000->%s: read: connection reset by peer", verb, resolved, resolved))
+			faults = append(faults, fmt.Sprintf("%s to join %s: read tcp 127.0.0.1:50000->%s: read: connection reset by peer",
+				verb, resolved, resolved))
 		case other == nil || !other.server || !a.reaches(other) || resolved != other.serfAddr():
 			faults = append(faults, fmt.Sprintf("%s to join %s: dial tcp %s: connect: connection refused", verb, resolved, resolved))
 		case !a.pool.keyring.shares(other.pool.keyring):

@@ -136,7 +136,7 @@ func (a *Agent) nodeStatus(p *pool) string {
 	return "down"
 }
 
-// setting is what the agent's configuration says about its client, or the default.
+// clientSetting is what the agent's configuration says about its client, or the default.
 func (a *Agent) clientSetting(name string) any {
 	for _, s := range slices.Backward(a.settings) {
 		if len(s.path) == 2 && s.path[0] == "Client" && s.path[1] == name {
@@ -185,7 +185,8 @@ func (a *Agent) stub(p *pool, at int) nodeStub {
 		return map[string]any{"Attributes": attributes, "Detected": healthy, "HealthDescription": description, "Healthy": healthy,
 			"UpdateTime": a.started.UTC().Format(time.RFC3339Nano)}
 	}
-	return nodeStub{Address: "127.0.0.1", CreateIndex: nodeIndex + at - 1, ModifyIndex: nodeIndex + at, Datacenter: a.dc,
+	return nodeStub{
+		Address: "127.0.0.1", CreateIndex: nodeIndex + at - 1, ModifyIndex: nodeIndex + at, Datacenter: a.dc,
 		Drivers: map[string]any{
 			"mock_driver": driver(true, "Healthy", map[string]string{"driver.mock_driver": "true"}),
 			"raw_exec":    driver(false, "disabled", map[string]string{}),
@@ -193,7 +194,7 @@ func (a *Agent) stub(p *pool, at int) nodeStub {
 		SchedulingEligibility: "eligible", Status: a.nodeStatus(p), Version: a.version}
 }
 
-// streamNodes answers nodes. It is called without the lock.
+// serveNodes answers nodes.
 func (a *Agent) serveNodes(r *http.Request) (any, error) {
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)
@@ -282,7 +283,8 @@ func (a *Agent) document(p *pool, at int) (map[string]any, error) {
 	}
 	stub := a.stub(p, at)
 	for name, value := range map[string]any{
-		"ID": a.node, "Name": a.name, "Datacenter": a.dc, "HTTPAddr": a.httpAddr(), "TLSEnabled": a.tls, "NodePool": stub.NodePool,
+		"ID": a.node, "Name": a.name, "Datacenter": a.dc, "HTTPAddr": a.httpAddr(), "TLSEnabled": a.tls,
+		"NodePool":  stub.NodePool,
 		"NodeClass": stub.NodeClass, "Status": stub.Status, "CreateIndex": stub.CreateIndex, "ModifyIndex": stub.ModifyIndex,
 		"StatusUpdatedAt": a.started.Unix(), "Drivers": stub.Drivers,
 	} {
@@ -300,7 +302,7 @@ func (a *Agent) document(p *pool, at int) (map[string]any, error) {
 func (a *Agent) serveNode(r *http.Request) (any, error) {
 	id := strings.TrimPrefix(r.URL.Path, "/v1/node/")
 	switch {
-	case strings.HasSuffix(id, "/evaluate"), strings.HasSuffix(id, "/drain"), strings.HasSuffix(id, "/eligibility"), strings.HasSuffix(id, "/purge"):
+	case slices.Contains([]string{"evaluate", "drain", "eligibility", "purge"}, id[strings.LastIndexByte(id, '/')+1:]):
 		if !isWrite(r) {
 			return nil, invalidMethod(405)
 		}

@@ -95,7 +95,8 @@ const DefaultMaxConns = 100
 func Names(names ...string) AgentOption { return agentOption(func(s *spec) { s.names = names }) }
 
 // Version sets the version of Nomad that agents report: their endpoints, the shape of Self and the texts of some errors
-// depend on it. Recorded are 2.0.5, the default, and 1.6.5.
+// depend on it. Recorded are 1.6.5, 1.8.4, 1.11.3 and 2.0.5, the
+// default; what changed between them did so in the version in which it did in Nomad.
 func Version(version string) AgentOption { return agentOption(func(s *spec) { s.version = version }) }
 
 // Region sets the region of agents. The default is global.
@@ -121,7 +122,8 @@ func Debug() AgentOption { return agentOption(func(s *spec) { s.debug = true }) 
 func ACLs() AgentOption { return agentOption(func(s *spec) { s.acls = true }) }
 
 // TLS makes agents speak https, with a certificate of the cluster's own authority for 127.0.0.1, localhost and
-// server.<region>.nomad, or client.<region>.nomad in client mode. Cluster.Client trusts it, and Cluster.TLSFiles has the files for a client of your own.
+// server.<region>.nomad, or client.<region>.nomad in client mode. Cluster.Client trusts it, and Cluster.TLSFiles has the
+// files for a client of your own.
 func TLS() AgentOption { return agentOption(func(s *spec) { s.tls = true }) }
 
 // MutualTLS is TLS with agents that ask for a certificate, as verify_https_client does. Cluster.Client has one, and

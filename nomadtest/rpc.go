@@ -163,18 +163,18 @@ func complain(w http.ResponseWriter, complaint error) {
 // uuidKey reads an ID as Nomad's store does: the hyphens do not count, nor the case.
 func uuidKey(id string, whole bool) (string, error) {
 	if whole && len(id) != 36 {
-		return "", errors.New("UUID must be 36 characters")
+		return "", refusef(500, "UUID must be 36 characters")
 	}
 	if n := strings.Count(id, "-"); n > 4 {
-		return "", fmt.Errorf(`UUID should have maximum of 4 "-"; got %d`, n)
+		return "", refusef(500, `UUID should have maximum of 4 "-"; got %d`, n)
 	}
 	digits := strings.ReplaceAll(id, "-", "")
 	if len(digits)%2 != 0 {
-		return "", errors.New("Input (without hyphens) must be even length")
+		return "", refusef(500, "Input (without hyphens) must be even length")
 	}
 	key, err := hex.DecodeString(digits)
 	if err != nil {
-		return "", fmt.Errorf("Invalid UUID: %v", err)
+		return "", refusef(500, "Invalid UUID: %v", err)
 	}
 	return string(key), nil
 }

@@ -91,7 +91,8 @@ func (a *Agent) serveTyped(r *http.Request) (any, error) {
 }
 
 var defaultNamespace = map[string]any{
-	"Name": "default", "Description": "Default shared namespace", "Quota": "", "Hash": "C7UbjDwBK0dK8wQq7Izg7SJIzaV+lIo2X7wRtzY3pSw=",
+	"Name": "default", "Description": "Default shared namespace", "Quota": "",
+	"Hash":         "C7UbjDwBK0dK8wQq7Izg7SJIzaV+lIo2X7wRtzY3pSw=",
 	"Capabilities": nil, "Meta": nil, "ConsulConfiguration": nil, "NodePoolConfiguration": nil, "VaultConfiguration": nil,
 	"OptionalExtraClaims": nil, "RequiredExtraClaims": nil, "CreateIndex": firstIndex, "ModifyIndex": firstIndex,
 }
@@ -129,7 +130,8 @@ func (a *Agent) serveMetrics(r *http.Request) (any, error) {
 		Counters, Points, Samples []any
 		Gauges                    []gauge
 		Timestamp                 string
-	}{[]any{}, []any{}, []any{}, []gauge{{map[string]string{"host": "nomad-host"}, "nomad.runtime.uptime", time.Since(a.started).Seconds()}},
+	}{[]any{}, []any{}, []any{},
+		[]gauge{{map[string]string{"host": "nomad-host"}, "nomad.runtime.uptime", time.Since(a.started).Seconds()}},
 		time.Now().UTC().Format("2006-01-02 15:04:05 -0700 MST")}, nil
 }
 
@@ -141,17 +143,19 @@ func (a *Agent) serveClientStats(r *http.Request) (any, error) {
 		return nil, refusef(400, "No local Node and node_id not provided")
 	case id != "" && !a.isLocalNode(id):
 		q, _ := a.parse(r)
-		if _, err := ask(a, func(server *Agent) (*Agent, error) { return server.reach(aim{node: id, region: q.region}) }); err != nil {
+		_, err := ask(a, func(server *Agent) (*Agent, error) { return server.reach(aim{node: id, region: q.region}) })
+		if err != nil {
 			return nil, err
 		}
 	}
 	if a.judge(r, nodeRead) != allowed {
 		return nil, errPermission
 	}
-	return json.RawMessage(`{"AllocDirStats":{"Available":0,"Device":"","InodesUsedPercent":0,"Mountpoint":"","Size":0,"Used":0,"UsedPercent":0},` +
-		`"CPU":[{"CPU":"cpu0","Idle":94,"System":2,"TotalPercent":6,"TotalTicks":155,"User":4}],"CPUTicksConsumed":155,"DeviceStats":[],` +
-		`"DiskStats":[{"Available":160798081024,"Device":"/dev/vda1","InodesUsedPercent":2,"Mountpoint":"/","Size":264195022848,` +
-		`"Used":103079215104,"UsedPercent":39}],"Memory":{"Available":24272187392,"Free":21742858240,"Total":25276502016,"Used":659107840},` +
+	return json.RawMessage(`{"AllocDirStats":{"Available":0,"Device":"","InodesUsedPercent":0,"Mountpoint":"","Size":0,"Used":0,` +
+		`"UsedPercent":0},"CPU":[{"CPU":"cpu0","Idle":94,"System":2,"TotalPercent":6,"TotalTicks":155,"User":4}],` +
+		`"CPUTicksConsumed":155,"DeviceStats":[],"DiskStats":[{"Available":160798081024,"Device":"/dev/vda1",` +
+		`"InodesUsedPercent":2,"Mountpoint":"/","Size":264195022848,"Used":103079215104,"UsedPercent":39}],` +
+		`"Memory":{"Available":24272187392,"Free":21742858240,"Total":25276502016,"Used":659107840},` +
 		`"Timestamp":0,"Uptime":86400}`), nil
 }
 
@@ -191,7 +195,8 @@ func (a *Agent) serveSchedulerConfiguration(r *http.Request) (any, error) {
 			NextToken       string
 			SchedulerConfig config
 		}{schedulerIndex, true, 0, "", config{CreateIndex: schedulerIndex, ModifyIndex: schedulerIndex,
-			PreemptionConfig: preemption{SystemSchedulerEnabled: true}, SchedulerAlgorithm: "binpack"}}, index: schedulerIndex, server: server}, nil
+			PreemptionConfig: preemption{SystemSchedulerEnabled: true}, SchedulerAlgorithm: "binpack"}},
+			index: schedulerIndex, server: server}, nil
 	})
 }
 
@@ -259,8 +264,9 @@ func (a *Agent) serveAutopilotHealth(r *http.Request) (any, error) {
 				up++
 			}
 			out.Healthy = out.Healthy && healthy
-			out.Servers = append(out.Servers, autopilotServer{LastContact: "0s", ID: m.agent.id, Name: name, Address: m.agent.rpcAddr(),
-				SerfStatus: m.status, Version: m.agent.version, Leader: m.agent == leader, LastTerm: raft.term, LastIndex: raft.index,
+			out.Servers = append(out.Servers, autopilotServer{
+				LastContact: "0s", ID: m.agent.id, Name: name, Address: m.agent.rpcAddr(), SerfStatus: m.status,
+				Version: m.agent.version, Leader: m.agent == leader, LastTerm: raft.term, LastIndex: raft.index,
 				Healthy: healthy, Voter: true, StableSince: m.agent.started.UTC().Format(time.RFC3339)})
 			out.Voters = append(out.Voters, m.agent.id)
 		}
