@@ -11,7 +11,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -73,9 +72,7 @@ func replay(t *testing.T, file wire.Extra, scene wire.Scene) {
 				beyond, beyondSame = beyond+1, beyondSame+1
 			case !counts:
 				beyond++
-				if os.Getenv("NOMAD_BEYOND") != "" {
-					t.Logf("%s %s: %s", c.Name, c.Path, strings.Join(problems, "\n"))
-				}
+				t.Logf("beyond the scope: %s %s: %s", c.Name, c.Path, strings.Join(problems, "\n"))
 			case len(problems) == 0 && differs[key] != "":
 				t.Errorf("%s is as recorded, but listed as different: %s", key, differs[key])
 			case len(problems) == 0:
@@ -392,11 +389,11 @@ func (s *stage) dial(a *nomadtest.Agent) (net.Conn, error) {
 	if scheme == "http" {
 		return net.Dial("tcp", address)
 	}
-	config := must(s.t, s.cluster)
+	config := clientConfig(s.t, s.cluster)
 	return tls.Dial("tcp", address, config)
 }
 
-func must(t *testing.T, c *nomadtest.Cluster) *tls.Config {
+func clientConfig(t *testing.T, c *nomadtest.Cluster) *tls.Config {
 	files := c.TLS()
 	cert, err := tls.X509KeyPair(files.CertPEM, []byte(files.KeyPEM.Reveal()))
 	require.NoError(t, err)
@@ -506,7 +503,7 @@ var errorsBefore = regexp.MustCompile("^(Invalid wait time|Invalid index|Expect 
 
 // comparable gives what has to be equal of a body.
 func (s *stage) comparable(c wire.Case, body string) string {
-	path, query, _ := strings.Cut(c.Path, "?")
+	path, _, _ := strings.Cut(c.Path, "?")
 	first := errorsBefore.FindString(body)
 	payload := body[len(first):]
 	switch {
@@ -540,7 +537,6 @@ func (s *stage) comparable(c wire.Case, body string) string {
 	for _, n := range append(moreNotes, asNotes()...) {
 		payload = regexp.MustCompile(n[0]).ReplaceAllString(payload, n[1])
 	}
-	_ = query
 	return first + payload
 }
 
