@@ -58,6 +58,60 @@ func TestTokens(t *testing.T) {
 	t.Logf("%d answers compared", count)
 }
 
+// TestTokensOfTheirOwn sends tokens that the option Token adds, in the forms in which agents take them.
+func TestTokensOfTheirOwn(t *testing.T) {
+	const mixed, readers = "0f0e0d0c-0b0a-0908-0706-05040302010a", "0f0e0d0c-0b0a-0908-0706-05040302010b"
+	cluster := start(t, nomadtest.Servers(1), nomadtest.Clients(1), nomadtest.ACLs(),
+		nomadtest.Token(mixed, "agent:write", "node:read"), nomadtest.Token(readers, "node:read"), nomadtest.Token("", "agent:read"))
+	ask := func(agent, method, path, header, value string) string {
+		request, err := http.NewRequestWithContext(t.Context(), method, cluster.URL(agent)+path, nil)
+		require.NoError(t, err)
+		if header != "" {
+			request.Header.Set(header, value)
+		}
+		response, err := http.DefaultTransport.RoundTrip(request)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		if response.StatusCode == http.StatusOK {
+			return "200"
+		}
+		return response.Status[:3] + " " + string(body)
+	}
+	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+	const self, members, reload, force = "/v1/agent/self", "/v1/agent/members", "/v1/agent/reload", "/v1/agent/force-leave?node=x"
+	const denied, token = "403 Permission denied", "X-Nomad-Token"
+	for _, c := range []struct{ agent, method, path, header, value, want string }{
+		{"server-1", "GET", self, token, mixed, "200"},
+		{"server-1", "GET", members, token, strings.ToUpper(mixed), "200"},
+		{"server-1", "PUT", reload, "Authorization", "Bearer " + mixed, "200"},
+		{"server-1", "PUT", reload, "Authorization", "bearer  " + mixed + " more", "200"},
+		{"server-1", "PUT", reload, "Authorization", "Basic " + mixed, denied},
+		{"server-1", "GET", self, token, readers, denied},
+		{"server-1", "GET", "/v1/nodes", token, readers, "200"},
+		{"server-1", "GET", "/v1/nodes", "", "", denied},
+		{"server-1", "GET", self, "", "", "200"}, // the anonymous token may read
+		{"server-1", "PUT", force, "", "", denied},
+		{"server-1", "GET", self, token, nomadtest.ExpiredToken, "500 ACL token not found or invalid workload identity: ACL token expired"},
+		{"server-1", "PUT", force, token, nomadtest.ExpiredToken, "403 ACL token expired"},
+		{"server-1", "GET", members, token, nomadtest.ExpiredToken, denied},
+		{"server-1", "GET", "/v1/agent/monitor", token, nomadtest.ExpiredToken, "200"}, // and empty
+		{"client-1", "GET", self, token, mixed, "200"},
+		{"client-1", "GET", self, token, nomadtest.ExpiredToken, "500 failed to resolve ACL token: rpc error: ACL token expired"},
+		{"client-1", "GET", "/v1/agent/servers", token, nomadtest.ExpiredToken, "500 rpc error: ACL token expired"},
+		{"client-1", "GET", "/v1/agent/monitor", token, nomadtest.ExpiredToken, "403 rpc error: ACL token expired"},
+		{"server-1", "GET", "/v1/status/leader", token, nomadtest.ExpiredToken, "200"},
+		{"server-1", "GET", "/v1/regions", "", "", "200"},
+		{"server-1", "GET", self, token, strings.Repeat("x", 8<<10),
+			"500 ACL token not found or invalid workload identity: failed to parse signed token: go-jose/go-jose: compact JWS format must have three parts"},
+	} {
+		assert.Equal(t, c.want, ask(c.agent, c.method, c.path, c.header, c.value), "%s %s %s %.50s", c.agent, c.method, c.path, c.value)
+	}
+	assert.Panics(t, func() { nomadtest.Token("me", "agent:read") })
+	assert.Panics(t, func() { nomadtest.Token(mixed, "agent:all") })
+}
+
 // TestTokenMeanings is what a client of package nomad makes of them.
 func TestTokenMeanings(t *testing.T) {
 	cluster := start(t, nomadtest.ACLs())

@@ -3,10 +3,12 @@ package nomadtest
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,14 +38,19 @@ type Agent struct {
 	socketServer *http.Server
 
 	// What follows is guarded by mu.
+	ahead      time.Duration // how far the agent is ahead of the clock, for tests
+	slowBeat   bool          // the list of servers is renewed by the clock only
 	running    bool
 	life       context.Context // ends when the agent stops
 	stopLife   context.CancelFunc
+	parted     bool              // it has left a pool that it has to be joined with again
 	gone       bool              // its cluster is closed
 	island     *island           // on which Cluster.Partition has put it, or nil
 	pool       *pool             // of a server
 	servers    []string          // RPC addresses that a client knows
 	configured []string          // those that it began with
+	learned    []string          // those that its last heartbeat gave it
+	nextBeat   time.Time         // when it renews them
 	tags       map[string]string // that SetTag changed
 	started    time.Time
 	config     []byte // of Self, made when it is first asked for
@@ -94,6 +101,14 @@ func newAgent(c *Cluster, name string, s spec) *Agent {
 	a.serf = takePort()
 	a.live()
 	return a
+}
+
+// role is how an agent's certificate names it: one that is a server too is a server.
+func (a *Agent) role() string {
+	if a.server {
+		return "server"
+	}
+	return "client"
 }
 
 // Name is the agent's name, without its region.
@@ -185,6 +200,7 @@ func (a *Agent) end(status string) {
 	if wasRunning && a.server {
 		if status == left {
 			a.pool.retire(a)
+			a.parted = a.unjoined
 		}
 		a.pool.set(a.fullName(), status)
 		for _, p := range expelledPools() {
@@ -198,7 +214,7 @@ func (a *Agent) end(status string) {
 }
 
 // Start starts an agent that was stopped or has left, at the same address and with the same ID. A server is alive
-// again in the pool that it was in. When the cluster is closed it does nothing.
+// again in the pool that it was in, but for one that was started with Unjoined and has left. When the cluster is closed it does nothing.
 func (a *Agent) Start() {
 	a.lifecycle.Lock()
 	defer a.lifecycle.Unlock()
@@ -216,6 +232,12 @@ func (a *Agent) Start() {
 		return
 	}
 	a.live()
+	if a.server && a.parted {
+		a.parted = false
+		a.pool = newPool(a.gossipKey)
+		a.pool.add(a)
+		return
+	}
 	if a.server {
 		a.pool.restarted = true
 		a.pool.add(a)
@@ -290,6 +312,9 @@ func (a *Agent) learnServers(agents []*Agent) {
 
 // upstream is the server that a client talks to, or nil: the first one on its list that it reaches.
 func (a *Agent) upstream() *Agent {
+	if a.server {
+		return a // it has one of its own
+	}
 	for _, address := range a.servers {
 		if other := registry[address]; other != nil && other.server && a.reaches(other) {
 			return other
@@ -315,8 +340,15 @@ func (a *Agent) registered() bool {
 	return !a.server || !a.realDelays || time.Since(a.started) > firstHeartbeat
 }
 
-// heartbeat renews a client's list of servers, as the answer of a server to its heartbeat does. Before the first one an
-// agent that is server and client has itself twice on it: from its configuration and from itself.
+// heartbeatInterval is how long a client keeps a list of servers before it renews it.
+const heartbeatInterval = 15 * time.Second
+
+// now is the agent's time.
+func (a *Agent) now() time.Time { return time.Now().Add(a.ahead) }
+
+// heartbeat renews a client's list of servers, as the answer of a server to its heartbeat does, when it is due. Without
+// real delays it is due too as soon as there is another list. A region without a leader gives none. Before the first
+// heartbeat an agent that is server and client has itself twice on it: from its configuration and from itself.
 func (a *Agent) heartbeat() {
 	if !a.client || !a.running {
 		return
@@ -326,14 +358,22 @@ func (a *Agent) heartbeat() {
 		return
 	}
 	server := a.upstream()
-	if server == nil {
+	if server == nil || server.pool.leader(server.region) == nil {
 		return
 	}
-	a.servers = nil
+	var renewed []string
 	for _, other := range server.pool.aliveServers(server.region) {
-		a.servers = append(a.servers, other.rpcAddr())
+		renewed = append(renewed, other.rpcAddr())
 	}
-	slices.Sort(a.servers)
+	slices.Sort(renewed)
+	now := a.now()
+	due := !now.Before(a.nextBeat)
+	if !a.realDelays && !a.slowBeat {
+		due = due || !slices.Equal(renewed, a.learned)
+	}
+	if due {
+		a.servers, a.learned, a.nextBeat = renewed, renewed, now.Add(heartbeatInterval)
+	}
 }
 
 // setServers replaces a client's list of servers by those of the list that answer. When none does, it says why.
@@ -341,27 +381,41 @@ func (a *Agent) setServers(addresses []string) error {
 	var good, faults []string
 	for _, address := range addresses {
 		host, port, err := net.SplitHostPort(address)
+		if err != nil && strings.Contains(err.Error(), "missing port") {
+			host, port, err = address, "4647", nil
+		}
 		if err != nil {
-			host, port = address, "4647"
+			faults = append(faults, err.Error())
+			continue
+		}
+		if n, err := strconv.Atoi(port); err != nil {
+			faults = append(faults, fmt.Sprintf("lookup tcp/%s: unknown port", port))
+			continue
+		} else if n < 0 || n > 65535 {
+			faults = append(faults, fmt.Sprintf("address %s: invalid port", port))
+			continue
+		}
+		if host == "localhost" {
+			host = "127.0.0.1"
 		}
 		resolved := net.JoinHostPort(host, port)
 		switch other := registry[resolved]; {
-		case net.ParseIP(host) == nil:
+		case host != "" && net.ParseIP(host) == nil:
 			faults = append(faults, noSuchHost(host))
 		case other != nil && other.server && a.reaches(other) && resolved == other.serfAddr():
 			faults = append(faults, fmt.Sprintf("Server at address %s failed ping: rpc error: EOF", resolved))
 		case other == nil || !other.server || !a.reaches(other) || resolved != other.rpcAddr():
 			faults = append(faults, fmt.Sprintf("Server at address %s failed ping: rpc error: failed to get conn: "+
 				"dial tcp %s: connect: connection refused", resolved, resolved))
-		case !slices.Contains(good, resolved):
+		default:
 			good = append(good, resolved)
 		}
 	}
 	if len(good) == 0 {
 		return multiError(faults)
 	}
+	a.heartbeat() // of which the list is renewed now, and not before the next one
 	a.servers = good
-	a.heartbeat()
 	return nil
 }
 
@@ -370,25 +424,30 @@ func (a *Agent) join(addresses []string) (int, error) {
 	joined := 0
 	var faults []string
 	for _, address := range addresses {
-		host, port, err := net.SplitHostPort(address)
-		if err != nil {
-			host, port = address, "4648"
-		}
-		resolved := net.JoinHostPort(host, port)
 		verb := "failed"
-		if a.isVersion1() {
+		if !a.atLeast(1, 9, 6) {
 			verb = "Failed"
 		}
-		switch other := registry[resolved]; {
-		case net.ParseIP(host) == nil:
-			faults = append(faults, fmt.Sprintf("%s to resolve %s: %s", verb, host, noSuchHost(host)))
+		resolved, err := a.resolveSerf(address)
+		if err != nil {
+			faults = append(faults, fmt.Sprintf("%s to resolve %s: %s", verb, address, err))
+			continue
+		}
+		other := registry[resolved]
+		if other != nil && other.server && other.pool == nil {
+			other = nil
+		}
+		switch {
+		case other != nil && a.reaches(other) && resolved == other.rpcAddr():
+			faults = append(faults, fmt.Sprintf("%s to join %s: read tcp 127.0.0.1:50000->%s: read: connection reset by peer",
+				verb, resolved, resolved))
 		case other == nil || !other.server || !a.reaches(other) || resolved != other.serfAddr():
-			faults = append(faults, fmt.Sprintf("%s to join %s: dial tcp %s: connect: connection refused", verb, host+":"+port, resolved))
+			faults = append(faults, fmt.Sprintf("%s to join %s: dial tcp %s: connect: connection refused", verb, resolved, resolved))
 		case !a.pool.keyring.shares(other.pool.keyring):
-			faults = append(faults, fmt.Sprintf("%s to join %s: %s", verb, host+":"+port, mismatch(a.pool.keyring, other.pool.keyring)))
+			faults = append(faults, fmt.Sprintf("%s to join %s: %s", verb, resolved, mismatch(a.pool.keyring, other.pool.keyring)))
 		case a.pool.conflict(other.pool) != "":
 			// The text is not Nomad's: of two real servers of one name, one would end up alone.
-			faults = append(faults, fmt.Sprintf("%s to join %s: both pools have a server %s", verb, host+":"+port, a.pool.conflict(other.pool)))
+			faults = append(faults, fmt.Sprintf("%s to join %s: both pools have a server %s", verb, resolved, a.pool.conflict(other.pool)))
 		default:
 			joined++
 			unite(other.pool, a.pool)
@@ -403,6 +462,38 @@ func (a *Agent) join(addresses []string) (int, error) {
 	return joined, nil
 }
 
+// resolveSerf is the address that join connects to for what it was given: NAME/ADDRESS or ADDRESS, of which the name does not
+// count. Without a port it is that of the agent itself.
+func (a *Agent) resolveSerf(address string) (string, error) {
+	if name, rest, ok := strings.Cut(address, "/"); ok {
+		if name == "" {
+			return "", errors.New("empty node name provided")
+		}
+		address = rest
+	}
+	hasPort := strings.Count(address, ":") == 1
+	if strings.LastIndex(address, "[") == 0 {
+		hasPort = strings.LastIndex(address, ":") > strings.LastIndex(address, "]")
+	}
+	if !hasPort {
+		address = net.JoinHostPort(strings.Trim(address, "[]"), strconv.Itoa(a.serf))
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", err
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", err
+	}
+	switch {
+	case host == "localhost":
+		host = "127.0.0.1"
+	case net.ParseIP(host) == nil:
+		return "", errors.New(noSuchHost(host))
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
 // mismatch is what a server says about one whose gossip it cannot read.
 func mismatch(mine, theirs keyring) string {
 	switch {
@@ -415,10 +506,16 @@ func mismatch(mine, theirs keyring) string {
 	}
 }
 
-// noSuchHost is what a resolver says about a name. Names are never looked up here.
+// noSuchHost is what a resolver says about a name. Names are never looked up here. Of one that cannot be a name no server is
+// asked.
 func noSuchHost(host string) string {
+	if !domainName.MatchString(host) {
+		return fmt.Sprintf("lookup %s: no such host", host)
+	}
 	return fmt.Sprintf("lookup %s on 192.0.2.53:53: no such host", host)
 }
+
+var domainName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
 // multiError lists faults as Nomad's agents do, over several lines and with two breaks at the end.
 type multiError []string

@@ -82,15 +82,15 @@ func (a *authority) issue(name string, use x509.ExtKeyUsage) (cert, key []byte) 
 	return encode("CERTIFICATE", der), encode("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(private)))
 }
 
-func (a *authority) issueServer(region string) (cert, key []byte) {
+func (a *authority) issueAgent(role, region string) (cert, key []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.issue("server."+region+".nomad", x509.ExtKeyUsageServerAuth)
+	return a.issue(role+"."+region+".nomad", x509.ExtKeyUsageServerAuth)
 }
 
-// server is the configuration of a listener.
-func (a *authority) server(region string, mutual bool) *tls.Config {
-	cert, key := a.issueServer(region)
+// listener is the configuration of the listener of an agent whose role is server or client.
+func (a *authority) listener(role, region string, mutual bool) *tls.Config {
+	cert, key := a.issueAgent(role, region)
 	config := &tls.Config{Certificates: []tls.Certificate{must(tls.X509KeyPair(cert, key))}, MinVersion: tls.VersionTLS12}
 	if mutual {
 		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()

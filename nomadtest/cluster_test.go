@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -63,7 +64,8 @@ func TestLifeOfAServer(t *testing.T) {
 		{"start again", third.Start, "alive"},
 		{"force-leave while alive", func() {
 			require.NoError(t, cluster.Client("server-1").Agent.ForceLeave(t.Context(), "server-3.global"))
-		}, "leaving"},
+		}, "alive"}, // it contradicts, and the third server passes that on
+
 		{"join again", func() {
 			_, err := cluster.Client("server-3").Agent.Join(t.Context(), cluster.Agent("server-1").SerfAddr())
 			require.NoError(t, err)
@@ -71,7 +73,7 @@ func TestLifeOfAServer(t *testing.T) {
 		{"force-leave while alive, and crash", func() {
 			require.NoError(t, cluster.Client("server-1").Agent.ForceLeave(t.Context(), "server-3.global"))
 			third.Stop()
-		}, "left"},
+		}, "failed"},
 		{"start after that", third.Start, "alive"},
 		{"prune while alive", func() {
 			require.NoError(t, cluster.Client("server-1").Agent.ForceLeave(t.Context(), "server-3.global", nomad.Prune()))
@@ -105,6 +107,22 @@ func TestLifeOfAServer(t *testing.T) {
 			assert.Equal(t, want, view(t, cluster.Client(observer)), "%s: %s", observer, step.name)
 		}
 	}
+}
+
+// TestForceLeaveOfALiveServer checks what becomes of one in a pool of two, where nobody passes on that it contradicts.
+func TestForceLeaveOfALiveServer(t *testing.T) {
+	cluster := start(t, nomadtest.Servers(2))
+	first, second := cluster.Client("server-1"), cluster.Client("server-2")
+	require.NoError(t, first.Agent.ForceLeave(t.Context(), "server-2.global"))
+	assert.Equal(t, "server-1.global (alive) server-2.global (leaving)", view(t, first))
+	assert.Equal(t, "server-1.global (alive) server-2.global (alive)", view(t, second))
+	assert.Equal(t, "server-1", leader(cluster))
+	cluster.Agent("server-2").Stop()
+	assert.Equal(t, "server-1.global (alive) server-2.global (leaving)", view(t, first), "after it has died")
+	assert.Equal(t, "none", leader(cluster))
+	cluster.Agent("server-2").Start()
+	assert.Equal(t, "server-1.global (alive) server-2.global (alive)", view(t, first))
+	assert.Equal(t, "server-1", leader(cluster))
 }
 
 // TestLeader moves the leader, and takes it away.
@@ -203,6 +221,8 @@ func TestServersOfAClient(t *testing.T) {
 	cluster.AddServer("server-4")
 	assert.Equal(t, []string{"server-2", "server-3", "server-4"}, known())
 	require.NoError(t, client.Agent.UpdateServers(t.Context(), cluster.Agent("server-4").RPCAddr(), "127.0.0.9:4647"))
+	assert.Equal(t, []string{"server-4"}, known(), "until the next heartbeat")
+	cluster.Agent("client-1").Elapse(time.Minute)
 	assert.Equal(t, []string{"server-2", "server-3", "server-4"}, known())
 	assert.ErrorIs(t, client.Agent.UpdateServers(t.Context(), "nowhere.example"), nomad.ErrInvalidArgument)
 

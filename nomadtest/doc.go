@@ -4,9 +4,33 @@
 //	client := cluster.Client("server-1")
 //	members, err := client.Agent.Members(t.Context())
 //
-// Each agent listens on its own loopback port. It has all endpoints of /v1/agent, and /v1/status/leader. A test compares
-// its responses with 193 recorded exchanges of Nomad 1.6.5 and as many of 2.0.5: status, headers and body are the same,
-// except for IDs, ports, times and the like.
+// Each agent listens on its own loopback port. Tests compare its responses with 193 recorded exchanges of each of Nomad
+// 1.6.5, 1.8.4, 1.11.3 and 2.0.5, and with 2,600 more of 2.0.5: status, headers and body are the same, except for IDs,
+// ports, times and the like.
+//
+// # What is imitated
+//
+// All of /v1/agent, /v1/status, /v1/regions, /v1/nodes, /v1/node/ID with its allocations, /v1/node/pools and
+// /v1/node/pool/NAME; with Debug also /debug/pprof/. Other endpoints that tools request respond as in a cluster that runs
+// nothing, so that nomad status, nomad node status and nomad operator debug work:
+//
+//	/v1/jobs, /v1/jobs/statuses, /v1/allocations, /v1/evaluations,      empty lists
+//	/v1/deployments, /v1/services, /v1/vars, /v1/plugins, /v1/volumes,
+//	/v1/scaling/policies
+//	/v1/job/                                                            404
+//	/v1/namespaces, /v1/namespace/                                      the namespace default
+//	/v1/operator/raft/configuration, /v1/operator/autopilot/health      the servers
+//	/v1/operator/scheduler/configuration,                               their defaults
+//	/v1/operator/autopilot/configuration
+//	/v1/metrics, /v1/client/stats                                       hardly anything
+//	/v1/event/stream                                                    no events
+//	/v1/operator/license                                                204
+//	/v1/acl/policies, /v1/acl/tokens, /v1/acl/roles                     400 without ACLs
+//
+// Everything else is 404, and so are requests that would change what these endpoints show.
+//
+// An agent responds as the Version that it was given: a recorded one as recorded, one between two as far as Nomad had
+// changed by then, and a newer one as the newest.
 //
 // If a test has failed, New logs the requests that failed and the ends of the agents' logs. Programs use NewCluster and
 // Cluster.Close.

@@ -2,12 +2,9 @@ package nomadtest
 
 import (
 	"bytes"
-	"cmp"
-	"embed"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"runtime"
 	"slices"
 	"strconv"
@@ -82,21 +79,22 @@ func (a *Agent) serveMembers(r *http.Request) (any, error) {
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)
 	}
-	server := a
-	if !a.server {
-		a.heartbeat()
-		if server = a.upstream(); server == nil {
-			return nil, a.noUpstream()
-		}
-	}
-	if err := a.authorize(r, remote, nodeRead); err != nil {
+	if _, err := a.parse(r); err != nil {
 		return nil, err
 	}
-	out := membersJSON{ServerDC: server.dc, ServerName: server.name, ServerRegion: server.region, Members: []memberJSON{}}
-	for _, name := range sortedKeys(server.pool.members) {
-		out.Members = append(out.Members, server.pool.members[name].json(server))
+	if a.client && !a.server {
+		a.heartbeat()
 	}
-	return out, nil
+	return ask(a, func(server *Agent) (any, error) {
+		if err := a.authorize(r, remoteCheck, nodeRead); err != nil {
+			return nil, err
+		}
+		out := membersJSON{ServerDC: server.dc, ServerName: server.name, ServerRegion: server.region, Members: []memberJSON{}}
+		for _, name := range sortedKeys(server.pool.members) {
+			out.Members = append(out.Members, server.pool.members[name].json(server))
+		}
+		return out, nil
+	})
 }
 
 // noUpstream is how a client's call to a server fails.
@@ -104,7 +102,9 @@ func (a *Agent) noUpstream() error {
 	if len(a.servers) == 0 {
 		return refusef(500, "no servers")
 	}
-	return refusef(500, "rpc error: failed to get conn: dial tcp %s: connect: connection refused", a.servers[0])
+	first := a.servers[0]
+	a.servers = append(slices.Clone(a.servers[1:]), first)
+	return refusef(500, "rpc error: failed to get conn: dial tcp %s: connect: connection refused", first)
 }
 
 // json is a member as an agent sees it. Nobody goes by leaving to itself.
@@ -131,7 +131,7 @@ func (a *Agent) serveServers(r *http.Request) (any, error) {
 			return nil, err
 		}
 		a.heartbeat()
-		return append([]string{}, a.servers...), nil
+		return append([]string{}, slices.Sorted(slices.Values(a.servers))...), nil
 	}
 	addresses := r.URL.Query()["address"]
 	if len(addresses) == 0 {
@@ -158,7 +158,7 @@ func (a *Agent) serveJoin(r *http.Request) (any, error) {
 		return nil, refusef(400, "missing address to join")
 	}
 	var out joinJSON
-	if !a.isVersion1() {
+	if a.atLeast(2, 0, 4) {
 		out.Warning = new(string)
 		if a.judge(r, agentWrite) != allowed {
 			*out.Warning = "anonymous server join is deprecated and will be removed in a future version of Nomad"
@@ -232,36 +232,6 @@ func (a *Agent) streamHealth(w http.ResponseWriter, r *http.Request) error {
 
 const noLeader = "No cluster leader"
 
-// streamLeader answers where the leader of a region is. It is called without the lock.
-func (a *Agent) streamLeader(w http.ResponseWriter, r *http.Request) error {
-	leader, err := a.leader(r)
-	if a.realDelays {
-		until := time.Now().Add(leaderWait)
-		for err != nil && strings.HasSuffix(err.Error(), noLeader) && time.Now().Before(until) {
-			pause(r, leaderWait/100)
-			leader, err = a.leader(r)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	writeJSON(w, r, leader)
-	return nil
-}
-
-func (a *Agent) leader(r *http.Request) (string, error) {
-	mu.Lock()
-	defer mu.Unlock()
-	if r.Method != http.MethodGet {
-		return "", invalidMethod(405)
-	}
-	leader, _, err := a.target(url.Values{"server_id": {"leader"}, "region": r.URL.Query()["region"]})
-	if err != nil {
-		return "", err
-	}
-	return leader.rpcAddr(), nil
-}
-
 // health is what the agent thinks of itself at the moment.
 func (a *Agent) health(r *http.Request) (healthJSON, error) {
 	mu.Lock()
@@ -270,9 +240,12 @@ func (a *Agent) health(r *http.Request) (healthJSON, error) {
 	if r.Method != http.MethodGet {
 		return out, invalidMethod(405)
 	}
-	query := r.URL.Query()
+	q, err := a.parse(r)
+	if err != nil {
+		return out, err
+	}
 	askServer, askClient := true, true
-	if types, ok := query["type"]; ok {
+	if types, ok := r.URL.Query()["type"]; ok {
 		askServer, askClient = false, false
 		for _, t := range types {
 			switch t {
@@ -290,12 +263,11 @@ func (a *Agent) health(r *http.Request) (healthJSON, error) {
 		}
 	}
 	if askServer && a.server {
-		region := cmp.Or(query.Get("region"), a.region)
-		switch {
-		case !slices.Contains(a.pool.regions(), region):
-			out.Server = &roleHealthJSON{Message: noRegion}
-		case a.pool.leader(region) == nil:
-			out.Server = &roleHealthJSON{Message: noLeader}
+		switch leader, err := a.leaderOf(q); {
+		case err != nil:
+			out.Server = &roleHealthJSON{Message: err.Error()}
+		case leader == "":
+			out.Server = &roleHealthJSON{Message: "no leader"}
 		default:
 			out.Server = &roleHealthJSON{Message: "ok", OK: true}
 		}
@@ -324,25 +296,10 @@ func (a *Agent) serveSelf(r *http.Request) (any, error) {
 	return out, nil
 }
 
-// configs holds the configurations that agents of two versions report, with all that they default to.
-//
-//go:embed config/*.json
-var configs embed.FS
-
 // makeConfig is the configuration that the agent reports.
 func (a *Agent) makeConfig() ([]byte, error) {
-	name := "config/2.0.5.json"
-	if a.isVersion1() {
-		name = "config/1.6.5.json"
-	}
-	template, err := configs.ReadFile(name)
+	config, err := a.defaults()
 	if err != nil {
-		return nil, err
-	}
-	var config map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(template))
-	decoder.UseNumber() // 80.0 stays 80.0
-	if err := decoder.Decode(&config); err != nil {
 		return nil, err
 	}
 	set := func(value any, path ...string) {
@@ -361,7 +318,11 @@ func (a *Agent) makeConfig() ([]byte, error) {
 	set(a.name, "NodeName")
 	set(a.region, "Region")
 	set(a.dc, "Datacenter")
-	set(a.version, "Version", "Version")
+	version, metadata, _ := strings.Cut(a.version, "+")
+	version, prerelease, _ := strings.Cut(version, "-")
+	set(version, "Version", "Version")
+	set(prerelease, "Version", "VersionPrerelease")
+	set(metadata, "Version", "VersionMetadata")
 	set(a.http, "Ports", "HTTP")
 	set(a.rpc, "Ports", "RPC")
 	set(a.serf, "Ports", "Serf")
@@ -469,12 +430,16 @@ func (a *Agent) serverStats(out map[string]map[string]string) {
 		"encrypted": strconv.FormatBool(a.pool.keyring.primary != ""), "health_score": "0", "coordinate_resets": "0", "member_time": "1", "event_time": "1",
 		"query_time": strconv.Itoa(1 + a.pool.queries), "intent_queue": "0", "event_queue": "0", "query_queue": "0",
 	}
-	if a.isVersion1() {
+	switch {
+	case a.atLeast(2):
+		out["raft"]["logstore_backend"] = "boltdb"
+	case a.atLeast(1, 10):
+	case a.atLeast(1, 7):
+		out["vault"] = nil
+	default:
 		out["vault"] = map[string]string{
 			"token_ttl": "0s", "token_expire_time": "", "token_last_renewal_time": "", "token_next_renewal_time": "",
 			"tracked_for_revoked": "0",
 		}
-	} else {
-		out["raft"]["logstore_backend"] = "boltdb"
 	}
 }

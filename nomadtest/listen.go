@@ -44,7 +44,9 @@ func (a *Agent) listen() {
 }
 
 // renewTLS takes a certificate from the cluster's authority.
-func (a *Agent) renewTLS() { a.tlsConfig.Store(a.cluster.authority().server(a.region, a.mutualTLS)) }
+func (a *Agent) renewTLS() {
+	a.tlsConfig.Store(a.cluster.authority().listener(a.role(), a.region, a.mutualTLS))
+}
 
 func newServer(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}

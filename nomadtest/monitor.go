@@ -3,6 +3,7 @@ package nomadtest
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -149,6 +150,9 @@ func (f frames) beat() error {
 
 // streamMonitor answers monitor. It is called without the lock.
 func (a *Agent) streamMonitor(w http.ResponseWriter, r *http.Request) error {
+	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return refusef(400, "nomadtest: a real agent ends when it is asked for its log over a WebSocket")
+	}
 	query := r.URL.Query()
 	level := cmp.Or(strings.ToLower(strings.TrimSpace(query.Get("log_level"))), "info")
 	least := slices.Index(levels, level)
@@ -166,15 +170,23 @@ func (a *Agent) streamMonitor(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if _, err := boolOf(query.Get("log_include_location"), "Unknown option for log_include_location"); err != nil {
+		return err
+	}
 	if query.Get("server_id") != "" && query.Get("node_id") != "" {
 		return errTwoTargets
 	}
 	out := frames{w, plain}
 	out.begin()
-	target, err := a.streamTarget(r)
+	target, _, err := a.streamTarget(w, r)
 	if err != nil {
 		return err
 	}
+	return a.stream(out, r, target, least, asJSON)
+}
+
+// stream sends what an agent logs from now on.
+func (a *Agent) stream(out frames, r *http.Request, target *Agent, least int, asJSON bool) error {
 	mu.Lock()
 	entries, stop := target.subscribe()
 	mu.Unlock()
@@ -263,9 +275,13 @@ func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := frames{w, plain}
 	out.begin()
-	target, err := a.streamTarget(r)
+	target, passedOn, err := a.streamTarget(w, r)
 	if err != nil {
 		return err
+	}
+	if passedOn {
+		// Servers pass this on to another as a request to stream its log from now on.
+		return a.stream(out, r, target, slices.Index(levels, "info"), false)
 	}
 	if onDisk && target.logFile == "" {
 		return refusef(400, "No nomad log file defined")
@@ -299,26 +315,46 @@ var systemdName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+$`)
 var errTwoTargets = refusef(400, "Cannot target node and server simultaneously")
 
 // streamTarget finds the agent that a request for a stream is about, if the request may have it. An agent in client mode
-// does not look at the name of a server, and streams its own log.
-func (a *Agent) streamTarget(r *http.Request) (*Agent, error) {
+// does not look at the name of a server, and streams its own log. It reports too whether the request went from one server
+// to another.
+func (a *Agent) streamTarget(w http.ResponseWriter, r *http.Request) (found *Agent, passedOn bool, err error) {
+	q, complaint := a.parse(r)
+	complain(w, complaint)
 	mu.Lock()
 	defer mu.Unlock()
 	if err := a.authorize(r, streamed, agentRead); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	query := r.URL.Query()
-	query.Del("region")
-	if query.Get("node_id") == "" && (!a.server || query.Get("server_id") == "") {
-		return a, nil
+	values := r.URL.Query()
+	id, name := values.Get("node_id"), values.Get("server_id")
+	if a.isLocalNode(id) || id == "" && !a.server {
+		return a, false, nil
 	}
-	target, _, err := a.target(query)
-	if refused, ok := err.(*refusal); ok {
-		if query.Get("node_id") != "" {
-			return nil, refusef(500, "RPC Error:: %d,%s", refused.status, refused.text)
+	server := a
+	if !a.server {
+		if server = a.upstream(); server == nil {
+			_, err := ask(a, func(*Agent) (any, error) { return nil, nil })
+			return nil, false, refusef(500, "%s", strings.TrimPrefix(err.Error(), "rpc error: failed to get conn: "))
 		}
-		return nil, refusef(400, "%s", refused.text)
 	}
-	return target, nil
+	switch {
+	case id != "":
+		node, _, err := server.findNode(id)
+		var f *refusal
+		if errors.As(err, &f) {
+			return nil, false, refusef(500, "RPC Error:: %d,%s", f.status, f.text)
+		}
+		return node, false, err
+	case name != "":
+		other, err := server.forwardFor(name, q.region)
+		if err != nil {
+			return nil, false, refusef(400, "%s", err)
+		}
+		if other != nil {
+			return other, true, nil
+		}
+	}
+	return server, false, nil
 }
 
 func boolOf(text, complaint string) (bool, error) {

@@ -1,12 +1,11 @@
 package nomadtest
 
 import (
-	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,80 +41,66 @@ var machine = hostJSON{
 	ResolvConf: "nameserver 192.0.2.53\n",
 }
 
-func (a *Agent) serveHost(r *http.Request) (any, error) {
+// streamHost answers host. It is called without the lock.
+func (a *Agent) streamHost(w http.ResponseWriter, r *http.Request) error {
+	var complaint error
+	result, err := a.decide(func(a *Agent, r *http.Request) (any, error) { return a.host(r, &complaint) }, r)
+	complain(w, complaint)
+	if err == nil {
+		writeJSON(w, r, result)
+	}
+	return err
+}
+
+func (a *Agent) host(r *http.Request, complaint *error) (any, error) {
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)
 	}
 	if err := a.authorize(r, resolved, agentRead); err != nil {
 		return nil, err
 	}
-	if !a.acls && !a.debug {
-		return nil, refusef(403, permissionDenied)
+	if err := a.mayDebug(); err != nil {
+		return nil, err
 	}
-	query := r.URL.Query()
-	if query.Get("server_id") != "" && query.Get("node_id") != "" {
+	values := r.URL.Query()
+	to := aim{node: values.Get("node_id"), server: values.Get("server_id"), each: (*Agent).mayDebug}
+	switch {
+	case to.server != "" && to.node != "":
 		return nil, refusef(400, "Can only forward to either client node or server")
-	}
-	if query.Get("server_id") == "" && query.Get("node_id") == "" {
+	case to.server == "" && to.node == "":
 		return machine, nil
 	}
-	target, id, err := a.target(query)
+	q, err := a.parse(r)
+	to.region, *complaint = q.region, err
+	answer := struct {
+		AgentID  string
+		HostData hostJSON
+	}{HostData: machine}
+	if a.isLocalNode(to.node) || a.isLocalNode(to.server) {
+		answer.AgentID = a.node
+		return answer, nil
+	}
+	found, err := ask(a, func(server *Agent) (*Agent, error) { return server.reach(to) })
 	if err != nil {
 		return nil, err
 	}
-	if id == target.fullName() && !target.acls && !target.debug {
-		return nil, refusef(403, permissionDenied)
+	answer.AgentID = found.fullName()
+	if to.node != "" {
+		answer.AgentID = found.node
 	}
-	return struct {
-		AgentID  string
-		HostData hostJSON
-	}{id, machine}, nil
+	return answer, nil
+}
+
+// mayDebug is whether an agent shows what only enable_debug or ACLs let it show.
+func (a *Agent) mayDebug() error {
+	if !a.acls && !a.debug {
+		return errPermission
+	}
+	return nil
 }
 
 // noRegion is said of a region that no server of the pool is in.
 const noRegion = "No path to region"
-
-// target finds the agent that a query is about, and what it goes by: the full name of a server, the ID of a node. Without
-// one it is the server that answers, and no name.
-func (a *Agent) target(query url.Values) (*Agent, string, error) {
-	server, prefix := a, ""
-	if !a.server {
-		if server, prefix = a.upstream(), "rpc error: "; server == nil {
-			return nil, "", a.noUpstream()
-		}
-	}
-	region := cmp.Or(query.Get("region"), server.region)
-	if !slices.Contains(server.pool.regions(), region) {
-		return nil, "", refusef(500, "%s%s", prefix, noRegion)
-	}
-	if id := query.Get("node_id"); id != "" {
-		if len(id) != 36 {
-			return nil, "", refusef(500, "node lookup failed: index error: UUID must be 36 characters")
-		}
-		for _, other := range registry {
-			if other.client && other.running && other.node == id && other.worksFor(server.pool) {
-				return other, id, nil
-			}
-		}
-		return nil, "", refusef(404, "Unknown node %q", id)
-	}
-	switch name := query.Get("server_id"); name {
-	case "":
-		return server, "", nil
-	case "leader":
-		if leader := server.pool.leader(region); leader != nil {
-			return leader, leader.fullName(), nil
-		}
-		return nil, "", refusef(500, "%s%s", prefix, noLeader)
-	default:
-		for _, m := range server.pool.members {
-			if m.present() && (name == m.agent.fullName() || name == m.agent.id) {
-				return m.agent, m.agent.fullName(), nil
-			}
-		}
-		return nil, "", refusef(500, "%sunknown Nomad server %s", prefix, name)
-	}
-}
 
 // cpuCount is how many processors the machine of the agents has, whatever the real one has.
 const cpuCount = 2
@@ -190,7 +175,7 @@ func (a *Agent) serveSchedulersConfig(r *http.Request) (any, error) {
 			return nil, err
 		}
 		var change schedulersConfigJSON
-		if err := decodeBody(r, &change); err != nil {
+		if err := decodeBody(r, &change, "api.AgentSchedulerWorkerConfigRequest"); err != nil {
 			return nil, refusef(400, "Invalid request: %v", err)
 		}
 		unknown := slices.ContainsFunc(change.EnabledSchedulers, func(name string) bool {
@@ -199,7 +184,7 @@ func (a *Agent) serveSchedulersConfig(r *http.Request) (any, error) {
 		if change.NumSchedulers < 0 || change.NumSchedulers > cpuCount || unknown || !slices.Contains(change.EnabledSchedulers, "_core") {
 			return nil, refusef(400, "Invalid request")
 		}
-		a.workers = workers{change.NumSchedulers, change.EnabledSchedulers}
+		a.setWorkers(workers{change.NumSchedulers, change.EnabledSchedulers})
 	default:
 		if err := a.authorize(r, helped, agentRead); err != nil {
 			return nil, err
@@ -208,12 +193,37 @@ func (a *Agent) serveSchedulersConfig(r *http.Request) (any, error) {
 	return schedulersConfigJSON{a.workers.enabled, a.workers.count, a.fullName()}, nil
 }
 
-// decodeBody reads the JSON of a request.
-func decodeBody(r *http.Request, into any) error {
+// setWorkers changes the scheduler workers as agents do, odd as it is: a list that is the beginning of the old one, in
+// alphabetical order, changes nothing, and one that goes on where the old one ends breaks the connection.
+func (a *Agent) setWorkers(change workers) {
+	if change.count == a.workers.count {
+		before, after := slices.Sorted(slices.Values(a.workers.enabled)), slices.Sorted(slices.Values(change.enabled))
+		same := min(len(before), len(after))
+		switch {
+		case !slices.Equal(before[:same], after[:same]):
+		case len(after) > len(before):
+			panic(http.ErrAbortHandler)
+		default:
+			return
+		}
+	}
+	a.workers = change
+}
+
+// decodeBody reads the JSON of a request. The type is what agents call what they read it into.
+func decodeBody(r *http.Request, into any, as string) error {
 	if r.Body == http.NoBody {
 		return errors.New("Request body is empty")
 	}
-	return json.NewDecoder(r.Body).Decode(into)
+	err := json.NewDecoder(r.Body).Decode(into)
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) {
+		if mismatch.Field == "" {
+			return fmt.Errorf("json: cannot unmarshal %s into Go value of type %s", mismatch.Value, as)
+		}
+		_, mismatch.Struct, _ = strings.Cut(as, ".")
+	}
+	return err
 }
 
 // keyring is the gossip keys of a pool. All servers have the same; without one gossip is not encrypted.
@@ -234,6 +244,9 @@ func (k keyring) shares(other keyring) bool {
 	return k.primary == other.primary || slices.Contains(other.keys, k.primary) && slices.Contains(k.keys, other.primary)
 }
 
+// A message about a key goes through gossip, where it is limited. The rest of the message takes about as much as this.
+const gossipLimit, gossipOverhead = 1024, 160
+
 func (a *Agent) serveKeyring(r *http.Request) (any, error) {
 	if !a.server {
 		return nil, invalidMethod(501)
@@ -247,19 +260,19 @@ func (a *Agent) serveKeyring(r *http.Request) (any, error) {
 	}
 	var body struct{ Key string }
 	if op != "list" {
-		if err := decodeBody(r, &body); err != nil {
+		if err := decodeBody(r, &body, "structs.KeyringRequest"); err != nil {
 			return nil, refusef(400, "%v", err)
 		}
-		if _, err := base64.StdEncoding.DecodeString(body.Key); err != nil {
+		raw, err := base64.StdEncoding.DecodeString(body.Key)
+		if err != nil {
 			return nil, err
 		}
-	}
-	nodes := 0
-	for _, m := range a.pool.members {
-		if m.present() {
-			nodes++
+		if len(raw)+gossipOverhead > gossipLimit {
+			return nil, refusef(500, "query exceeds limit of %d bytes", gossipLimit)
 		}
+		body.Key = base64.StdEncoding.EncodeToString(raw) // it may have line breaks
 	}
+	nodes := a.pool.present()
 	out := struct {
 		Keys     map[string]int
 		Messages map[string]string
@@ -268,31 +281,59 @@ func (a *Agent) serveKeyring(r *http.Request) (any, error) {
 	a.pool.queries++
 	ring := &a.pool.keyring
 	known := slices.Index(ring.keys, body.Key)
-	failed := false
+	failed := 0
 	switch {
 	case ring.primary == "":
-		failed = true
+		failed = nodes
 	case op == "list":
 		for _, key := range ring.keys {
-			out.Keys[key] = nodes
+			if n := nodes - a.pool.lacking(key); n > 0 {
+				out.Keys[key] = n
+			}
 		}
-	case op == "install" && known < 0:
-		if failed = !isGossipKey(body.Key); !failed {
+	case op == "install" && !isGossipKey(body.Key), op == "use" && known < 0, op == "remove" && body.Key == ring.primary:
+		failed = nodes
+	case op == "install":
+		if known < 0 {
 			ring.keys = append(ring.keys, body.Key)
 		}
+		a.pool.give(body.Key)
 	case op == "use":
-		if failed = known < 0; !failed {
+		if failed = a.pool.lacking(body.Key); failed == 0 {
 			ring.primary = body.Key
 		}
 	case op == "remove" && known >= 0:
-		if failed = body.Key == ring.primary; !failed {
-			ring.keys = slices.Delete(slices.Clone(ring.keys), known, known+1)
-		}
+		ring.keys = slices.Delete(slices.Clone(ring.keys), known, known+1)
 	}
-	if failed {
-		return nil, refusef(500, "%d/%d nodes reported failure", nodes, nodes)
+	if failed > 0 {
+		return nil, refusef(500, "%d/%d nodes reported failure", failed, nodes)
 	}
 	return out, nil
+}
+
+// lacking is how many members do not have a key that the others have.
+func (p *pool) lacking(key string) int {
+	n := 0
+	for _, m := range p.members {
+		if m.present() && m.lacks[key] {
+			n++
+		}
+	}
+	return n
+}
+
+// give gives the members that are there a key.
+func (p *pool) give(key string) {
+	for _, m := range p.members {
+		if m.present() {
+			delete(m.lacks, key)
+			continue
+		}
+		if m.lacks == nil {
+			m.lacks = map[string]bool{}
+		}
+		m.lacks[key] = true
+	}
 }
 
 func (a *Agent) serveReload(r *http.Request) (any, error) {
@@ -307,22 +348,4 @@ func (a *Agent) serveReload(r *http.Request) (any, error) {
 	}
 	a.emit("info", "agent", "reloading agent")
 	return nil, nil
-}
-
-// isVersion1 reports whether the agent answers as those before 2.0 do.
-func (a *Agent) isVersion1() bool { return !a.atLeast(2) }
-
-// atLeast reports whether the agent's version of Nomad is that or a later one.
-func (a *Agent) atLeast(want ...int) bool {
-	have := strings.FieldsFunc(a.version, func(r rune) bool { return r == '.' || r == '-' || r == '+' })
-	for i, n := range want {
-		part := 0
-		if i < len(have) {
-			part, _ = strconv.Atoi(have[i])
-		}
-		if part != n {
-			return part > n
-		}
-	}
-	return true
 }

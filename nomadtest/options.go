@@ -75,6 +75,7 @@ type spec struct {
 	known          []string
 	logFile        string
 	settings       []setting
+	tokens         map[string][]string // that agents know, and their rights
 }
 
 // setting is a leaf of the configuration that an agent reports.
@@ -121,7 +122,7 @@ const DefaultMaxConns = 100
 func Names(names ...string) AgentOption { return agentOption(func(s *spec) { s.names = names }) }
 
 // Version sets the version of Nomad that agents report: their endpoints, the shape of Self and the texts of some errors
-// depend on it. Recorded are 2.0.5, the default, and 1.6.5.
+// depend on it. Recorded are 1.6.5, 1.8.4, 1.11.3 and 2.0.5, which is the default.
 func Version(version string) AgentOption {
 	if !versionForm.MatchString(version) {
 		panic(fmt.Sprintf("nomadtest: Version(%q): want one such as %s, 1.11.3 or 2.1.0-beta.1", version, DefaultVersion))
@@ -159,7 +160,8 @@ func Debug() AgentOption { return agentOption(func(s *spec) { s.debug = true }) 
 func ACLs() AgentOption { return agentOption(func(s *spec) { s.acls = true }) }
 
 // TLS makes agents speak https, with a certificate of the cluster's own authority for 127.0.0.1, localhost and
-// server.<region>.nomad. Cluster.Client trusts it, and Cluster.TLSFiles has the files for a client of your own.
+// server.<region>.nomad, or client.<region>.nomad in client mode. Cluster.Client trusts it, and Cluster.TLSFiles has the
+// files for a client of your own.
 func TLS() AgentOption { return agentOption(func(s *spec) { s.tls = true }) }
 
 // MutualTLS is TLS with agents that ask for a certificate, as verify_https_client does. Cluster.Client has one, and

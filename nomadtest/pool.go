@@ -1,6 +1,7 @@
 package nomadtest
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -32,11 +33,13 @@ type member struct {
 	agent  *Agent
 	status string
 	tags   map[string]string
+	dead   bool            // it has ended while it was said to be leaving
+	lacks  map[string]bool // gossip keys that were installed while it was away
 }
 
 // present reports whether a member is there, whatever is said of it: one that was made to leave while it was alive goes
 // by leaving, and works on.
-func (m *member) present() bool { return m.status == alive || m.status == leaving }
+func (m *member) present() bool { return m.status == alive || m.status == leaving && !m.dead }
 
 // raft is the consensus among the servers of one region.
 type raft struct {
@@ -45,6 +48,7 @@ type raft struct {
 	lost   time.Time // when there was one before
 	term   int
 	index  int
+	nodes  []*Agent // clients that have registered
 }
 
 func newPool(key string) *pool {
@@ -67,6 +71,9 @@ func (p *pool) add(a *Agent) {
 // admit is add without what follows from it.
 func (p *pool) admit(a *Agent) *member {
 	m := &member{agent: a, status: alive, tags: a.memberTags()}
+	if before := p.members[a.fullName()]; before != nil && before.agent == a {
+		m.lacks = before.lacks
+	}
 	p.members[a.fullName()] = m
 	return m
 }
@@ -117,7 +124,9 @@ func (p *pool) note(a *Agent, status string) {
 func (p *pool) set(name, status string) {
 	if m := p.members[name]; m != nil {
 		if status == failed && m.status == leaving {
-			status = left // as was said of it
+			m.dead = true // nobody says more of it than that it is leaving
+			p.settle()
+			return
 		}
 		m.status = status
 		p.tell("EventMember"+map[string]string{alive: "Join", failed: "Failed", left: "Leave"}[status], m)
@@ -202,8 +211,9 @@ func (p *pool) leader(region string) *Agent {
 	return nil
 }
 
-// forceLeave makes a failed member one that has left, and with prune forgets it. One that is there goes by leaving until
-// it joins again, and works on; with prune it is expelled.
+// forceLeave makes a failed member one that has left, and with prune forgets it. One that is there contradicts, and is alive
+// again as soon as a third one can pass that on. With two left it goes by leaving until it joins again, and works on; with
+// prune it is expelled.
 func (p *pool) forceLeave(name string, prune bool) {
 	m := p.members[name]
 	switch {
@@ -212,6 +222,8 @@ func (p *pool) forceLeave(name string, prune bool) {
 	case m.present() && prune && m.agent.pool == p:
 		p.expel(m.agent)
 	case prune: // of one that is not there, or not any more
+	case m.present() && p.present() > 2:
+		m.status = alive
 	case m.present():
 		m.status = leaving
 	default:
@@ -221,6 +233,17 @@ func (p *pool) forceLeave(name string, prune bool) {
 		delete(p.members, name)
 	}
 	p.settle()
+}
+
+// present is how many members are there.
+func (p *pool) present() int {
+	n := 0
+	for _, m := range p.members {
+		if m.present() {
+			n++
+		}
+	}
+	return n
 }
 
 // expel leaves a server that works in a pool where it sees what it saw before, and is in no Raft.
@@ -266,7 +289,18 @@ func (p *pool) bootstrap(region string) []string {
 	if expect == 0 || len(servers) < expect {
 		return nil
 	}
+	slices.SortStableFunc(servers, func(a, b string) int { // one that expects no other begins alone
+		return cmp.Compare(p.members[b].agent.begins(), p.members[a].agent.begins())
+	})
 	return servers
+}
+
+// begins is 1 for a server that starts a region by itself.
+func (a *Agent) begins() int {
+	if a.expect == 1 {
+		return 1
+	}
+	return 0
 }
 
 func (p *pool) isAlive(name string) bool {
@@ -288,7 +322,11 @@ func (p *pool) elect(r *raft) {
 			r.leader, r.lost = "", time.Now()
 		}
 	case !slices.Contains(up, r.leader):
-		r.lead(p, slices.Min(up))
+		first := slices.Min(up)
+		if r.term == 0 {
+			first = up[0]
+		}
+		r.lead(p, first)
 	}
 }
 
@@ -316,6 +354,17 @@ func (p *pool) regions() []string {
 	seen := map[string]bool{}
 	for _, m := range p.members {
 		seen[m.agent.region] = true
+	}
+	return sortedKeys(seen)
+}
+
+// aliveRegions are the regions that a server is alive in.
+func (p *pool) aliveRegions() []string {
+	seen := map[string]bool{}
+	for _, m := range p.members {
+		if m.present() {
+			seen[m.agent.region] = true
+		}
 	}
 	return sortedKeys(seen)
 }

@@ -152,7 +152,7 @@ func (p *Process) prepare() error {
 			p.ca = newAuthority()
 		}
 		files := p.ca.files()
-		cert, key := p.ca.issueServer(p.region)
+		cert, key := p.ca.issueAgent("server", p.region)
 		certFile, keyFile := filepath.Join(p.folder, "server.pem"), filepath.Join(p.folder, "server-key.pem")
 		if err := errors.Join(os.WriteFile(certFile, cert, 0o600), os.WriteFile(keyFile, key, 0o600)); err != nil {
 			return err

@@ -2,6 +2,7 @@ package nomadtest
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"runtime"
 	"runtime/pprof"
@@ -22,10 +23,33 @@ func (a *Agent) serveProfile(w http.ResponseWriter, r *http.Request) error {
 	if query.Get("server_id") != "" && query.Get("node_id") != "" {
 		return errTwoTargets
 	}
-	target, err := a.profileTarget(r)
+	target, complaint, err := a.profileTarget(r)
+	complain(w, complaint)
 	if err != nil {
 		return err
 	}
+	return target.profile(w, r, name)
+}
+
+// streamDebug answers what package net/http/pprof does, on agents with enable_debug: profiles without a token.
+func (a *Agent) streamDebug(w http.ResponseWriter, r *http.Request) error {
+	name := strings.TrimPrefix(r.URL.Path, "/debug/pprof/")
+	if name != "" {
+		return a.profile(w, r, name)
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	fmt.Fprint(w, "<html>\n<head>\n<title>/debug/pprof/</title>\n</head>\n<body>\n/debug/pprof/\n")
+	for _, profile := range pprof.Profiles() {
+		fmt.Fprintf(w, "<br><a href='%s?debug=1'>%s</a>\n", profile.Name(), profile.Name())
+	}
+	fmt.Fprint(w, "</body>\n</html>\n")
+	return nil
+}
+
+// profile writes a profile of an agent.
+func (a *Agent) profile(w http.ResponseWriter, r *http.Request, name string) error {
+	query := r.URL.Query()
 	seconds, _ := strconv.Atoi(query.Get("seconds"))
 	debug, _ := strconv.Atoi(query.Get("debug"))
 	var body bytes.Buffer
@@ -33,14 +57,14 @@ func (a *Agent) serveProfile(w http.ResponseWriter, r *http.Request) error {
 	switch name {
 	case "cmdline":
 		contentType = "text/plain; charset=utf-8"
-		body.WriteString(strings.Join([]string{"/usr/bin/nomad", "agent", "-config", target.name + ".hcl"}, "\x00"))
+		body.WriteString(strings.Join([]string{"/usr/bin/nomad", "agent", "-config", a.name + ".hcl"}, "\x00"))
 	case "profile":
-		err := cpuTurns.take(r, target, seconds, func() error { return pprof.StartCPUProfile(&body) }, pprof.StopCPUProfile)
+		err := cpuTurns.take(r, a, seconds, func() error { return pprof.StartCPUProfile(&body) }, pprof.StopCPUProfile)
 		if err != nil {
 			return err
 		}
 	case "trace":
-		err := traceTurns.take(r, target, seconds, func() error { return trace.Start(&body) }, trace.Stop)
+		err := traceTurns.take(r, a, seconds, func() error { return trace.Start(&body) }, trace.Stop)
 		if err != nil {
 			return err
 		}
@@ -111,20 +135,24 @@ func (t *turns) take(r *http.Request, a *Agent, seconds int, start func() error,
 }
 
 // profileTarget finds the agent to profile, if the request may have it. An agent in client mode passes on what names no
-// agent to its server.
-func (a *Agent) profileTarget(r *http.Request) (*Agent, error) {
+// agent to its server. The complaint is about the query.
+func (a *Agent) profileTarget(r *http.Request) (found *Agent, complaint, err error) {
 	mu.Lock()
 	defer mu.Unlock()
-	how := remote
-	if !a.server && r.URL.Query().Get("node_id") == a.node {
+	values := r.URL.Query()
+	q, complaint := a.parse(r)
+	to := aim{node: values.Get("node_id"), server: values.Get("server_id"), region: q.region}
+	how := remoteCheck
+	if !a.server && a.isLocalNode(to.node) {
 		how = local
 	}
 	if err := a.authorize(r, how, agentWrite); err != nil {
-		return nil, err
+		return nil, complaint, err
 	}
-	target, _, err := a.target(r.URL.Query())
-	if err == nil && !target.acls && !target.debug {
-		err = refusef(403, permissionDenied)
+	if found = a; !a.isLocalNode(to.node) {
+		if found, err = ask(a, func(server *Agent) (*Agent, error) { return server.reach(to) }); err != nil {
+			return nil, complaint, err
+		}
 	}
-	return target, err
+	return found, complaint, found.mayDebug()
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,22 +26,24 @@ import (
 // recorded request in the recorded order, and compares status, content type, the other headers and body with what the real agents
 // answered. Of the bodies is put aside only what notes lists, and the order of what has none.
 func TestRecorded(t *testing.T) {
-	for _, version := range []string{"1.6.5", "2.0.5"} {
-		t.Run(version, func(t *testing.T) {
+	recordings, err := wire.All()
+	require.NoError(t, err)
+	for _, recording := range recordings {
+		t.Run(recording.Nomad, func(t *testing.T) {
 			t.Parallel()
-			recording, err := wire.Version(version)
-			require.NoError(t, err)
 			s := newScene(t, recording)
 			differ := 0
 			for _, x := range recording.Exchanges {
-				s.before(x)
-				problems := s.compare(x, s.send(x))
-				for _, problem := range problems {
-					t.Errorf("%s (%s %s): %s", x.Name, x.Method, x.Path, problem)
-				}
-				if len(problems) > 0 {
-					differ++
-				}
+				t.Run(x.Name, func(t *testing.T) {
+					s.before(x)
+					problems := s.compare(x, s.send(x))
+					for _, problem := range problems {
+						t.Errorf("%s (%s %s): %s", x.Name, x.Method, x.Path, problem)
+					}
+					if len(problems) > 0 {
+						differ++
+					}
+				})
 			}
 			t.Logf("%d recorded requests of Nomad %s: %d answered as recorded, %d not",
 				len(recording.Exchanges), recording.Nomad, len(recording.Exchanges)-differ, differ)
@@ -67,7 +70,7 @@ func newScene(t *testing.T, recording wire.Recording) *scene {
 		nomadtest.Clients(1, nomadtest.Names("cli1"), nomadtest.Debug(), denylist))
 	first.AddServer(peer, nomadtest.Unjoined(), key)
 	both := []nomadtest.AgentOption{nomadtest.Names("both1"), denylist}
-	if recording.Nomad == "2.0.5" {
+	if selfOf(t, recording, "both1").Stats["client"]["heartbeat_ttl"] == "0s" {
 		both = append(both, nomadtest.RealDelays()) // it was recorded before its first heartbeat
 	}
 	second := start(t, version, nomadtest.Both(1, both...))
@@ -86,7 +89,7 @@ func newScene(t *testing.T, recording wire.Recording) *scene {
 // identities are the IDs and ports of the recorded agents and those of the agents in memory, in turn.
 func (s *scene) identities(recording wire.Recording) []string {
 	var pairs []string
-	base := map[string]string{"1.6.5": "22", "2.0.5": "21"}[recording.Nomad]
+	base := strconv.Itoa(selfOf(s.t, recording, "srv1").Config.Ports.HTTP / 1000)
 	for name, ports := range map[string]string{"srv1": "00", peer: "01", "cli1": "02", "acl1": "03", "wedge1": "04", "both1": "05"} {
 		a := s.agents[name]
 		for i, addr := range []string{strings.SplitN(a.URL(), "//", 2)[1], a.RPCAddr(), a.SerfAddr()} {
@@ -96,11 +99,7 @@ func (s *scene) identities(recording wire.Recording) []string {
 	for _, x := range recording.Exchanges {
 		switch {
 		case strings.HasPrefix(x.Name, "self on "):
-			var self struct {
-				Member struct{ Tags map[string]string }
-				Stats  map[string]map[string]string
-			}
-			require.NoError(s.t, json.Unmarshal([]byte(x.Text()), &self))
+			self := selfOf(s.t, recording, x.Agent)
 			if id := self.Member.Tags["id"]; id != "" {
 				pairs = append(pairs, id, s.agents[x.Agent].ServerID())
 			}
@@ -123,6 +122,22 @@ func (s *scene) identities(recording wire.Recording) []string {
 	return pairs
 }
 
+// self is what an agent says of itself, as far as the scene needs it.
+type self struct {
+	Config struct{ Ports struct{ HTTP int } }
+	Member struct{ Tags map[string]string }
+	Stats  map[string]map[string]string
+}
+
+func selfOf(t *testing.T, recording wire.Recording, agent string) (out self) {
+	for _, x := range recording.Exchanges {
+		if x.Name == "self on "+agent {
+			require.NoError(t, json.Unmarshal([]byte(x.Text()), &out))
+		}
+	}
+	return out
+}
+
 // before does to the agents what had been done to the recorded ones before a request.
 func (s *scene) before(x wire.Exchange) {
 	switch x.Name {
@@ -141,7 +156,7 @@ type answer struct {
 
 var tokens = map[string]string{
 	"management": nomadtest.ManagementToken, "agent-read": nomadtest.AgentReadToken, "agent-write": nomadtest.AgentWriteToken,
-	"node-read": nomadtest.NodeReadToken, "unknown": nomadtest.UnknownToken, "malformed": nomadtest.MalformedToken,
+	"expired": nomadtest.ExpiredToken, "deleted": nomadtest.UnknownToken, "node-read": nomadtest.NodeReadToken, "unknown": nomadtest.UnknownToken, "malformed": nomadtest.MalformedToken,
 }
 
 // send sends a recorded request to the agent that plays the recorded one.
@@ -344,6 +359,7 @@ var notes = []struct{ pattern, by, why string }{
 	{`"last_contact":"[1-9][^"]*s"`, `"last_contact":"…"`, "time; 0 and never are compared"},
 	{`"(term|last_log_term|last_log_index|applied_index|commit_index)":"\d+"`, `"$1":"…"`, "how much Raft has done"},
 	{`"(member_time|health_score|query_queue)":"\d+"`, `"$1":"…"`, "how much Serf has done and has to do"},
+	{`Suffrage:(Voter|Nonvoter) `, `Suffrage:… `, "whether autopilot has let a new server vote yet"},
 	{`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z`, `<time>`, "time of a log entry"},
 }
 

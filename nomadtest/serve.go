@@ -14,12 +14,13 @@ import (
 type refusal struct {
 	status int
 	text   string
+	kind   refusalKind
 }
 
 func (f *refusal) Error() string { return f.text }
 
 func refusef(status int, format string, args ...any) error {
-	return &refusal{status, fmt.Sprintf(format, args...)}
+	return &refusal{status: status, text: fmt.Sprintf(format, args...)}
 }
 
 // invalidMethod is the answer to a wrong HTTP method (405) and, of all texts, to a wrong role (501).
@@ -27,53 +28,6 @@ func invalidMethod(status int) error { return refusef(status, "Invalid method") 
 
 // errNoEndpoint is the answer to a path that the agent's version does not have.
 var errNoEndpoint = refusef(404, "")
-
-// handler answers a request with something to send as JSON, with nothing, or with a refusal. It has the lock.
-type handler func(a *Agent, r *http.Request) (any, error)
-
-var handlers = map[string]handler{
-	"members":           (*Agent).serveMembers,
-	"servers":           (*Agent).serveServers,
-	"self":              (*Agent).serveSelf,
-	"join":              (*Agent).serveJoin,
-	"force-leave":       (*Agent).serveForceLeave,
-	"host":              (*Agent).serveHost,
-	"schedulers":        (*Agent).serveSchedulers,
-	"schedulers/config": (*Agent).serveSchedulersConfig,
-	"reload":            (*Agent).serveReload,
-}
-
-// streamer writes an answer itself, and takes as long as it likes, without the lock.
-type streamer func(a *Agent, w http.ResponseWriter, r *http.Request) error
-
-var streamers = map[string]streamer{
-	"health":         (*Agent).streamHealth,
-	"monitor":        (*Agent).streamMonitor,
-	"monitor/export": (*Agent).streamExport,
-}
-
-const (
-	endpointPrefix = "/v1/agent/"
-	keyringPrefix  = "keyring/"
-	profilePrefix  = "pprof/"
-	leaderPath     = "/v1/status/leader"
-)
-
-// route finds what answers a path: one of the two, or none.
-func route(path string) (handler, streamer) {
-	endpoint, ok := strings.CutPrefix(path, endpointPrefix)
-	switch {
-	case path == leaderPath:
-		return nil, (*Agent).streamLeader
-	case !ok:
-		return nil, nil
-	case strings.HasPrefix(endpoint, keyringPrefix):
-		return (*Agent).serveKeyring, nil
-	case strings.HasPrefix(endpoint, profilePrefix):
-		return nil, (*Agent).serveProfile
-	}
-	return handlers[endpoint], streamers[endpoint]
-}
 
 // ServeHTTP answers as the agent does, also without a network. The agent's listener calls it. Where an agent would break
 // the connection it panics with http.ErrAbortHandler, as handlers of package http do: when it is stopped, and in some
@@ -126,18 +80,27 @@ func (a *Agent) logRequest(r *http.Request, began time.Time) {
 
 // answer gives the agent's own answer.
 func (a *Agent) answer(w http.ResponseWriter, r *http.Request) {
-	serve, stream := route(r.URL.Path)
+	target := a.route(w, r)
 	var result any
 	var err error
 	switch {
-	case stream != nil:
-		err = stream(a, w, r)
+	case target.done:
+		return
+	case target.stream != nil:
+		err = target.stream(a, w, r)
 		_, end := a.mustRun(r)
 		end()
-	case serve != nil:
-		result, err = a.decide(serve, r)
+	case target.serve != nil:
+		result, err = a.await(target.serve, r)
 	default:
 		err = errNoEndpoint
+	}
+	if m, ok := result.(withMeta); ok {
+		m.writeHeaders(w.Header())
+		result = m.body
+		if m.status != 0 {
+			err = refusef(m.status, "%s", m.message)
+		}
 	}
 	switch {
 	case err == errNoEndpoint:
@@ -145,19 +108,63 @@ func (a *Agent) answer(w http.ResponseWriter, r *http.Request) {
 	case err == errEnded:
 		w.Header().Set("Content-Type", "application/json")
 	case err != nil:
-		status := http.StatusInternalServerError
-		if f, ok := err.(*refusal); ok {
-			status = f.status
-		}
-		if w.Header().Get("Content-Type") == "" || !a.isVersion1() {
-			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		}
-		w.WriteHeader(status)
-		fmt.Fprint(w, err)
+		a.writeError(w, err)
 	case result != nil:
 		writeJSON(w, r, result)
 	}
 }
+
+// writeError writes what went wrong. Of an error that came a long way only its end tells agents that it is about
+// permission.
+func (a *Agent) writeError(w http.ResponseWriter, err error) {
+	status, text := http.StatusInternalServerError, err.Error()
+	if f, ok := err.(*refusal); ok {
+		status = f.status
+	}
+	if status == http.StatusInternalServerError && strings.HasSuffix(text, permissionDenied) {
+		status, text = http.StatusForbidden, permissionDenied
+	}
+	if w.Header().Get("Content-Type") == "" || a.atLeast(1, 9, 4) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	w.WriteHeader(status)
+	fmt.Fprint(w, text)
+}
+
+// await has a handler answer. A request that names an index is answered when there is something newer, or after the time
+// that it gives. With real delays one that needs a leader waits for one first.
+func (a *Agent) await(serve handler, r *http.Request) (any, error) {
+	result, err := a.decide(serve, r)
+	if err != nil && a.realDelays && strings.HasSuffix(err.Error(), noLeader) {
+		for until := time.Now().Add(leaderWait); err != nil && strings.HasSuffix(err.Error(), noLeader) && time.Now().Before(until); {
+			pause(r, leaderWait/100)
+			result, err = a.decide(serve, r)
+		}
+	}
+	q, invalid := a.parse(r)
+	if m, ok := result.(withMeta); !ok || invalid != nil || err != nil || q.index == 0 || uint64(m.index) > q.index {
+		return result, err
+	}
+	if q.wait <= 0 {
+		q.wait = defaultWait
+	}
+	until := time.Now().Add(min(q.wait, maxWait))
+	for time.Now().Before(until) {
+		pause(r, min(time.Until(until), pollInterval))
+		result, err = a.decide(serve, r)
+		if m, ok := result.(withMeta); !ok || err != nil || uint64(m.index) > q.index {
+			break
+		}
+	}
+	return result, err
+}
+
+// How long a request is held that asks for something newer than there is.
+const (
+	defaultWait  = 5 * time.Minute
+	maxWait      = 10 * time.Minute
+	pollInterval = 50 * time.Millisecond
+)
 
 // mustRun breaks the connection of a request to an agent that is stopped. Otherwise it gives the request with a context
 // that ends when the agent stops, and what lets go of that.

@@ -109,8 +109,8 @@ func load(folder fs.FS) ([]Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(files) == 0 {
-		return nil, errors.New("there is no nomad-*.json")
+	if further, _ := fs.Glob(folder, "extra-*.json*"); len(files)+len(further) == 0 {
+		return nil, errors.New("there is no nomad-*.json and no extra-*.json")
 	}
 	var all []Recording
 	for _, file := range files {

@@ -61,6 +61,40 @@ func TestFurtherRecordings(t *testing.T) {
 	assert.ErrorContains(t, err, "nomad-broken.json")
 }
 
+func TestExtras(t *testing.T) {
+	stored, err := wire.Extras()
+	require.NoError(t, err)
+	require.Len(t, stored, 2)
+	cases := map[string]int{}
+	for _, e := range stored {
+		assert.Equal(t, "2.0.5", e.Nomad)
+		for _, scene := range e.Scenes {
+			cases[e.File] += len(scene.Cases)
+			assert.NotEmpty(t, scene.Agents, scene.Name)
+		}
+	}
+	assert.Equal(t, map[string]int{"extra-2.0.5.json": 1542, "extra-tools-2.0.5.json": 1025}, cases)
+
+	folder := t.TempDir()
+	t.Setenv(wire.Variable, folder)
+	further := `{"nomad": "3.0.0", "scenes": {"one": {"agents": [{"name": "a"}], "cases": [` +
+		`{"n": 7, "agent": "a", "stable": false, "request_headers": {"X-Nomad-Token": "ab × 3", "Host": "h"}}]}}}`
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "extra-further.json"), []byte(further), 0o600))
+	all, err := wire.Extras()
+	require.NoError(t, err)
+	require.Len(t, all, 3)
+	found := all[2].Scenes[0].Cases[0]
+	assert.Equal(t, 7, found.N)
+	assert.True(t, found.Varies())
+	assert.Equal(t, map[string]string{"X-Nomad-Token": "ababab", "Host": "h"}, found.Headers())
+	_, err = wire.All()
+	assert.NoError(t, err, "a folder without recordings of whole versions")
+
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "extra-broken.json"), []byte("{"), 0o600))
+	_, err = wire.Extras()
+	assert.ErrorContains(t, err, "extra-broken.json")
+}
+
 func TestSince(t *testing.T) {
 	for _, row := range []struct {
 		version, since string
