@@ -1,5 +1,5 @@
-// Exporter serves Prometheus metrics of a Nomad cluster, as seen from outside: it asks every server of the pool how it is and
-// what it sees. Beside it are a dashboard for Grafana, dashboard.json, and alert rules for Prometheus, alerts.yml.
+// Exporter serves Prometheus metrics of a Nomad cluster as seen from outside: it gets from every server its health and its
+// view of the pool. Beside it are a dashboard for Grafana (dashboard.json) and alert rules for Prometheus (alerts.yml).
 // Run it with -h for its flags, and with -demo to try it without an agent.
 package main
 
@@ -68,7 +68,8 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("exporter", flag.ContinueOnError)
 	listen := flags.String("listen", "127.0.0.1:9646", "`address` to serve the metrics at; there is no access control")
-	interval := flags.Duration("interval", 0, "time for which results are served again; 0 calls the servers for each scrape")
+	interval := flags.Duration("interval", 0,
+		"time for which results are served again; 0 calls the servers for each scrape")
 	timeout := flags.Duration("timeout", 9*time.Second,
 		"time limit of a scrape; a server may take two thirds of it, and takes 5s if it has no leader")
 	port := flags.Uint("port", 0, "HTTP `port` of the servers (default that of the agent)")
@@ -128,8 +129,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	case *port > 0:
 		settings = append(settings, survey.WithAddress(survey.HTTPAddress(uint16(*port))))
 	}
-	// The next scrape is the better retry.
-	client, err := nomad.NewClient(append(options, nomad.WithRetries(1), nomad.WithTimeout(*timeout), nomad.WithLogger(logger))...)
+	// One retry is enough, because the next scrape is another one.
+	options = append(options, nomad.WithRetries(1), nomad.WithTimeout(*timeout), nomad.WithLogger(logger))
+	client, err := nomad.NewClient(options...)
 	if err != nil {
 		return 2, err
 	}
@@ -169,7 +171,8 @@ func write(w io.Writer, registry *prometheus.Registry) error {
 }
 
 // serve serves the metrics until the context ends, and returns the exit code.
-func serve(ctx context.Context, address string, timeout time.Duration, registry *prometheus.Registry, logger *slog.Logger,
+func serve(
+	ctx context.Context, address string, timeout time.Duration, registry *prometheus.Registry, logger *slog.Logger,
 ) (int, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -177,7 +180,8 @@ func serve(ctx context.Context, address string, timeout time.Duration, registry 
 	}
 	errorLog := slog.NewLogLogger(logger.Handler(), slog.LevelError)
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorLog: errorLog, MaxRequestsInFlight: 100}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry,
+		promhttp.HandlerOpts{ErrorLog: errorLog, MaxRequestsInFlight: 100}))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `<!DOCTYPE html><title>Nomad exporter</title><a href="metrics">Metrics of a Nomad cluster</a>`)
 	})
@@ -345,8 +349,8 @@ func (e *exporter) lastContact(ctx context.Context, s survey.Server) (contact ti
 	return contact, known, nil
 }
 
-// logChanges logs which parts fail that did not fail before, and which do not fail any more. If only the list of members
-// was tried, the others are as before.
+// logChanges logs which parts fail that did not fail before, and which do not fail any more. The other parts are as before
+// if only the list of members was requested.
 func (e *exporter) logChanges(failed map[failure]error, membersOnly bool) {
 	for f, err := range failed {
 		if !e.failing[f] {
@@ -371,25 +375,34 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, labels, nil)
 }
 
+func perServer(name, help string, labels ...string) *prometheus.Desc {
+	return desc(name, help, append([]string{"server", "region"}, labels...)...)
+}
+
 var (
 	up            = desc("nomad_up", "Whether the agent returned the members of the cluster.")
 	members       = desc("nomad_cluster_members", "Servers in the gossip pool.", "region", "status", "build")
 	disagreements = desc("nomad_cluster_disagreements", "Members that the servers see differently.")
-	regionLeaders = desc("nomad_region_leaders", "Different leaders that the servers of the region report; absent if none responds.", "region")
-	regionBuilds  = desc("nomad_region_builds", "Different versions of Nomad among the alive servers of the region.", "region")
+	regionLeaders = desc("nomad_region_leaders",
+		"Different leaders that the servers of the region report; absent if none responds.", "region")
+	regionBuilds = desc("nomad_region_builds", "Different versions of Nomad among the alive servers of the region.", "region")
 
-	serverInfo        = desc("nomad_server_info", "Datacenter and version of the server.", "server", "region", "datacenter", "build")
-	serverUp          = desc("nomad_server_up", "Whether the server responds.", "server", "region")
-	serverAlive       = desc("nomad_server_alive", "Whether the server is alive in the gossip pool.", "server", "region")
-	serverHealthy     = desc("nomad_server_healthy", "Whether the server reports that it is healthy; absent if it reports nothing.", "server", "region")
-	serverLeader      = desc("nomad_server_leader", "Whether a server of the region reports this one as leader.", "server", "region")
-	serverLastContact = desc("nomad_server_last_contact_seconds", "Time since the server had contact with its leader; 0 for the leader.", "server", "region")
-	serverDuration    = desc("nomad_server_response_duration_seconds", "Time until the server had responded to all requests, or failed.", "server", "region")
+	serverInfo    = perServer("nomad_server_info", "Datacenter and version of the server.", "datacenter", "build")
+	serverUp      = perServer("nomad_server_up", "Whether the server responds.")
+	serverAlive   = perServer("nomad_server_alive", "Whether the server is alive in the gossip pool.")
+	serverHealthy = perServer("nomad_server_healthy",
+		"Whether the server reports that it is healthy; absent if it reports nothing.")
+	serverLeader      = perServer("nomad_server_leader", "Whether a server of the region reports this one as leader.")
+	serverLastContact = perServer("nomad_server_last_contact_seconds",
+		"Time since the server had contact with its leader; 0 for the leader.")
+	serverDuration = perServer("nomad_server_response_duration_seconds",
+		"Time until the server had responded to all requests, or failed.")
 
 	surveyDuration = desc("nomad_exporter_survey_duration_seconds", "Time that the last survey of all servers took.")
 	surveyTime     = desc("nomad_exporter_survey_timestamp_seconds", "Unix time of the end of the last survey.")
 	surveys        = desc("nomad_exporter_surveys_total", "Surveys of all servers.")
-	surveyErrors   = desc("nomad_exporter_errors_total", "Parts of surveys that failed: the list of members, a server, or its statistics.", "part")
+	surveyErrors   = desc("nomad_exporter_errors_total",
+		"Parts of surveys that failed: the list of members, a server, or its statistics.", "part")
 
 	descriptions = []*prometheus.Desc{
 		up, members, disagreements, regionLeaders, regionBuilds, serverInfo, serverUp, serverAlive, serverHealthy, serverLeader,
