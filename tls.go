@@ -47,7 +47,7 @@ type TLS struct {
 func (t TLS) MarshalJSON() ([]byte, error) {
 	type fields TLS
 	for _, path := range []*string{&t.CAFile, &t.CADir, &t.CertFile, &t.KeyFile} {
-		if reload.CheckPath(*path) != nil { // a secret in place of a path
+		if reload.Shown(*path) == reload.Hidden { // it may be a secret in place of a path
 			*path = redact.Mark
 		}
 	}

@@ -14,18 +14,16 @@
 // /v1/node/pool/NAME; with Debug also /debug/pprof/. Other endpoints that tools request respond as in a cluster that runs
 // nothing, so that nomad status, nomad node status and nomad operator debug work:
 //
-//	/v1/jobs, /v1/jobs/statuses, /v1/allocations, /v1/evaluations,      empty lists
-//	/v1/deployments, /v1/services, /v1/vars, /v1/plugins, /v1/volumes,
-//	/v1/scaling/policies
-//	/v1/job/                                                            404
-//	/v1/namespaces, /v1/namespace/                                      the namespace default
-//	/v1/operator/raft/configuration, /v1/operator/autopilot/health      the servers
-//	/v1/operator/scheduler/configuration,                               their defaults
-//	/v1/operator/autopilot/configuration
-//	/v1/metrics, /v1/client/stats                                       hardly anything
-//	/v1/event/stream                                                    no events
-//	/v1/operator/license                                                204
-//	/v1/acl/policies, /v1/acl/tokens, /v1/acl/roles                     400 without ACLs
+//   - /v1/jobs, /v1/jobs/statuses, /v1/allocations, /v1/evaluations, /v1/deployments, /v1/services, /v1/vars, /v1/plugins,
+//     /v1/volumes and /v1/scaling/policies: empty lists
+//   - /v1/job/: 404
+//   - /v1/namespaces and /v1/namespace/: the namespace default
+//   - /v1/operator/raft/configuration and /v1/operator/autopilot/health: the servers
+//   - /v1/operator/scheduler/configuration and /v1/operator/autopilot/configuration: their defaults
+//   - /v1/metrics and /v1/client/stats: hardly anything
+//   - /v1/event/stream: no events
+//   - /v1/operator/license: 204
+//   - /v1/acl/policies, /v1/acl/tokens and /v1/acl/roles: 400 without ACLs
 //
 // Everything else is 404, and so are requests that would change what these endpoints show.
 //

@@ -87,7 +87,7 @@ func TestSituationsOfPaths(t *testing.T) {
 				assertHidden(t, text, content, body, "TLS")
 			}
 		}
-		assert.Contains(t, fmt.Sprint(nomad.TLS{CAFile: "/etc/ca.pem"}), `CAFile:"/etc/ca.pem"`)
+		assert.Contains(t, fmt.Sprint(nomad.TLS{CAFile: "/etc/ca.pem"}), `"ca_file":"/etc/ca.pem"`)
 	})
 	t.Run("variables", func(t *testing.T) {
 		for _, name := range []string{"NOMAD_CLIENT_KEY", "NOMAD_CLIENT_CERT", "NOMAD_CACERT", "NOMAD_CAPATH"} {

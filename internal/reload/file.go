@@ -159,10 +159,13 @@ var (
 // looksLikeToken reports whether a path is an ACL token or a workload identity.
 func looksLikeToken(path string) bool { return token.MatchString(path) }
 
-// Shown returns a path in quotes, or "the file" if it may be what the file should hold.
+// Hidden stands for a path that must not be shown.
+const Hidden = "the file"
+
+// Shown returns a path in quotes, or Hidden if it may be what the file should hold.
 func Shown(path string) string {
 	if len(path) > maxPath || CheckPath(path) != nil {
-		return "the file"
+		return Hidden
 	}
 	return strconv.Quote(path)
 }
