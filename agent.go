@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -73,11 +72,7 @@ type JoinResult struct {
 
 // String returns the result in words, such as "joined 2".
 func (r JoinResult) String() string {
-	text := fmt.Sprintf("joined %d", r.Joined)
-	if r.Warning != "" {
-		text += " (" + show.Line(r.Warning) + ")"
-	}
-	return text
+	return strings.TrimSuffix(fmt.Sprintf("joined %d (%s)", r.Joined, show.Line(r.Warning)), " ()")
 }
 
 // joinResponse is the response on the wire.
@@ -200,9 +195,6 @@ func (h Health) String() string {
 	}
 	return strings.TrimSuffix("unhealthy: "+show.Line(h.message()), ": ")
 }
-
-// Format prints what String returns, whatever the verb.
-func (h Health) Format(f fmt.State, _ rune) { io.WriteString(f, h.String()) }
 
 func (h *Health) check() error {
 	if h.Server == nil && h.Client == nil {

@@ -95,19 +95,13 @@ func (a HostAddress) String() string {
 
 // Addr returns the address. It is invalid if the agent does not report it.
 func (a HostAddress) Addr() netip.Addr {
-	addr, err := netip.ParseAddr(a["address"])
-	if err != nil {
-		return netip.Addr{}
-	}
+	addr, _ := netip.ParseAddr(a["address"])
 	return addr
 }
 
 // Prefix returns the address with the length of its network's prefix. It is invalid if the agent does not report it.
 func (a HostAddress) Prefix() netip.Prefix {
-	prefix, err := netip.ParsePrefix(a["address"] + "/" + a["mask_bits"])
-	if err != nil {
-		return netip.Prefix{}
-	}
+	prefix, _ := netip.ParsePrefix(a["address"] + "/" + a["mask_bits"])
 	return prefix
 }
 

@@ -97,11 +97,8 @@ func (m Member) ID() string { return m.Tags["id"] }
 // invalid if a tag is missing.
 func (m Member) RPCAddr() netip.AddrPort {
 	addr, err := netip.ParseAddr(m.Tags["rpc_addr"])
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	port, err := strconv.ParseUint(m.Tags["port"], 10, 16)
-	if err != nil {
+	port, errPort := strconv.ParseUint(m.Tags["port"], 10, 16)
+	if err != nil || errPort != nil {
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(addr, uint16(port))

@@ -8,7 +8,6 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -75,15 +74,8 @@ func (a *Agent) Monitor(ctx context.Context, opts MonitorOptions) (*LogStream, e
 // ParseLogLevel returns the level of a name in any case, as Nomad's log_level has it. The name warning stands for warn, and
 // off for no entries at all.
 func ParseLogLevel(name string) (LogLevel, error) {
-	levels := []LogLevel{LevelTrace, LevelDebug, LevelInfo, LevelWarn, LevelError}
-	level := LogLevel(strings.ToLower(strings.TrimSpace(name)))
-	if level == "warning" {
-		level = LevelWarn
-	}
-	if !slices.Contains(levels, level) && level != "off" {
-		return "", fmt.Errorf("%q is not a log level: want one of %q", name, levels)
-	}
-	return level, nil
+	level, err := logframe.ParseLevel(name)
+	return LogLevel(level), err
 }
 
 // MonitorExportOptions selects the stored log that [Agent.MonitorExport] streams. It needs either OnDisk or Service.

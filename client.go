@@ -226,20 +226,15 @@ func (c *Client) replaceToken(ctx context.Context, r *request, res *response) bo
 func (c *Client) attempt(ctx context.Context, r *request, n int) (*response, error) {
 	started := time.Now()
 	res, err := c.exchange(ctx, r)
-	if logger := c.settings.Logger; logger.Enabled(ctx, slog.LevelDebug) {
-		attrs := []slog.Attr{
-			slog.String("method", r.method),
-			slog.String("url", c.address+c.shownPath(r)),
-			slog.Int("attempt", n),
-			slog.Duration("duration", time.Since(started)),
-		}
+	if c.settings.Logger.Enabled(ctx, slog.LevelDebug) {
+		attempt := settings.Attempt{Method: r.method, URL: c.address + c.shownPath(r), Number: n, Started: started}
 		if res != nil {
-			attrs = append(attrs, slog.Int("status", res.status))
+			attempt.Status = res.status
 		}
 		if err != nil {
-			attrs = append(attrs, slog.String("error", c.clean(r, err.Error())))
+			attempt.Err = c.clean(r, err.Error())
 		}
-		logger.LogAttrs(ctx, slog.LevelDebug, "nomad request", attrs...)
+		attempt.Log(ctx, c.settings.Logger)
 	}
 	return res, err
 }

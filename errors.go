@@ -146,8 +146,10 @@ func (c *Client) apiError(r *request, status int, text string, kinds ...error) *
 		Method: r.method, Address: c.address, Path: c.shownPath(r), StatusCode: status,
 		Message: redact.Cut(c.clean(r, text), maxMessage), kinds: kinds,
 	}
-	if len(kinds) > 0 {
-		e.hint = meaning.Hint(kindOf(kinds[0]), meaning.Facts{Name: r.name, ACL: r.acl, Since: r.since, Identity: c.sendsIdentity(r)})
+	for kind, errs := range meanings {
+		if len(kinds) > 0 && kinds[0] == errs[0] {
+			e.hint = meaning.Hint(kind, meaning.Facts{Name: r.name, ACL: r.acl, Since: r.since, Identity: c.sendsIdentity(r)})
+		}
 	}
 	if file := c.settings.TokenFile; file != nil && e.Is(ErrPermissionDenied) {
 		if problem := file.Problem(); problem != "" {
@@ -169,16 +171,6 @@ var meanings = map[meaning.Kind][]error{
 	meaning.NotFound:         {ErrNotFound},
 	meaning.InvalidArgument:  {ErrInvalidArgument},
 	meaning.SchemeMismatch:   {http.ErrSchemeMismatch},
-}
-
-// kindOf returns the meaning that an error stands for.
-func kindOf(err error) meaning.Kind {
-	for kind, errs := range meanings {
-		if errs[0] == err {
-			return kind
-		}
-	}
-	return meaning.Unknown
 }
 
 // classify returns the meaning of a response that reports a failure.

@@ -26,9 +26,6 @@ type Option func(*settings.Settings) error
 
 // optionErrors joins the errors of options.
 func optionErrors(errs []error) error {
-	if len(errs) == 0 {
-		return nil
-	}
 	for i, err := range errs {
 		errs[i] = fmt.Errorf("nomad: %w", err)
 	}

@@ -1,6 +1,7 @@
 package nomad
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,11 +13,7 @@ import (
 
 // String returns the method and the path of the request. All else may hold secrets.
 func (req Request) String() string {
-	method := strings.ToUpper(req.Method)
-	if method == "" {
-		method = http.MethodGet
-	}
-	return show.Line(method + " " + req.Path)
+	return show.Line(cmp.Or(strings.ToUpper(req.Method), http.MethodGet) + " " + req.Path)
 }
 
 // Format prints what String returns, whatever the verb.

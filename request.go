@@ -2,6 +2,7 @@ package nomad
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -110,10 +111,7 @@ const autopilotHealth = "/v1/operator/autopilot/health"
 
 // newRequest checks req and makes the request that is sent.
 func (req *Request) newRequest() (*request, error) {
-	method := strings.ToUpper(req.Method)
-	if method == "" {
-		method = http.MethodGet
-	}
+	method := cmp.Or(strings.ToUpper(req.Method), http.MethodGet)
 	if !header.IsName(method) {
 		return nil, invalidArgument("Do", "Method: %q is not an HTTP method", method)
 	}

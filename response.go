@@ -26,11 +26,10 @@ type Response struct {
 // Index returns the index of the response, from the header X-Nomad-Index, or 0 if it has none. A request with this
 // index in its query is a blocking query: the agent responds when the data has a higher index.
 func (r *Response) Index() uint64 {
-	index, err := strconv.ParseUint(r.Header.Get("X-Nomad-Index"), 10, 64)
-	if err != nil {
-		return 0
+	if index, err := strconv.ParseUint(r.Header.Get("X-Nomad-Index"), 10, 64); err == nil {
+		return index
 	}
-	return index
+	return 0
 }
 
 // response is a response whose body was read, or that of a stream.

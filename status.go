@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 )
 
 // Status has the methods for the endpoints of /v1/status. It is the field Status of a Client. Errors are as for the methods
@@ -65,10 +66,8 @@ func (s *Status) Peers(ctx context.Context) ([]string, error) {
 type addressList []string
 
 func (l *addressList) check() error {
-	for _, address := range *l {
-		if address == "" {
-			return errors.New("an address is empty")
-		}
+	if slices.Contains(*l, "") {
+		return errors.New("an address is empty")
 	}
 	return nil
 }

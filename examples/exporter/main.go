@@ -119,6 +119,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		fmt.Fprintln(stderr, "exporter: -demo: using a cluster in memory")
 		cluster := nomadtest.NewCluster(nomadtest.Servers(2), nomadtest.Servers(1, nomadtest.Version("1.11.3")))
 		defer cluster.Close()
+		cluster.Agent("server-1").TakeLead()
 		cluster.Agent("server-2").Stop()
 		options = []nomad.Option{nomad.WithAddress(cluster.URL("server-1"))}
 		settings = append(settings, survey.WithAddress(func(m nomad.Member) string { // They share an IP address.

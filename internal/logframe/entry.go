@@ -3,6 +3,8 @@ package logframe
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,4 +64,17 @@ func field(value jsontext.Value) any {
 		return json.Number(value)
 	}
 	return json.RawMessage(bytes.ToValidUTF8(value, []byte("\uFFFD")))
+}
+
+// ParseLevel returns the level of a name in any case.
+func ParseLevel(name string) (string, error) {
+	levels := []string{"trace", "debug", "info", "warn", "error"}
+	level := strings.ToLower(strings.TrimSpace(name))
+	if level == "warning" {
+		level = "warn"
+	}
+	if !slices.Contains(levels, level) && level != "off" {
+		return "", fmt.Errorf("%q is not a log level: want one of %q", name, levels)
+	}
+	return level, nil
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"time"
@@ -48,20 +47,6 @@ type Settings struct {
 	// reconnects has the names of the given options that only NewClient accepts, because connections depend on them.
 	reconnects []string
 }
-
-// Logger is the part of *slog.Logger that a Client uses. Only WithLogger converts one, so that programs without it are not
-// linked with the handlers of package log/slog, a quarter of a megabyte.
-type Logger interface {
-	Enabled(context.Context, slog.Level) bool
-	LogAttrs(context.Context, slog.Level, string, ...slog.Attr)
-	Warn(string, ...any)
-}
-
-type noLogger struct{}
-
-func (noLogger) Enabled(context.Context, slog.Level) bool                   { return false }
-func (noLogger) LogAttrs(context.Context, slog.Level, string, ...slog.Attr) {}
-func (noLogger) Warn(string, ...any)                                        {}
 
 // Defaults are the defaults of options.
 type Defaults struct {
