@@ -107,9 +107,8 @@ func (a *Agent) Join(ctx context.Context, addresses ...string) (*JoinResult, err
 	if err != nil {
 		return nil, err
 	}
-	r := joinEndpoint.newRequest(query)
-	res, err := get[joinResponse](ctx, a.client, r)
-	if err != nil {
+	r, res := joinEndpoint.newRequest(query), new(joinResponse)
+	if _, err := a.client.do(ctx, r, res); err != nil {
 		return nil, err
 	}
 	if res.Error != "" || *res.NumJoined == 0 {
