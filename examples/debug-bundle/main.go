@@ -53,7 +53,7 @@ usage: debug-bundle [flags]
 const exitCodes = `
 exit codes: 0 the archive is written and complete
             1 the archive is written, and parts are missing: see manifest.json
-            2 no archive is written: wrong usage, no response, interrupted, disk full
+            2 no archive: wrong usage, no response, interrupted, or a full disk
 `
 
 const (
@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	maxSize := flags.Int64("max-size", 256, "the largest size of all parts together in `MiB`, before compression;\n"+
 		"agents get equal shares, logs at most half of each")
 	asJSON := flags.Bool("json", false, "print the manifest as JSON on one line")
-	demo := flags.Bool("demo", false, "use a cluster in memory: three servers, of which one is down, and a client")
+	demo := flags.Bool("demo", false, "use a cluster in memory: three servers, one of them down, and a client")
 	flags.Usage = func() {}
 	fail := func(err error) int {
 		if ctx.Err() != nil {
@@ -264,8 +264,8 @@ func (b *bundle) write(ctx context.Context, file, name, servers, nodes string, m
 	ctx, b.fail = context.WithCancelCause(ctx)
 	defer b.fail(nil)
 
-	manifest := &Manifest{File: filepath.Base(file), Created: time.Now().UTC(), Address: b.client.Address(), Direct: b.direct,
-		Duration: b.logTime.String(), Level: string(b.level)}
+	manifest := &Manifest{File: filepath.Base(file), Created: time.Now().UTC(), Address: b.client.Address(),
+		Direct: b.direct, Duration: b.logTime.String(), Level: string(b.level)}
 	manifest.Agents = append(manifest.Agents, b.cluster(ctx, members))
 	manifest.Agents = append(manifest.Agents, b.servers(chosen)...)
 	manifest.Agents = append(manifest.Agents, b.nodes(ctx, ids)...)
@@ -623,7 +623,8 @@ func (s *spool) Write(b []byte) (int, error) {
 }
 
 // secretField is a field whose name is that of a secret, as in token=… and "secret_id":"…".
-var secretField = regexp.MustCompile(`(?i)([\w.-]*(?:token|secret|password|passwd|encrypt)[\w.-]*(?:=|"\s*:\s*))("(?:[^"\\]|\\.)*"|[^\s,;&}\]]+)`)
+var secretField = regexp.MustCompile(`(?i)([\w.-]*(?:token|secret|password|passwd|encrypt)[\w.-]*(?:=|"\s*:\s*))` +
+	`("(?:[^"\\]|\\.)*"|[^\s,;&}\]]+)`)
 
 // redactor returns a function that takes the secrets that this program knows, and those with a telling name, out of a
 // line.
@@ -683,14 +684,11 @@ func (b *bundle) lookUpNode(ctx context.Context, id string) (string, error) {
 	return "http://" + node.HTTPAddr, nil
 }
 
+var notPlain = regexp.MustCompile(`[^A-Za-z0-9._-]`)
+
 // folder returns a name as one of a folder on any system.
 func folder(name string) string {
-	name = strings.Map(func(r rune) rune {
-		if r < 128 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r)) {
-			return r
-		}
-		return '_'
-	}, name)
+	name = notPlain.ReplaceAllString(name, "_")
 	if strings.Trim(name, ".") == "" {
 		return "_" + name
 	}
