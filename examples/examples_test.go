@@ -63,6 +63,13 @@ var runs = []struct {
 	{example: "rotate-gossip-key", args: []string{"-json", "-key-file", "key", "-keep"}, says: []string{`"detail":"[0-9a-f]{8} is on 3 of 3 servers","result":"done","step":"verify"`}},
 	{example: "rotate-gossip-key", args: []string{"-out", "key"}, code: 2, says: []string{`save +failed +open key: `}}, // it exists
 	{example: "rotate-gossip-key", args: []string{"-key-file", "missing"}, code: 2},
+
+	{example: "debug-bundle", args: []string{"-demo", "-duration", "1s", "-o", "bundle.tar.gz"}, code: 1, says: []string{`server-2\.global +alive +6 of 6 parts`, `server-3\.global +failed +0 of 6 parts`}, files: []string{"bundle.tar.gz"}},
+	{example: "debug-bundle", args: []string{"-demo", "-duration", "1s", "-json"}, code: 1, says: []string{`"file":"server/server-1\.global/heap_0000\.prof"`}},
+	{example: "debug-bundle", args: []string{"-timeout", "0"}, code: 2},
+
+	{example: "drift", args: []string{"-demo", "-ignore", "Server"}, code: 2, says: []string{`server-3\.global: not compared`}},
+	{example: "drift", args: []string{"-timeout", "0"}, code: 2},
 }
 
 func TestExamples(t *testing.T) {
@@ -82,9 +89,9 @@ func TestExamples(t *testing.T) {
 		if folders[run.example] == "" {
 			folders[run.example] = t.TempDir()
 			t.Run(run.example+" -h", func(t *testing.T) {
-				_, said, code := execute(t, binaries, run.example, folders[run.example], "-h")
+				out, said, code := execute(t, binaries, run.example, folders[run.example], "-h")
 				assert.Equal(t, 0, code)
-				assert.Contains(t, said, "usage: "+run.example)
+				assert.Contains(t, out+said, "usage: "+run.example)
 			})
 		}
 		t.Run(run.example, func(t *testing.T) {
