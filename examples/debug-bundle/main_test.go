@@ -330,7 +330,8 @@ func TestTable(t *testing.T) {
 }
 
 func TestRealAgent(t *testing.T) {
-	process, err := nomadtest.StartProcess(t.Context(), nomadtest.Servers(1), nomadtest.GossipKey(gossipKey), nomadtest.Debug())
+	process, err := nomadtest.StartProcess(t.Context(), nomadtest.Servers(1), nomadtest.Debug(),
+		nomadtest.GossipKey(gossipKey))
 	if errors.Is(err, nomadtest.ErrNoBinary) {
 		t.Skip(err)
 	}

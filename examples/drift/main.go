@@ -1,5 +1,5 @@
-// Drift compares the configuration of all servers of a cluster with each other, or with a state that was kept, and shows
-// what differs. See -h for flags and exit codes.
+// Drift compares the configuration of all servers of a cluster with each other, or with a state that was kept, and
+// shows what differs. See -h for flags and exit codes.
 package main
 
 import (

@@ -117,9 +117,12 @@ func TestDifferentSecretsAreDriftAndNotShown(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(text), c))
 		return c
 	}
-	one, two := `{"ACL":{"ReplicationToken":"one"},"LogLevel":"INFO"}`, `{"ACL":{"ReplicationToken":"two"},"LogLevel":"INFO"}`
-	servers := []server{{name: "a", config: config(one)}, {name: "down", err: errors.New("down")},
-		{name: "b", config: config(two)}, {name: "c", config: config(two)}, {name: "d", config: config(`{"LogLevel":"INFO"}`)}}
+	one := `{"ACL":{"ReplicationToken":"one"},"LogLevel":"INFO"}`
+	two := `{"ACL":{"ReplicationToken":"two"},"LogLevel":"INFO"}`
+	servers := []server{
+		{name: "a", config: config(one)}, {name: "down", err: errors.New("down")}, {name: "b", config: config(two)},
+		{name: "c", config: config(two)}, {name: "d", config: config(`{"LogLevel":"INFO"}`)},
+	}
 	drifts := between(servers, nil)
 	assert.Equal(t, []drift{{Path: "ACL.ReplicationToken", Values: []value{
 		{Value: "<redacted>", Servers: []string{"b", "c"}},
@@ -151,7 +154,8 @@ func TestTable(t *testing.T) {
 
 func TestCovered(t *testing.T) {
 	for path, want := range map[string]bool{
-		"Ports": true, "Ports.HTTP": true, "PortsX": false, "Client.Meta[rack]": true, "Client.Meta[row]": false, "Tags[1]": true,
+		"Ports": true, "Ports.HTTP": true, "PortsX": false,
+		"Client.Meta[rack]": true, "Client.Meta[row]": false, "Tags[1]": true,
 	} {
 		assert.Equal(t, want, covered(path, []string{"Ports", "Client.Meta[rack]", "Tags"}), path)
 	}
