@@ -176,7 +176,8 @@ func TestNoSecretIsInTheArchive(t *testing.T) {
 	host := nomadtest.Status(200, `{"AgentID":"x","HostData":{"OS":"Linux","Environment":{"SECRET":"`+planted+
 		`","NOMAD_TOKEN":"`+nomadtest.ManagementToken+`"}}}`)
 	cluster.Agent("server-1").Inject(host, nomadtest.On("host"))
-	cluster.Agent("server-2").Inject(nomadtest.Status(500, "bad token "+nomadtest.ManagementToken), nomadtest.On("schedulers"))
+	bad := nomadtest.Status(500, "bad token "+nomadtest.ManagementToken)
+	cluster.Agent("server-1").Inject(bad, nomadtest.On("schedulers"))
 	logged := make(chan struct{})
 	defer func() { <-logged }()
 	ctx, stop := context.WithCancel(t.Context())
@@ -193,7 +194,8 @@ func TestNoSecretIsInTheArchive(t *testing.T) {
 		}
 	}()
 	node := cluster.Agent("client-1").NodeID()
-	files, _, _ := bundleOf(t, cluster.URL("server-1"), "-node-id", node)
+	files, manifest, _ := bundleOf(t, cluster.URL("server-1"), "-node-id", node)
+	assert.Contains(t, part1(t, manifest, "cluster/schedulers.json").Error, "bad token")
 	assert.Contains(t, string(files["server/server-1.global/monitor.log"]), "secret_id=<redacted>")
 	assert.Regexp(t, `"Token": "(<|\\u003c)redacted`, string(files["cluster/agent-self.json"]))
 	assert.Contains(t, string(files["cluster/keyring.json"]), `"nodes": 2`)
