@@ -3,7 +3,6 @@ package nomad
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -64,7 +63,7 @@ func (k Keyring) MarshalJSON() ([]byte, error) {
 	for name, message := range k.Messages {
 		messages[redact.GossipKeys(name)] = redact.GossipKeys(message)
 	}
-	return json.Marshal(struct {
+	return show.JSON(struct {
 		Keys     []key
 		Messages map[string]string
 		NumNodes int

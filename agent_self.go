@@ -59,7 +59,7 @@ type selfJSON struct {
 // MarshalJSON returns the values with the names and shapes of Nomad, and with secrets as "<redacted>". Raw has what the
 // agent sent.
 func (s Self) MarshalJSON() ([]byte, error) {
-	return json.Marshal(selfJSON{s.Config, &s.Member, s.Stats})
+	return show.JSON(selfJSON{s.Config, &s.Member, s.Stats})
 }
 
 // UnmarshalJSON decodes a document from an agent. A value whose type does not fit its field is skipped.

@@ -28,6 +28,8 @@ import (
 // examples are the programs and the files that are copied. Examples that are modules have tests of their own.
 var examples = map[string][]string{
 	"bootstrap":         {"main.go"},
+	"debug-bundle":      {"main.go"},
+	"drift":             {"main.go"},
 	"health":            {"main.go"},
 	"logs":              {"main.go"},
 	"members":           {"main.go"},
@@ -64,6 +66,18 @@ var runs = map[string][]struct {
 		{args: "-role chief", code: 2, err: "want server or client"},
 		{args: "-json -quiet", code: 2, err: "-json and -quiet exclude each other"},
 		{args: "-timeout 0", code: 2, err: "-timeout 0s: want more than 0"},
+	},
+	"debug-bundle": {
+		{args: "-demo -duration 1s -o bundle.tar.gz", code: 1, file: "bundle.tar.gz", out: []string{
+			`^server-2\.global +alive +6 of 6 parts`, `^server-3\.global +failed +0 of 6 parts`,
+		}},
+		{args: "-demo -duration 1s -json", code: 1, out: []string{`"file":"server/server-1\.global/heap_0000\.prof"`}},
+		{args: "-timeout 0", code: 2, err: "timeout"},
+	},
+	"drift": {
+		{args: "-demo", code: 2, out: []string{`^Server\.RaftMultiplier +1 +server-1\.global`, `^server-3\.global: not compared`}},
+		{args: "-demo -ignore Server", code: 2, out: []string{`^server-3\.global: not compared`}},
+		{args: "-timeout 0", code: 2, err: "timeout"},
 	},
 	"survey": {
 		{args: "-demo", code: 1, err: "1 of 7 servers do not respond, 6 members are seen differently", out: []string{
