@@ -137,7 +137,7 @@ func (c *Cluster) add(name string, s spec) *Agent {
 	}
 	if c.find(name) != nil {
 		a.discard()
-		panic(fmt.Sprintf("nomadtest: there already is an agent %q", name))
+		panic(fmt.Sprintf("nomadtest: there is an agent %q already", name))
 	}
 	c.agents = append(c.agents, a)
 	registry[a.serfAddr()], registry[a.rpcAddr()] = a, a
