@@ -9,29 +9,31 @@ import (
 	"strings"
 )
 
-// The ACL tokens that agents with the option ACLs know, for nomad.WithToken, and two that they do not know. No token at
-// all is the anonymous one, which may call Agent.Health and Agent.Join of package nomad. The option Token adds others.
+// ACL tokens of agents with the option ACLs, for nomad.WithToken, and three invalid ones.
+//
+// Without a token, clients may call Agent.Health and Agent.Join of package nomad. The option Token
+// adds more tokens.
 const (
 	ManagementToken = "6d616e61-6765-6d65-6e74-20746f6b656e" // may do everything
 	AgentReadToken  = "6167656e-7420-7265-6164-20746f6b656e" // policy agent { policy = "read" }
 	AgentWriteToken = "6167656e-7420-7772-6974-6520746f6b6e" // policy agent { policy = "write" }
 	NodeReadToken   = "6e6f6465-2072-6561-6420-746f6b656e20" // policy node { policy = "read" }
-	ExpiredToken    = "65787069-7265-6420-746f-6b656e202020" // was good until it expired
-	UnknownToken    = "756e6b6e-6f77-6e20-746f-6b656e202020" // has the form of a token
-	MalformedToken  = "not-a-token"                          // has not
+	ExpiredToken    = "65787069-7265-6420-746f-6b656e202020" // has expired
+	UnknownToken    = "756e6b6e-6f77-6e20-746f-6b656e202020" // a UUID that agents do not know
+	MalformedToken  = "not-a-token"                          // not a UUID
 )
 
-// permission is what a call needs.
+// permission is the permission that an endpoint requires.
 type permission int
 
 const (
 	agentRead permission = iota
 	agentWrite
 	nodeRead
-	management // of the tokens here only those that may do everything have it
+	management // only management tokens have it
 )
 
-// permissions are what the rights of a token allow.
+// permissions maps the rights of a token to what they permit.
 var permissions = map[string][]permission{
 	"agent:read":  {agentRead},
 	"agent:write": {agentRead, agentWrite},
@@ -40,7 +42,7 @@ var permissions = map[string][]permission{
 	"management":  {agentRead, agentWrite, nodeRead, management},
 }
 
-// builtin are the rights of the tokens that agents know without being told.
+// builtin maps the predefined tokens to their rights.
 var builtin = map[string][]string{
 	"":              nil, // the anonymous token
 	ManagementToken: {"management"},
@@ -49,10 +51,12 @@ var builtin = map[string][]string{
 	NodeReadToken:   {"node:read"},
 }
 
-// Token makes agents with ACLs know one more token, or gives one that they know other rights. A right is agent:read,
-// agent:write, node:read, node:write or management; several are those of several policies. The empty token is the anonymous
-// one, which has none unless this option gives it some. Token panics when a right is none of these, and when the token is
-// neither empty nor a UUID.
+// Token adds a token to agents with ACLs, or changes the rights of a token that they have.
+//
+// A right is agent:read, agent:write, node:read, node:write or management. Several rights are
+// combined. The empty secret is the anonymous token, which has no rights by default.
+//
+// Token panics if a right is unknown, or if the secret is neither empty nor a UUID.
 func Token(secret string, rights ...string) AgentOption {
 	if secret != "" && !isUUID.MatchString(secret) {
 		panic("nomadtest: Token: want a UUID or nothing")
@@ -71,10 +75,10 @@ func Token(secret string, rights ...string) AgentOption {
 	})
 }
 
-// isUUID is what agents take for the secret of a token. Anything else could be the identity of a workload.
+// isUUID matches the secret of a token. Agents treat any other string as a workload identity.
 var isUUID = regexp.MustCompile(`(?i)^[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}$`)
 
-// tokenOf is the token of a request, from either of the headers that agents look at.
+// tokenOf returns the token of a request, from X-Nomad-Token or Authorization.
 func tokenOf(r *http.Request) string {
 	if token := r.Header.Get("X-Nomad-Token"); token != "" {
 		return strings.TrimSpace(token)
@@ -87,14 +91,14 @@ func tokenOf(r *http.Request) string {
 	return ""
 }
 
-// verdict is what an agent makes of a token.
+// verdict is the result of checking a token.
 type verdict int
 
 const (
 	allowed   verdict = iota
-	denied            // the token is known, or there is none
-	unknown           // it has the form of a token
-	malformed         // it has not
+	denied            // known or anonymous token without the permission
+	unknown           // a UUID
+	malformed         // not a UUID
 	expired
 )
 
@@ -123,7 +127,7 @@ func (a *Agent) judge(r *http.Request, need permission) verdict {
 	return denied
 }
 
-// The ways in which endpoints look at a token. They differ in what they answer to one that is not good.
+// check is how an endpoint checks a token. The kinds differ in their responses to an invalid token.
 type check int
 
 const (
@@ -134,7 +138,7 @@ const (
 	streamed                 // monitor, monitor/export
 )
 
-// errEnded is the answer of a stream to a token that it cannot read: a good beginning, and then nothing.
+// errEnded is the response of a log stream to an invalid token: status 200 and no data.
 var errEnded = refusef(http.StatusOK, "")
 
 const (
@@ -145,8 +149,10 @@ const (
 	badUUID          = "acl token lookup failed: index error: UUID must be 36 characters"
 )
 
-// authorize gives the answer to a request that may not do what it wants, or nil. The texts and statuses are those of
-// the recorded agents; agents of version 1 in client mode were not recorded and answer as version 2 does.
+// authorize returns the error response to a request without the required permission, or nil.
+//
+// Messages and statuses are those of the recorded agents. Agents of version 1 in client mode were
+// not recorded; they respond as version 2 does.
 func (a *Agent) authorize(r *http.Request, how check, need permission) error {
 	v := a.judge(r, need)
 	switch {
@@ -169,7 +175,7 @@ func (a *Agent) authorize(r *http.Request, how check, need permission) error {
 	}
 }
 
-// reason is what is wrong with a token that nobody looks up.
+// reason returns the message for a token that was rejected without a lookup.
 func (v verdict) reason() string {
 	if v == expired {
 		return tokenExpired
@@ -177,14 +183,13 @@ func (v verdict) reason() string {
 	return badJWT
 }
 
-// isMine reports whether an agent in client mode streams a log itself, and does not ask a server for that of another
-// node.
+// isMine reports whether an agent in client mode streams its own log, and not that of another node.
 func (a *Agent) isMine(r *http.Request) bool {
 	id := r.URL.Query().Get("node_id")
 	return id == "" || id == a.node
 }
 
-// clientRefusal is how an agent in client mode answers, which has the token looked up by a server.
+// clientRefusal is the error response of an agent in client mode. A server looks up its tokens.
 func clientRefusal(how check, v verdict) error {
 	switch {
 	case v == unknown && how == streamed:
@@ -200,7 +205,7 @@ func clientRefusal(how check, v verdict) error {
 	}
 }
 
-// oldRefusal is how servers before 1.11.1 answer.
+// oldRefusal is the error response of servers before 1.11.1.
 func oldRefusal(r *http.Request, how check, v verdict) error {
 	switch {
 	case v == unknown && how == helped && strings.HasPrefix(r.URL.Path, "/v1/agent/schedulers"):
@@ -218,8 +223,10 @@ func oldRefusal(r *http.Request, how check, v verdict) error {
 	return refusef(500, "%s", reason)
 }
 
-// authenticate is what stands before the task API, on the unix socket: every request needs a token, with or without
-// ACLs. It reports whether the request may go on.
+// authenticate checks the token of a request to the task API on the unix socket.
+//
+// Every request needs a token there, with or without ACLs. It reports whether the request may
+// continue, and otherwise writes an error response.
 func (a *Agent) authenticate(w http.ResponseWriter, r *http.Request) bool {
 	refuse := func(status int, text string) bool {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -19,15 +19,15 @@ import (
 	"github.com/nomad-go/nomad"
 )
 
-// Agent is one agent of a cluster.
+// Agent is an agent of a Cluster.
 type Agent struct {
 	spec
 	cluster *Cluster
 	name    string
-	id      string // of the server; node is that of the client
-	node    string
+	id      string // server ID
+	node    string // node ID
 
-	http, rpc, serf int // ports; only that of HTTP has a listener
+	http, rpc, serf int // ports; only http has a listener
 
 	tlsConfig                atomic.Pointer[tls.Config]
 	limit                    atomic.Pointer[connLimit]
@@ -37,41 +37,41 @@ type Agent struct {
 	httpServer   *http.Server
 	socketServer *http.Server
 
-	// What follows is guarded by mu.
-	ahead      time.Duration // how far the agent is ahead of the clock, for tests
-	slowBeat   bool          // the list of servers is renewed by the clock only
+	// mu guards the fields below.
+	ahead      time.Duration // offset from the clock, for tests
+	slowBeat   bool          // renew the list of servers only when the heartbeat is due
 	running    bool
 	life       context.Context // ends when the agent stops
 	stopLife   context.CancelFunc
-	parted     bool              // it has left a pool that it has to be joined with again
-	gone       bool              // its cluster is closed
-	island     *island           // on which Cluster.Partition has put it, or nil
-	pool       *pool             // of a server
-	servers    []string          // RPC addresses that a client knows
-	configured []string          // those that it began with
-	learned    []string          // those that its last heartbeat gave it
-	nextBeat   time.Time         // when it renews them
-	tags       map[string]string // that SetTag changed
+	parted     bool              // left its pool, has to be joined again
+	gone       bool              // cluster closed
+	island     *island           // set by Cluster.Partition, or nil
+	pool       *pool             // servers only
+	servers    []string          // RPC addresses that a client uses
+	configured []string          // initial RPC addresses
+	learned    []string          // RPC addresses of the last heartbeat
+	nextBeat   time.Time         // time of the next heartbeat
+	tags       map[string]string // changes of SetTag
 	started    time.Time
-	config     []byte // of Self, made when it is first asked for
+	config     []byte // of Self, created on first use
 	workers    workers
-	injections []*Injection // never changed, but replaced
+	injections []*Injection // copied on write
 
 	history   []entry
 	listeners []chan entry
 
 	recordMu sync.Mutex
-	record   []*Request // a ring once it is full
+	record   []*Request // ring buffer once it is full
 	oldest   int
 }
 
-// live begins a life of the agent.
+// live marks the agent as running.
 func (a *Agent) live() {
 	a.running, a.started = true, time.Now()
 	a.life, a.stopLife = context.WithCancel(context.Background())
 }
 
-// die ends it, with all that listens to its log.
+// die marks the agent as stopped and ends its log streams.
 func (a *Agent) die() {
 	a.running = false
 	a.stopLife()
@@ -81,7 +81,7 @@ func (a *Agent) die() {
 	a.listeners = nil
 }
 
-// Format prints the name and the address of the agent, whatever the verb.
+// Format prints the agent's name and address, for every verb.
 func (a *Agent) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "nomadtest.Agent(%s, %s)", a.name, a.URL())
 }
@@ -103,7 +103,7 @@ func newAgent(c *Cluster, name string, s spec) *Agent {
 	return a
 }
 
-// role is how an agent's certificate names it: one that is a server too is a server.
+// role returns the role in the agent's certificate. An agent in both modes is a server.
 func (a *Agent) role() string {
 	if a.server {
 		return "server"
@@ -111,14 +111,14 @@ func (a *Agent) role() string {
 	return "client"
 }
 
-// Name is the agent's name, without its region.
+// Name returns the agent's name, without its region.
 func (a *Agent) Name() string { return a.name }
 
-// MemberName is the name that an agent in server mode has in the gossip pool, such as server-1.global.
+// MemberName returns a server's name in the gossip pool, such as server-1.global.
 func (a *Agent) MemberName() string { return a.fullName() }
 
-// URL is where the agent listens, such as http://127.0.0.1:40123, or with https if it was started with TLS. It stays the
-// same when the agent is restarted.
+// URL returns the agent's HTTP address, such as http://127.0.0.1:40123, or https with TLS. It does
+// not change when the agent is restarted.
 func (a *Agent) URL() string {
 	if a.tls {
 		return "https://" + a.httpAddr()
@@ -126,18 +126,18 @@ func (a *Agent) URL() string {
 	return "http://" + a.httpAddr()
 }
 
-// SocketPath is the unix socket of an agent that was started with Socket, for nomad.WithAddress("unix://" + path), and
-// otherwise empty.
+// SocketPath returns the path of the unix socket of an agent with the option Socket, for
+// nomad.WithAddress("unix://" + path). It is empty for other agents.
 func (a *Agent) SocketPath() string { return a.socketPath }
 
-// Running reports whether the agent runs: it was not stopped, and has not left.
+// Running reports whether the agent is running. It is false after Stop or Leave.
 func (a *Agent) Running() bool {
 	mu.Lock()
 	defer mu.Unlock()
 	return a.running
 }
 
-// Client is Cluster.Client for this agent.
+// Client returns a new client of the agent. See Cluster.Client.
 func (a *Agent) Client(opts ...nomad.Option) *nomad.Client {
 	a.cluster.mustBeOpen()
 	var ca *authority
@@ -154,7 +154,7 @@ func (a *Agent) Client(opts ...nomad.Option) *nomad.Client {
 	return client
 }
 
-// newClient makes a client with what an agent of this setup asks for.
+// newClient returns a client with the TLS settings and the token that the agent requires.
 func (s spec) newClient(url string, ca *authority, opts []nomad.Option) (*nomad.Client, error) {
 	ready := []nomad.Option{nomad.WithAddress(url)}
 	if s.tls {
@@ -166,18 +166,18 @@ func (s spec) newClient(url string, ca *authority, opts []nomad.Option) (*nomad.
 	return nomad.NewClient(append(ready, opts...)...)
 }
 
-// ServerID is the ID of an agent in server mode, as in its member's tags.
+// ServerID returns the ID of an agent in server mode, as in its member's tags.
 func (a *Agent) ServerID() string { return a.id }
 
-// NodeID is the ID of the node of an agent in client mode.
+// NodeID returns the node ID of an agent in client mode.
 func (a *Agent) NodeID() string { return a.node }
 
-// SerfAddr is the address that Agent.Join of package nomad takes, host:port. Nothing listens there: agents in memory
-// find each other without a network.
+// SerfAddr returns the agent's gossip address for Agent.Join of package nomad, as host:port. It has
+// no listener: agents in memory connect without a network.
 func (a *Agent) SerfAddr() string { return a.serfAddr() }
 
-// RPCAddr is the address that Agent.UpdateServers of package nomad and KnownServers take, host:port. Nothing listens there
-// either.
+// RPCAddr returns the agent's RPC address for Agent.UpdateServers of package nomad and
+// KnownServers, as host:port. It has no listener either.
 func (a *Agent) RPCAddr() string { return a.rpcAddr() }
 
 func (a *Agent) fullName() string { return a.name + "." + a.region }
@@ -185,10 +185,10 @@ func (a *Agent) httpAddr() string { return fmt.Sprintf("127.0.0.1:%d", a.http) }
 func (a *Agent) rpcAddr() string  { return fmt.Sprintf("127.0.0.1:%d", a.rpc) }
 func (a *Agent) serfAddr() string { return fmt.Sprintf("127.0.0.1:%d", a.serf) }
 
-// Stop ends the agent as a crash does: its connections break, and its peers see it as failed.
+// Stop ends the agent as a crash does: its connections break, and its peers report it as failed.
 func (a *Agent) Stop() { a.end(failed) }
 
-// Leave ends the agent after it has said goodbye: its peers see it as left, and Raft forgets it if there is a leader.
+// Leave ends the agent gracefully: its peers report it as left, and a leader removes it from Raft.
 func (a *Agent) Leave() { a.end(left) }
 
 func (a *Agent) end(status string) {
@@ -213,8 +213,11 @@ func (a *Agent) end(status string) {
 	}
 }
 
-// Start starts an agent that was stopped or has left, at the same address and with the same ID. A server is alive
-// again in the pool that it was in, but for one that was started with Unjoined and has left. When the cluster is closed it does nothing.
+// Start starts an agent after Stop or Leave, with the same address and ID. It does nothing if the
+// agent is running or the cluster is closed.
+//
+// A server returns to its pool. A server with the option Unjoined that has left starts in a new
+// pool.
 func (a *Agent) Start() {
 	a.lifecycle.Lock()
 	defer a.lifecycle.Unlock()
@@ -247,7 +250,7 @@ func (a *Agent) Start() {
 	}
 }
 
-// SetTag changes what a server says about itself, such as its build. An empty value removes the tag.
+// SetTag changes a tag of a server's member, such as its build. An empty value removes the tag.
 func (a *Agent) SetTag(name, value string) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -260,7 +263,7 @@ func (a *Agent) SetTag(name, value string) {
 	}
 }
 
-// member is what the agent's pool knows of it, or nil.
+// member returns the agent's entry in its pool, or nil.
 func (a *Agent) member() *member {
 	if !a.server {
 		return nil
@@ -268,7 +271,7 @@ func (a *Agent) member() *member {
 	return a.pool.members[a.fullName()]
 }
 
-// memberTags is what a server says about itself.
+// memberTags returns the tags of a server's member.
 func (a *Agent) memberTags() map[string]string {
 	tags := map[string]string{
 		"role": "nomad", "region": a.region, "dc": a.dc, "id": a.id, "build": a.version, "revision": "",
@@ -288,15 +291,16 @@ func (a *Agent) memberTags() map[string]string {
 // isLeader reports whether the agent leads its region.
 func (a *Agent) isLeader() bool { return a.running && a.pool.leader(a.region) == a }
 
-// TakeLead makes a server the leader of its region, as a transfer of leadership does. It reports whether that was
-// possible: the region needs a leader to begin with, and the server a vote.
+// TakeLead makes a server the leader of its region, as a transfer of leadership does.
+//
+// It reports whether that was possible: the region needs a leader, and the server must be a voter.
 func (a *Agent) TakeLead() bool {
 	mu.Lock()
 	defer mu.Unlock()
 	return a.server && a.running && a.pool.transfer(a)
 }
 
-// learnServers gives a client the servers of its region to begin with, or those that it was told.
+// learnServers sets a client's initial servers: those of KnownServers, or those of its region.
 func (a *Agent) learnServers(agents []*Agent) {
 	if a.known != nil {
 		a.servers, a.configured = a.known, a.known
@@ -310,10 +314,10 @@ func (a *Agent) learnServers(agents []*Agent) {
 	a.configured = a.servers
 }
 
-// upstream is the server that a client talks to, or nil: the first one on its list that it reaches.
+// upstream returns the first server in a client's list that it can connect to, or nil.
 func (a *Agent) upstream() *Agent {
 	if a.server {
-		return a // it has one of its own
+		return a
 	}
 	for _, address := range a.servers {
 		if other := registry[address]; other != nil && other.server && a.reaches(other) {
@@ -323,16 +327,16 @@ func (a *Agent) upstream() *Agent {
 	return nil
 }
 
-// worksFor reports whether a client is a node of the servers of a pool.
+// worksFor reports whether a client is connected to a server of the pool.
 func (a *Agent) worksFor(p *pool) bool {
 	server := a.upstream()
 	return server != nil && server.pool == p
 }
 
-// reaches reports whether an agent can connect to another.
+// reaches reports whether the agent can connect to another agent.
 func (a *Agent) reaches(other *Agent) bool { return other.running && a.island == other.island }
 
-// firstHeartbeat is when an agent that is server and client and has real delays first hears from itself.
+// firstHeartbeat is the time of the first heartbeat of an agent in both modes with real delays.
 const firstHeartbeat = 15 * time.Second
 
 // registered reports whether a client has had its first heartbeat.
@@ -340,15 +344,17 @@ func (a *Agent) registered() bool {
 	return !a.server || !a.realDelays || time.Since(a.started) > firstHeartbeat
 }
 
-// heartbeatInterval is how long a client keeps a list of servers before it renews it.
+// heartbeatInterval is the interval at which a client renews its list of servers.
 const heartbeatInterval = 15 * time.Second
 
-// now is the agent's time.
+// now returns the agent's time.
 func (a *Agent) now() time.Time { return time.Now().Add(a.ahead) }
 
-// heartbeat renews a client's list of servers, as the answer of a server to its heartbeat does, when it is due. Without
-// real delays it is due too as soon as there is another list. A region without a leader gives none. Before the first
-// heartbeat an agent that is server and client has itself twice on it: from its configuration and from itself.
+// heartbeat renews a client's list of servers if the heartbeat is due.
+//
+// Without real delays it is also due when the list has changed. A region without a leader sends no
+// list. Before its first heartbeat, an agent in both modes has its own address twice: from the
+// configuration and from its server.
 func (a *Agent) heartbeat() {
 	if !a.client || !a.running {
 		return
@@ -376,7 +382,8 @@ func (a *Agent) heartbeat() {
 	}
 }
 
-// setServers replaces a client's list of servers by those of the list that answer. When none does, it says why.
+// setServers replaces a client's list of servers by the reachable servers at addresses. It returns
+// an error if none is reachable.
 func (a *Agent) setServers(addresses []string) error {
 	var good, faults []string
 	for _, address := range addresses {
@@ -414,12 +421,13 @@ func (a *Agent) setServers(addresses []string) error {
 	if len(good) == 0 {
 		return multiError(faults)
 	}
-	a.heartbeat() // of which the list is renewed now, and not before the next one
+	a.heartbeat() // so that it does not replace the new list before the next heartbeat
 	a.servers = good
 	return nil
 }
 
-// join merges a server's pool with those of the servers at addresses, and counts the addresses that were there.
+// join merges a server's pool with those of the servers at addresses. It returns the number of
+// servers that it joined.
 func (a *Agent) join(addresses []string) (int, error) {
 	joined := 0
 	var faults []string
@@ -446,7 +454,7 @@ func (a *Agent) join(addresses []string) (int, error) {
 		case !a.pool.keyring.shares(other.pool.keyring):
 			faults = append(faults, fmt.Sprintf("%s to join %s: %s", verb, resolved, mismatch(a.pool.keyring, other.pool.keyring)))
 		case a.pool.conflict(other.pool) != "":
-			// The text is not Nomad's: of two real servers of one name, one would end up alone.
+			// Not Nomad's message: of two real servers with one name, one would be isolated.
 			faults = append(faults, fmt.Sprintf("%s to join %s: both pools have a server %s", verb, resolved, a.pool.conflict(other.pool)))
 		default:
 			joined++
@@ -457,13 +465,15 @@ func (a *Agent) join(addresses []string) (int, error) {
 		return 0, multiError(faults)
 	}
 	if m := a.member(); m != nil && m.present() {
-		m.status = alive // whatever was said of it
+		m.status = alive // a join refutes the status leaving
 	}
 	return joined, nil
 }
 
-// resolveSerf is the address that join connects to for what it was given: NAME/ADDRESS or ADDRESS, of which the name does not
-// count. Without a port it is that of the agent itself.
+// resolveSerf returns the host:port for an address of join.
+//
+// The address may have the form NAME/ADDRESS; the name is ignored. The default port is the agent's
+// own.
 func (a *Agent) resolveSerf(address string) (string, error) {
 	if name, rest, ok := strings.Cut(address, "/"); ok {
 		if name == "" {
@@ -494,7 +504,7 @@ func (a *Agent) resolveSerf(address string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// mismatch is what a server says about one whose gossip it cannot read.
+// mismatch returns the error message of a server that cannot decrypt another server's gossip.
 func mismatch(mine, theirs keyring) string {
 	switch {
 	case theirs.primary == "":
@@ -506,8 +516,9 @@ func mismatch(mine, theirs keyring) string {
 	}
 }
 
-// noSuchHost is what a resolver says about a name. Names are never looked up here. Of one that cannot be a name no server is
-// asked.
+// noSuchHost returns the message of a resolver for an unknown name.
+//
+// Names are never looked up. The message for an invalid name does not include a DNS server.
 func noSuchHost(host string) string {
 	if !domainName.MatchString(host) {
 		return fmt.Sprintf("lookup %s: no such host", host)
@@ -517,7 +528,7 @@ func noSuchHost(host string) string {
 
 var domainName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
-// multiError lists faults as Nomad's agents do, over several lines and with two breaks at the end.
+// multiError formats several errors as Nomad's agents do, one a line.
 type multiError []string
 
 func (e multiError) Error() string {

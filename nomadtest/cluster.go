@@ -12,32 +12,36 @@ import (
 	"github.com/nomad-go/nomad"
 )
 
-// mu guards the state of all clusters: an agent of one can join another.
+// mu guards the state of all clusters: agents of different clusters can join each other.
 var mu sync.Mutex
 
-// Cluster is a set of agents that were started together. Servers are in one gossip pool, unless they were started with
-// Unjoined.
+// Cluster is a set of agents that were started together.
+//
+// Servers share one gossip pool, except those with the option Unjoined.
 type Cluster struct {
 	common    []AgentOption
-	memory    bool // its network is one in memory
+	memory    bool // in-memory network
 	authority func() *authority
 
-	// What follows is guarded by mu.
+	// mu guards the fields below.
 	agents  []*Agent
 	clients []*nomad.Client
-	counts  map[string]int // of names given, by kind
+	counts  map[string]int // generated names, by kind
 	issued  *authority     // once authority was called
 	closed  bool
 
-	complete bool // NewCluster has added all that it was asked for
+	complete bool // NewCluster has added all agents
 }
 
-// Format prints the number of agents, whatever the verb.
+// Format prints the number of agents, for every verb.
 func (c *Cluster) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "nomadtest.Cluster(%d agents)", len(c.Agents()))
 }
 
 // NewCluster starts a cluster. Without Servers, Clients or Both it has one server.
+//
+// It panics for invalid options. Call Close when the cluster is no longer needed; New does so when
+// the test ends.
 func NewCluster(opts ...Option) *Cluster {
 	var s setup
 	for _, opt := range opts {
@@ -55,7 +59,7 @@ func NewCluster(opts ...Option) *Cluster {
 		return made
 	})
 	defer func() {
-		if !c.complete { // it has panicked
+		if !c.complete { // panicked
 			c.Close()
 		}
 	}()
@@ -69,7 +73,7 @@ func NewCluster(opts ...Option) *Cluster {
 	return c
 }
 
-// meet has the agents that were added meet, all at once, so that a thousand take a thousand times as long as one.
+// meet joins the agents of NewCluster in one step, so that the time is linear in their number.
 func (c *Cluster) meet() {
 	mu.Lock()
 	defer mu.Unlock()
@@ -99,13 +103,15 @@ func (c *Cluster) nextName(kind string) string {
 	return fmt.Sprintf("%s-%d", kind, c.counts[kind])
 }
 
-// AddServer starts one more server, set up as those of NewCluster. It waits for a leader to add it; the first server of a
-// cluster without any needs Expect(1) to become one.
+// AddServer starts another server with the options of NewCluster.
+//
+// A leader adds it to Raft. The first server of a cluster without servers needs Expect(1) to become
+// the leader.
 func (c *Cluster) AddServer(name string, opts ...AgentOption) *Agent {
 	return c.addOne(name, spec{server: true}, opts)
 }
 
-// AddClient starts one more agent in client mode, set up as those of NewCluster.
+// AddClient starts another agent in client mode with the options of NewCluster.
 func (c *Cluster) AddClient(name string, opts ...AgentOption) *Agent {
 	return c.addOne(name, spec{client: true}, opts)
 }
@@ -152,7 +158,7 @@ func (c *Cluster) add(name string, s spec) *Agent {
 	return a
 }
 
-// anyServer is a server that another is joined with: one that it can talk to.
+// anyServer returns a server that a new server can join, or nil.
 func (c *Cluster) anyServer(newcomer *Agent) *Agent {
 	for _, a := range c.agents {
 		if a.server && !a.unjoined && a.pool != nil && !a.pool.expelled && a.reaches(newcomer) && a.pool.keyring.shares(newcomer.pool.keyring) {
@@ -162,7 +168,7 @@ func (c *Cluster) anyServer(newcomer *Agent) *Agent {
 	return nil
 }
 
-// Agent is the agent of a name, such as server-1.
+// Agent returns the agent with a name, such as server-1. It panics if there is none.
 func (c *Cluster) Agent(name string) *Agent {
 	mu.Lock()
 	defer mu.Unlock()
@@ -185,15 +191,16 @@ func (c *Cluster) find(name string) *Agent {
 	return nil
 }
 
-// Agents are all agents, in the order in which they were started.
+// Agents returns all agents in the order in which they were started.
 func (c *Cluster) Agents() []*Agent {
 	mu.Lock()
 	defer mu.Unlock()
 	return slices.Clone(c.agents)
 }
 
-// Leader is the leader of the region global, or of the one that is named. It is nil when there is none, or when it
-// belongs to another cluster.
+// Leader returns the leader of a region, by default of the region global.
+//
+// It returns nil if there is no leader, or if the leader belongs to another cluster.
 func (c *Cluster) Leader(region ...string) *Agent {
 	name := "global"
 	if len(region) > 0 {
@@ -209,28 +216,34 @@ func (c *Cluster) Leader(region ...string) *Agent {
 	return nil
 }
 
-// URL is where the agent of a name listens, such as http://127.0.0.1:40123.
+// URL returns the HTTP address of the named agent, such as http://127.0.0.1:40123.
 func (c *Cluster) URL(name string) string { return c.Agent(name).URL() }
 
-// Client makes a client of the agent of a name, with the cluster's certificates if it speaks https and with
-// ManagementToken if it has ACLs. Options come after these. Close closes it.
+// Client returns a new client of the named agent.
+//
+// The client has the cluster's certificates if the agent serves https, and ManagementToken if the
+// agent has ACLs. opts override these. Cluster.Close closes the client.
 func (c *Cluster) Client(name string, opts ...nomad.Option) *nomad.Client {
 	return c.Agent(name).Client(opts...)
 }
 
-// TLS is what a client needs to call agents that speak https, for nomad.WithTLS: the authority, a certificate and its
-// key, for agents that ask for one.
+// TLS returns the TLS settings for clients of the cluster's agents, for nomad.WithTLS: the
+// authority, a client certificate and its key.
 func (c *Cluster) TLS() nomad.TLS { return c.authority().clientTLS() }
 
-// TLSFiles is TLS with files in a temporary folder, for programs that take their names. Close removes them.
+// TLSFiles returns the settings of TLS as files in a temporary folder, for other programs. Close
+// removes the files.
 func (c *Cluster) TLSFiles() nomad.TLS {
 	c.mustBeOpen()
 	return c.authority().files()
 }
 
-// RotateTLS gives the cluster a new authority, the agents new certificates of it, and the files of TLSFiles new content.
-// Connections stay; new ones are made with the new certificates only. Clients that Client made before go on trusting
-// the old ones; those that were given the files follow.
+// RotateTLS replaces the cluster's authority, the agents' certificates and the content of the files
+// of TLSFiles.
+//
+// Open connections stay open; new connections use the new certificates. Clients that Client
+// returned before still trust only the old authority. Clients that use the files follow the
+// rotation.
 func (c *Cluster) RotateTLS() {
 	c.mustBeOpen()
 	c.authority().rotate()
@@ -241,7 +254,8 @@ func (c *Cluster) RotateTLS() {
 	}
 }
 
-// Close ends all agents and the connections of all clients that Client made. It can be called again.
+// Close stops all agents and closes all clients that Client returned. Calling it again has no
+// effect.
 func (c *Cluster) Close() {
 	mu.Lock()
 	agents, clients, issued := c.agents, c.clients, c.issued
@@ -270,7 +284,8 @@ func (c *Cluster) Close() {
 	}
 }
 
-// tellOthers lets the servers of other clusters in the same pools see that those of this one are gone.
+// tellOthers marks this cluster's servers as failed in the pools that they share with other
+// clusters.
 func (c *Cluster) tellOthers() {
 	shared := map[*pool]bool{}
 	for _, other := range registry {
@@ -285,7 +300,7 @@ func (c *Cluster) tellOthers() {
 	}
 }
 
-// mustBeOpen panics after Close: nobody would close what is made then.
+// mustBeOpen panics after Close, because Close could no longer release new resources.
 func (c *Cluster) mustBeOpen() {
 	mu.Lock()
 	defer mu.Unlock()
@@ -294,15 +309,16 @@ func (c *Cluster) mustBeOpen() {
 	}
 }
 
-// registry finds the agents of all clusters by their gossip and RPC addresses. Nothing listens there; the model
-// connects through it.
+// registry maps gossip and RPC addresses to the agents of all clusters. Agents connect through it,
+// without listeners.
 var registry = map[string]*Agent{}
 
-// The ports of agents are below the ranges from which systems take those of outgoing connections, so that one is still
-// free when a stopped agent starts again. Processes that run at the same time begin at different ones.
+// Ports are below the ephemeral ranges of operating systems, so that a port is still free when a
+// stopped agent starts again. The first port depends on the process ID, so that parallel processes
+// rarely collide.
 const firstPort, lastPort = 10000, 32000
 
-// httpPorts are the ports of all agents, on either network, also of those that are stopped. mu guards them.
+// httpPorts holds the HTTP ports of all agents, including stopped ones. mu guards it.
 var httpPorts = map[int]bool{}
 
 var nextPort = firstPort + os.Getpid()*61%(lastPort-firstPort)
@@ -318,7 +334,7 @@ func takePort() int {
 	}
 }
 
-// idOf makes an ID that is the same in every run.
+// idOf returns an ID that is the same in every run.
 func idOf(parts ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])

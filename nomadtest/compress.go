@@ -8,8 +8,10 @@ import (
 	"strings"
 )
 
-// compressed gives a writer that compresses when the request asks for it, as agents do, and what ends it. It says in
-// the answer that it depends on that.
+// compressed returns a writer that compresses if the request accepts it, and a function that
+// finishes the response.
+//
+// It sets Vary: Accept-Encoding, as agents do.
 func compressed(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, func()) {
 	w.Header().Add("Vary", "Accept-Encoding")
 	for encoding := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
@@ -48,7 +50,7 @@ func (c *compressor) Write(p []byte) (int, error) {
 	return c.c.Write(p)
 }
 
-// Flush sends what was written so far.
+// Flush sends the data written so far.
 func (c *compressor) Flush() {
 	c.c.Flush()
 	http.NewResponseController(c.ResponseWriter).Flush()

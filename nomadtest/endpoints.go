@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// The answers of agents, with keys in the order in which agents write them.
+// Responses of agents, with keys in the order in which agents write them.
 
 type membersJSON struct {
 	Members      []memberJSON
@@ -53,7 +53,7 @@ type roleHealthJSON struct {
 	OK      bool
 }
 
-// MarshalJSON writes what an agent says of itself while all of it is healthy.
+// MarshalJSON encodes the health of a role in a healthy response.
 func (h roleHealthJSON) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Message string `json:"message"`
@@ -61,7 +61,8 @@ func (h roleHealthJSON) MarshalJSON() ([]byte, error) {
 	}{h.Message, h.OK})
 }
 
-// unhealthyJSON is the same when some of it is not. Agents have it written by another encoder, which keeps another order.
+// unhealthyJSON is the health of a role in an unhealthy response. Agents use another encoder there,
+// with another order of keys.
 type unhealthyJSON roleHealthJSON
 
 func (h unhealthyJSON) MarshalJSON() ([]byte, error) {
@@ -97,7 +98,7 @@ func (a *Agent) serveMembers(r *http.Request) (any, error) {
 	})
 }
 
-// noUpstream is how a client's call to a server fails.
+// noUpstream returns the error of a client without a reachable server.
 func (a *Agent) noUpstream() error {
 	if len(a.servers) == 0 {
 		return refusef(500, "no servers")
@@ -107,7 +108,7 @@ func (a *Agent) noUpstream() error {
 	return refusef(500, "rpc error: failed to get conn: dial tcp %s: connect: connection refused", first)
 }
 
-// json is a member as an agent sees it. Nobody goes by leaving to itself.
+// json returns a member as an agent reports it. An agent never reports itself as leaving.
 func (m *member) json(observer *Agent) memberJSON {
 	addr, status := "127.0.0.1", m.status
 	if m.agent == observer && m.present() {
@@ -198,10 +199,10 @@ func (a *Agent) serveForceLeave(r *http.Request) (any, error) {
 	return nil, nil
 }
 
-// leaderWait is how long a real server waits for a leader before it says that there is none.
+// leaderWait is how long a real server waits for a leader before it reports that there is none.
 const leaderWait = 5 * time.Second
 
-// streamHealth answers health. It is called without the lock.
+// streamHealth handles health. It is called without the lock.
 func (a *Agent) streamHealth(w http.ResponseWriter, r *http.Request) error {
 	out, err := a.health(r)
 	if err != nil {
@@ -232,7 +233,7 @@ func (a *Agent) streamHealth(w http.ResponseWriter, r *http.Request) error {
 
 const noLeader = "No cluster leader"
 
-// health is what the agent thinks of itself at the moment.
+// health returns the current health of the agent.
 func (a *Agent) health(r *http.Request) (healthJSON, error) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -296,7 +297,7 @@ func (a *Agent) serveSelf(r *http.Request) (any, error) {
 	return out, nil
 }
 
-// makeConfig is the configuration that the agent reports.
+// makeConfig returns the configuration that the agent reports.
 func (a *Agent) makeConfig() ([]byte, error) {
 	config, err := a.defaults()
 	if err != nil {
@@ -361,7 +362,7 @@ func (a *Agent) makeConfig() ([]byte, error) {
 	return bytes.TrimSpace(out.Bytes()), err
 }
 
-// stats are the counters and states that the agent reports.
+// stats returns the statistics that the agent reports.
 func (a *Agent) stats() map[string]map[string]string {
 	cpus := strconv.Itoa(cpuCount)
 	out := map[string]map[string]string{

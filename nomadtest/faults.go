@@ -11,28 +11,33 @@ import (
 	"time"
 )
 
-// Fault is a way for an agent to misbehave: it answers a request in place of the agent. It can call answer, with the
-// request or another and with a writer of its own, to have the agent's answer or what a later fault makes of it.
+// Fault handles a request in place of the agent.
+//
+// answer calls the next fault that applies or, after the last one, the agent itself. A fault may
+// call it with another request or another writer.
 type Fault func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc)
 
-// Injection is a fault that an agent has.
+// Injection is a fault that was injected into an agent.
 type Injection struct {
 	agent     *Agent
 	fault     Fault
 	endpoints []string
-	left      int           // -1 for no end
-	lasts     time.Duration // 0 for no end
-	until     time.Time     // the same
-	share     float64       // of the requests
-	due       float64       // the part of a hit that is left from those before
+	left      int           // remaining requests, -1 for no limit
+	lasts     time.Duration // 0 for no limit
+	until     time.Time     // zero for no limit
+	share     float64       // of the matching requests, 0 to 1
+	due       float64       // fraction of a hit carried over from earlier requests
 	hits      int
 }
 
-// FaultOption limits a fault to some requests.
+// FaultOption limits the requests that a fault applies to.
 type FaultOption func(*Injection)
 
-// On limits a fault to endpoints, named by their path below /v1/agent/, such as "members" or "keyring/list", or else by
-// their whole path, such as "/v1/status/leader". One that ends in a slash stands for all below it: "pprof/".
+// On limits a fault to endpoints.
+//
+// An endpoint is a path below /v1/agent/, such as "members" or "keyring/list", or a whole path,
+// such as "/v1/status/leader". A path that ends in a slash matches everything below it: "pprof/".
+// On panics for an endpoint below /v1/agent/ that no agent has.
 func On(endpoints ...string) FaultOption {
 	for _, endpoint := range endpoints {
 		checkEndpoint(endpoint)
@@ -40,7 +45,7 @@ func On(endpoints ...string) FaultOption {
 	return func(i *Injection) { i.endpoints = append(i.endpoints, endpoints...) }
 }
 
-// checkEndpoint panics for the name of an endpoint that no agent has. A whole path that is not below /v1/agent/ can be any.
+// checkEndpoint panics for an unknown endpoint below /v1/agent/. It accepts any other whole path.
 func checkEndpoint(endpoint string) {
 	name := strings.TrimPrefix(endpoint, endpointPrefix)
 	if strings.HasPrefix(name, "/") {
@@ -53,7 +58,7 @@ func checkEndpoint(endpoint string) {
 	}
 }
 
-// endpointNames are the endpoints below /v1/agent/.
+// endpointNames lists the endpoints below /v1/agent/.
 var endpointNames = []string{
 	"force-leave", "health", "host", "join", "keyring/install", "keyring/list", "keyring/remove", "keyring/use", "members", "monitor",
 	"monitor/export", "pprof/allocs", "pprof/block", "pprof/cmdline", "pprof/goroutine", "pprof/heap", "pprof/mutex", "pprof/profile",
@@ -68,7 +73,7 @@ func Times(n int) FaultOption {
 	return func(i *Injection) { i.left = n }
 }
 
-// For ends a fault some time after it was injected.
+// For ends a fault after d, measured from Inject.
 func For(d time.Duration) FaultOption {
 	if d <= 0 {
 		panic(fmt.Sprintf("nomadtest: For(%v): want more than 0", d))
@@ -76,8 +81,9 @@ func For(d time.Duration) FaultOption {
 	return func(i *Injection) { i.lasts = d }
 }
 
-// Share limits a fault to a share of the requests that it applies to, evenly spread: with 0.25 it is every fourth of
-// them, beginning with the fourth.
+// Share applies a fault to a share of the requests, evenly spread.
+//
+// With 0.25, the fault applies to every fourth request, beginning with the fourth.
 func Share(share float64) FaultOption {
 	if !(share > 0 && share <= 1) {
 		panic(fmt.Sprintf("nomadtest: Share(%v): want more than 0, and at most 1", share))
@@ -85,9 +91,11 @@ func Share(share float64) FaultOption {
 	return func(i *Injection) { i.share = share }
 }
 
-// Inject makes the agent misbehave, on every request unless options say otherwise, until the fault is removed. Of
-// several faults that apply to a request the first one injected is met first. Those that leave something of the agent's
-// answer pass the request on to the next: Delay, Drip, ResetAfter, Truncate and StallAfter. The others end it.
+// Inject adds a fault to the agent. Without options it applies to every request until it is
+// removed.
+//
+// If several faults apply to a request, the first one injected runs first. Delay, Drip, ResetAfter,
+// Truncate and StallAfter pass the request on to the next fault; the others end it.
 func (a *Agent) Inject(f Fault, opts ...FaultOption) *Injection {
 	if f == nil {
 		panic("nomadtest: Inject: the fault is nil")
@@ -105,31 +113,32 @@ func (a *Agent) Inject(f Fault, opts ...FaultOption) *Injection {
 	return i
 }
 
-// Remove ends the fault. Requests that have met it already are not helped.
+// Remove removes the fault from the agent. It does not affect requests that are already being
+// handled.
 func (i *Injection) Remove() {
 	mu.Lock()
 	defer mu.Unlock()
 	i.agent.injections = slices.DeleteFunc(slices.Clone(i.agent.injections), func(other *Injection) bool { return other == i })
 }
 
-// Format prints how many requests have met the fault, whatever the verb.
+// Format prints how many requests the fault was applied to, for every verb.
 func (i *Injection) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "nomadtest.Injection(%d hits)", i.Hits())
 }
 
-// Hits is how many requests have met the fault.
+// Hits returns how many requests the fault was applied to.
 func (i *Injection) Hits() int {
 	mu.Lock()
 	defer mu.Unlock()
 	return i.hits
 }
 
-// hit counts a request that meets the fault, and reports whether it does.
+// hit reports whether the fault applies to a request, and counts it if so.
 func (i *Injection) hit(path string) bool {
 	if i.left == 0 || !i.until.IsZero() && !time.Now().Before(i.until) || !i.appliesTo(path) {
 		return false
 	}
-	if i.due += i.share; i.due < 1-1e-9 { // ten times 0.1 is not quite 1
+	if i.due += i.share; i.due < 1-1e-9 { // ten times 0.1 is slightly less than 1
 		return false
 	}
 	i.due--
@@ -147,7 +156,7 @@ func (i *Injection) appliesTo(path string) bool {
 	})
 }
 
-// meet leads a request through the faults that apply to it, and then to the agent's answer.
+// meet runs a request through the faults that apply to it, and then through the agent's handler.
 func (a *Agent) meet(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 	mu.Lock()
 	injections := a.injections
@@ -163,13 +172,13 @@ func (a *Agent) meetOneOf(injections []*Injection, w http.ResponseWriter, r *htt
 		answer(w, r)
 		return
 	}
-	if r, ok := w.(*recorder); ok { // it is the first one that the request meets
+	if r, ok := w.(*recorder); ok { // no earlier fault has wrapped the writer
 		r.fault()
 	}
 	injections[at].fault(w, r, func(w http.ResponseWriter, r *http.Request) { a.meetOneOf(injections[at+1:], w, r, answer) })
 }
 
-// Delay answers after a time.
+// Delay delays the response by d.
 func Delay(d time.Duration) Fault {
 	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 		pause(r, d)
@@ -177,7 +186,8 @@ func Delay(d time.Duration) Fault {
 	}
 }
 
-// Status answers with a status and a body, which is declared as JSON for 200 and as plain text otherwise.
+// Status responds with a status and a body. The content type is JSON for 200 and plain text
+// otherwise.
 func Status(status int, body string) Fault {
 	if status < 200 || status > 599 {
 		panic(fmt.Sprintf("nomadtest: Status(%d): want 200 to 599", status))
@@ -193,7 +203,7 @@ func Status(status int, body string) Fault {
 	}
 }
 
-// Redirect sends the caller elsewhere, with 307.
+// Redirect responds with 307 and a location.
 func Redirect(location string) Fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 		w.Header().Set("Location", location)
@@ -201,24 +211,26 @@ func Redirect(location string) Fault {
 	}
 }
 
-// Reset breaks the connection before anything was answered.
+// Reset resets the connection without a response.
 func Reset() Fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { reset(w) }
 }
 
-// ResetAfter breaks the connection after the head of the answer and n bytes of its body, or before its last byte if it
-// has no more than n.
+// ResetAfter resets the connection after the headers and n bytes of the body.
+//
+// If the body has no more than n bytes, the connection is reset before the last byte.
 func ResetAfter(n int) Fault {
 	return cut(n, func(w http.ResponseWriter, _ *http.Request) { reset(w) })
 }
 
-// Truncate ends the connection, in order, after the head of the answer and n bytes of its body, or before its last byte
-// if it has no more than n.
+// Truncate closes the connection after the headers and n bytes of the body.
+//
+// If the body has no more than n bytes, the connection is closed before the last byte.
 func Truncate(n int) Fault {
 	return cut(n, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 }
 
-// Garbage answers with bytes that are no HTTP, and ends the connection.
+// Garbage responds with bytes that are not HTTP, and closes the connection.
 func Garbage() Fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 		if conn := hijack(w); conn != nil {
@@ -229,13 +241,15 @@ func Garbage() Fault {
 	}
 }
 
-// Stall answers nothing, until the caller gives up or the agent stops.
+// Stall sends no response until the client gives up or the agent stops.
 func Stall() Fault {
 	return func(_ http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { stall(nil, r) }
 }
 
-// StallAfter answers the head and n bytes of the body, or all but its last byte if it has no more than n, and then nothing
-// more, until the caller gives up or the agent stops.
+// StallAfter sends the headers and n bytes of the body, then nothing until the client gives up or
+// the agent stops.
+//
+// If the body has no more than n bytes, its last byte is not sent.
 func StallAfter(n int) Fault { return cut(n, stall) }
 
 func stall(_ http.ResponseWriter, r *http.Request) {
@@ -243,7 +257,7 @@ func stall(_ http.ResponseWriter, r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// Drip answers n bytes of the body at a time, with a pause after each.
+// Drip sends the body n bytes at a time, with a pause after each chunk.
 func Drip(n int, every time.Duration) Fault {
 	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 		answer(&dripper{ResponseWriter: w, r: r, n: max(n, 1), every: every}, r)
@@ -272,7 +286,7 @@ func (d *dripper) Write(p []byte) (written int, err error) {
 
 func (d *dripper) Unwrap() http.ResponseWriter { return d.ResponseWriter }
 
-// pause waits, but not for longer than the request.
+// pause waits for d. It aborts the handler if the request ends first.
 func pause(r *http.Request, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -283,7 +297,7 @@ func pause(r *http.Request, d time.Duration) {
 	}
 }
 
-// cut passes the head and n bytes of an answer on, and then ends it. The end does not return.
+// cut passes on the headers and n bytes of the body, and then calls end, which does not return.
 func cut(n int, end func(http.ResponseWriter, *http.Request)) Fault {
 	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 		c := &cutter{ResponseWriter: w, left: max(n, 0), end: func() {
@@ -295,7 +309,7 @@ func cut(n int, end func(http.ResponseWriter, *http.Request)) Fault {
 	}
 }
 
-// cutter keeps the last byte that it was given back, so that an answer is never complete.
+// cutter holds back the last byte written to it, so that a response is never complete.
 type cutter struct {
 	http.ResponseWriter
 	left int
@@ -332,7 +346,7 @@ func (c *cutter) finish() {
 
 func (c *cutter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-// reset breaks the connection of an answer so that the other side sees it.
+// reset closes the connection of a response with a TCP reset.
 func reset(w http.ResponseWriter) {
 	if conn := hijack(w); conn != nil {
 		if t, ok := conn.(*tls.Conn); ok {
@@ -346,7 +360,7 @@ func reset(w http.ResponseWriter) {
 	panic(http.ErrAbortHandler)
 }
 
-// hijack takes the connection of an answer, if it has one.
+// hijack takes over the connection of a response. It returns nil if there is none.
 func hijack(w http.ResponseWriter) net.Conn {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -355,7 +369,7 @@ func hijack(w http.ResponseWriter) net.Conn {
 	return conn
 }
 
-// contentLength declares how long a body will be, as package http does for short ones.
+// contentLength sets Content-Length for short bodies, as package http does.
 func contentLength(w http.ResponseWriter, body []byte) {
 	if len(body) <= 2048 {
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))

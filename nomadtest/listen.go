@@ -15,7 +15,7 @@ import (
 	"github.com/nomad-go/nomad/internal/memnet"
 )
 
-// listen starts the agent's listeners.
+// listen starts the agent's HTTP servers.
 func (a *Agent) listen() {
 	listener := a.bind()
 	limit := &connLimit{most: a.maxConns}
@@ -36,14 +36,14 @@ func (a *Agent) listen() {
 			panic("nomadtest: " + err.Error())
 		}
 		if socket, ok := socket.(*net.UnixListener); ok {
-			socket.SetUnlinkOnClose(false) // it could be the next one's by then
+			socket.SetUnlinkOnClose(false) // a restarted agent may already listen at the path
 		}
 		a.socketServer = newServer(http.HandlerFunc(a.serveSocket))
 		go a.socketServer.Serve(socket)
 	}
 }
 
-// renewTLS takes a certificate from the cluster's authority.
+// renewTLS issues a new certificate for the agent.
 func (a *Agent) renewTLS() {
 	a.tlsConfig.Store(a.cluster.authority().listener(a.role(), a.region, a.mutualTLS))
 }
@@ -52,7 +52,7 @@ func newServer(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 }
 
-// bind takes a free port the first time, and the same one after that.
+// bind listens on a free port, and on the same port after a restart.
 func (a *Agent) bind() net.Listener {
 	var listener net.Listener
 	var err error
@@ -63,7 +63,7 @@ func (a *Agent) bind() net.Listener {
 			port = takePort()
 			mu.Unlock()
 		} else if try > 0 {
-			time.Sleep(50 * time.Millisecond) // another process has taken it while the agent was stopped
+			time.Sleep(50 * time.Millisecond) // another process took the port while the agent was stopped
 		}
 		listener, err = a.network("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
@@ -94,7 +94,7 @@ func (a *Agent) shut() {
 	}
 }
 
-// discard ends the agent for good.
+// discard closes the agent permanently and releases its addresses.
 func (a *Agent) discard() {
 	a.shut()
 	if a.cluster.memory {
@@ -106,7 +106,8 @@ func (a *Agent) discard() {
 	}
 }
 
-// makeSocketPath finds a path for the unix socket. It is short: a path of more than about 100 bytes cannot be bound.
+// makeSocketPath creates a folder for the unix socket. Its path is short, as socket paths are
+// limited to about 100 bytes.
 func (a *Agent) makeSocketPath() {
 	if a.socket {
 		a.socketFolder = must(os.MkdirTemp("", "nomadtest-"))
@@ -114,18 +115,18 @@ func (a *Agent) makeSocketPath() {
 	}
 }
 
-// connLimit is how agents limit the connections from one address.
+// connLimit limits the connections from one address as agents do.
 type connLimit struct {
-	most int // at once from one address; 0 for no limit
+	most int // per address, 0 for no limit
 
 	mu    sync.Mutex
-	conns map[net.Conn]string // to where they come from
+	conns map[net.Conn]string // remote host of each connection
 	count map[string]int
-	peak  int // of conns
+	peak  int // maximum of len(conns)
 
 	refused int
 
-	// Refusals are answered at first, and then seldom: a bucket that fills with 10 a second and holds 100.
+	// Token bucket for responses to refused connections: 100 tokens, refilled with 10 a second.
 	spent float64
 	last  time.Time
 }
@@ -137,8 +138,10 @@ const (
 	tooMany = "Your IP is issuing too many concurrent connections, please rate limit your calls\n"
 )
 
-// Connections tells how many connections to the agent's address are open, and how many were at most since it was started.
-// Those that were refused for the limit are not counted.
+// Connections returns the number of open connections to the agent's address, and their maximum
+// since the agent was started.
+//
+// Connections refused by the limit are not counted.
 func (a *Agent) Connections() (open, most int) {
 	l := a.limit.Load()
 	l.mu.Lock()
@@ -146,8 +149,10 @@ func (a *Agent) Connections() (open, most int) {
 	return len(l.conns), l.peak
 }
 
-// track is told of each connection that comes and goes. It is called by the goroutine that accepts connections, so that
-// none is served before it is counted.
+// track counts connections and refuses those above the limit.
+//
+// It runs in the goroutine that accepts connections, so that each connection is counted before it
+// is served.
 func (l *connLimit) track(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:

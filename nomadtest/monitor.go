@@ -14,22 +14,22 @@ import (
 	"time"
 )
 
-// heartbeat is how often a log stream shows that it is alive.
+// heartbeat is the interval of heartbeats in a log stream.
 const heartbeat = time.Second
 
-// maxHistory is how many entries of its log an agent keeps at least.
+// maxHistory is the minimum number of log entries that an agent keeps.
 const maxHistory = 1000
 
 var levels = []string{"trace", "debug", "info", "warn", "error"}
 
-// entry is an entry of an agent's log. Fields are names and values in turn.
+// entry is an entry of an agent's log. fields alternates names and values.
 type entry struct {
 	at                     time.Time
 	level, module, message string
 	fields                 []any
 }
 
-// text writes an entry as agents do in text.
+// text formats an entry as a line of a text log.
 func (e entry) text() string {
 	var line strings.Builder
 	fmt.Fprintf(&line, "%s %-7s %s: %s", e.at.Format("2006-01-02T15:04:05.000Z07:00"), "["+strings.ToUpper(e.level)+"]", e.module, e.message)
@@ -46,7 +46,8 @@ func (e entry) text() string {
 	return line.String() + "\n"
 }
 
-// object writes an entry as agents do in JSON. Values that JSON cannot have are written as text.
+// object formats an entry as a line of a JSON log. Values that JSON does not support are written as
+// strings.
 func (e entry) object() string {
 	object := map[string]any{"@level": e.level, "@message": e.message, "@module": e.module,
 		"@timestamp": e.at.Format("2006-01-02T15:04:05.000000Z07:00")}
@@ -61,8 +62,10 @@ func (e entry) object() string {
 	return string(encoded) + "\n"
 }
 
-// Log adds an entry to the agent's log, for those who stream it. The level is trace, debug, info, warn or error; what
-// follows the message is names and values in turn, as in log/slog.
+// Log adds an entry to the agent's log, for log streams and MonitorExport.
+//
+// level is trace, debug, info, warn or error; Log panics for any other. fields alternates names and
+// values, as in log/slog.
 func (a *Agent) Log(level, module, message string, fields ...any) {
 	if !slices.Contains(levels, level) {
 		panic(fmt.Sprintf("nomadtest: level %q: want one of %q", level, levels))
@@ -87,12 +90,12 @@ func (a *Agent) emit(level, module, message string, fields ...any) {
 	for _, listener := range a.listeners {
 		select {
 		case listener <- e:
-		default: // it is too slow; agents drop what it misses too
+		default: // too slow; real agents drop entries too
 		}
 	}
 }
 
-// subscribe gives what the agent logs from now on, until stop is called.
+// subscribe returns a channel of new log entries. stop ends the subscription.
 func (a *Agent) subscribe() (entries chan entry, stop func()) {
 	entries = make(chan entry, 512)
 	a.listeners = append(a.listeners, entries)
@@ -103,7 +106,7 @@ func (a *Agent) subscribe() (entries chan entry, stop func()) {
 	}
 }
 
-// frames writes a log as frames, or plain.
+// frames writes a log stream, in frames or plain.
 type frames struct {
 	w     http.ResponseWriter
 	plain bool
@@ -117,10 +120,10 @@ func (f frames) begin() {
 	f.w.Header().Set("Content-Type", contentType)
 }
 
-// frameSize is how much of a log one frame holds.
+// frameSize is the maximum size of a frame's data.
 const frameSize = 1024
 
-// write sends a piece of a log: plain, or in frames that say where in the piece they begin.
+// write sends a piece of a log: plain, or in frames with their offset in the piece.
 func (f frames) write(text string) error {
 	var err error
 	if f.plain {
@@ -148,7 +151,7 @@ func (f frames) beat() error {
 	return err
 }
 
-// streamMonitor answers monitor. It is called without the lock.
+// streamMonitor handles monitor. It is called without the lock.
 func (a *Agent) streamMonitor(w http.ResponseWriter, r *http.Request) error {
 	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		return refusef(400, "nomadtest: a real agent ends when it is asked for its log over a WebSocket")
@@ -185,7 +188,7 @@ func (a *Agent) streamMonitor(w http.ResponseWriter, r *http.Request) error {
 	return a.stream(out, r, target, least, asJSON)
 }
 
-// stream sends what an agent logs from now on.
+// stream sends the target's new log entries.
 func (a *Agent) stream(out frames, r *http.Request, target *Agent, least int, asJSON bool) error {
 	mu.Lock()
 	entries, stop := target.subscribe()
@@ -207,7 +210,7 @@ func (a *Agent) stream(out frames, r *http.Request, target *Agent, least int, as
 	})
 }
 
-// follow sends entries, and heartbeats in between, until the request ends.
+// follow sends entries and heartbeats until the request ends.
 func (f frames) follow(r *http.Request, entries <-chan entry, text func(entry) string) error {
 	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
@@ -219,7 +222,7 @@ func (f frames) follow(r *http.Request, entries <-chan entry, text func(entry) s
 				return nil
 			}
 			piece := text(e)
-			for range len(entries) { // what is there already goes with it
+			for range len(entries) { // send the queued entries together
 				piece += text(<-entries)
 			}
 			if piece != "" {
@@ -234,7 +237,7 @@ func (f frames) follow(r *http.Request, entries <-chan entry, text func(entry) s
 	return nil
 }
 
-// streamExport answers monitor/export. It is called without the lock.
+// streamExport handles monitor/export. It is called without the lock.
 func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
 	if !a.atLeast(1, 10, 4) {
 		return errNoEndpoint
@@ -280,7 +283,7 @@ func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if passedOn {
-		// Servers pass this on to another as a request to stream its log from now on.
+		// Servers forward this to another server as a request for monitor.
 		return a.stream(out, r, target, slices.Index(levels, "info"), false)
 	}
 	if onDisk && target.logFile == "" {
@@ -301,7 +304,7 @@ func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if !onDisk && !sent && !follow {
-		out.write("-- No entries --\n") // as journalctl has it
+		out.write("-- No entries --\n") // as journalctl prints it
 	}
 	if follow {
 		return out.follow(r, entries, func(e entry) string { return e.text() })
@@ -309,14 +312,15 @@ func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// systemdName is what the name of a service may look like.
+// systemdName matches valid names of systemd services.
 var systemdName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+$`)
 
 var errTwoTargets = refusef(400, "Cannot target node and server simultaneously")
 
-// streamTarget finds the agent that a request for a stream is about, if the request may have it. An agent in client mode
-// does not look at the name of a server, and streams its own log. It reports too whether the request went from one server
-// to another.
+// streamTarget returns the agent whose log a request is for, after a check of its token.
+//
+// An agent in client mode ignores server_id and streams its own log. passedOn reports whether one
+// server forwarded the request to another.
 func (a *Agent) streamTarget(w http.ResponseWriter, r *http.Request) (found *Agent, passedOn bool, err error) {
 	q, complaint := a.parse(r)
 	complain(w, complaint)

@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// This file answers what tools ask of a cluster besides /v1/agent: who leads it, who its servers are, which regions and
-// nodes there are.
+// This file has the endpoints for the leader, Raft peers, regions, nodes and node pools of a cluster.
 
 func (a *Agent) serveRegions(r *http.Request) (any, error) {
 	if r.Method != http.MethodGet {
@@ -24,8 +23,8 @@ func (a *Agent) serveRegions(r *http.Request) (any, error) {
 	return ask(a, func(server *Agent) (any, error) { return server.pool.aliveRegions(), nil })
 }
 
-// leaderOf is the address of the leader that a request asks for. It is empty if the request is content with old data and
-// there is none.
+// leaderOf returns the RPC address of the leader of the requested region. Without a leader, it
+// returns an empty string to a stale read and an error otherwise.
 func (a *Agent) leaderOf(q query) (string, error) {
 	return ask(a, func(server *Agent) (string, error) {
 		return consistently(server, q, func(server *Agent) (string, error) {
@@ -69,17 +68,17 @@ func (a *Agent) servePeers(r *http.Request) (any, error) {
 	})
 }
 
-// withMeta is an answer with the headers that say how new it is.
+// withMeta is a response with the index and leader headers.
 type withMeta struct {
 	body    any
 	status  int // 0 for 200
 	index   int
 	server  *Agent
-	next    string // where the next page begins, if there is one
-	message string // in place of the body, for a status other than 200
+	next    string // token of the next page, if any
+	message string // replaces the body if status is set
 }
 
-// writeHeaders writes the headers of an answer from a server's state.
+// writeHeaders writes the index, leader and pagination headers.
 func (m withMeta) writeHeaders(h http.Header) {
 	if m.server == nil {
 		return
@@ -101,7 +100,7 @@ func (m withMeta) writeHeaders(h http.Header) {
 	h.Set("X-Nomad-Lastcontact", strconv.FormatInt(contact.Milliseconds(), 10))
 }
 
-// nodes are the nodes of a region that a pool knows, by ID. They stay known when they are gone.
+// nodes returns the nodes of a region, by ID. Stopped nodes remain in the list.
 func (p *pool) nodes(region string) []*Agent {
 	r := p.raft(region)
 	for _, a := range registry {
@@ -113,14 +112,14 @@ func (p *pool) nodes(region string) []*Agent {
 	return r.nodes
 }
 
-// The indexes at which things were written to the state of a cluster that runs nothing.
+// Indexes in the state of a cluster without jobs.
 const (
-	firstIndex     = 1 // what a cluster begins with
+	firstIndex     = 1 // initial state
 	schedulerIndex = 5
 	nodeIndex      = 10
 )
 
-// readIndex is the index of an answer about nodes.
+// readIndex returns the index of a response about nodes.
 func readIndex(nodes []*Agent) int {
 	if len(nodes) == 0 {
 		return 0
@@ -128,7 +127,7 @@ func readIndex(nodes []*Agent) int {
 	return nodeIndex + len(nodes) - 1
 }
 
-// nodeStatus is what a server says about a node.
+// nodeStatus returns the status of a node as servers report it.
 func (a *Agent) nodeStatus(p *pool) string {
 	if a.running && a.worksFor(p) {
 		return "ready"
@@ -136,7 +135,7 @@ func (a *Agent) nodeStatus(p *pool) string {
 	return "down"
 }
 
-// clientSetting is what the agent's configuration says about its client, or the default.
+// clientSetting returns a client setting that Config has set, or nil.
 func (a *Agent) clientSetting(name string) any {
 	for _, s := range slices.Backward(a.settings) {
 		if len(s.path) == 2 && s.path[0] == "Client" && s.path[1] == name {
@@ -158,7 +157,7 @@ func (a *Agent) nodeClass() string {
 	return name
 }
 
-// nodeStub is a node in a list.
+// nodeStub is a node in the list of nodes.
 type nodeStub struct {
 	Address               string
 	Attributes            map[string]string `json:",omitempty"`
@@ -194,7 +193,7 @@ func (a *Agent) stub(p *pool, at int) nodeStub {
 		SchedulingEligibility: "eligible", Status: a.nodeStatus(p), Version: a.version}
 }
 
-// serveNodes answers nodes.
+// serveNodes handles /v1/nodes.
 func (a *Agent) serveNodes(r *http.Request) (any, error) {
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)
@@ -241,7 +240,8 @@ func (a *Agent) serveNodes(r *http.Request) (any, error) {
 	})
 }
 
-// nodeFilter reads the simplest of filter expressions: one field that is or is not equal to a value.
+// nodeFilter parses a filter expression. Only the comparison of one field with == or != is
+// supported.
 func nodeFilter(filter string) (func(nodeStub) bool, error) {
 	field, value, equal := "", "", true
 	if filter != "" {
@@ -270,12 +270,12 @@ func (n nodeStub) fields() map[string]string {
 		"Status": n.Status, "StatusDescription": n.StatusDescription, "Version": n.Version}
 }
 
-// nodeTemplate is the document of a node, with all that it defaults to.
+// nodeTemplate is the document of a node with default values.
 //
 //go:embed config/node.json
 var nodeTemplate []byte
 
-// document is all that a server says about a node.
+// document returns the full document of a node.
 func (a *Agent) document(p *pool, at int) (map[string]any, error) {
 	var doc map[string]any
 	if err := json.Unmarshal(nodeTemplate, &doc); err != nil {
@@ -298,7 +298,7 @@ func (a *Agent) document(p *pool, at int) (map[string]any, error) {
 	return doc, nil
 }
 
-// serveNode answers what is below /v1/node/.
+// serveNode handles paths below /v1/node/.
 func (a *Agent) serveNode(r *http.Request) (any, error) {
 	id := strings.TrimPrefix(r.URL.Path, "/v1/node/")
 	switch {
@@ -345,7 +345,7 @@ func (a *Agent) serveNode(r *http.Request) (any, error) {
 	})
 }
 
-// serveNodePools answers /v1/node/pools and /v1/node/pool/NAME.
+// serveNodePools handles /v1/node/pools and /v1/node/pool/NAME.
 func (a *Agent) serveNodePools(r *http.Request) (any, error) {
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// This file answers the calls that look at an agent or change how it works: host, schedulers, keyring, reload.
+// This file has the endpoints host, schedulers, keyring and reload.
 
 type hostJSON struct {
 	Disk        map[string]diskJSON
@@ -25,7 +25,7 @@ type hostJSON struct {
 
 type diskJSON struct{ DiskMB, UsedMB int }
 
-// machine is the host of all agents. It describes no real one.
+// machine is the fictitious host of all agents.
 var machine = hostJSON{
 	Disk:        map[string]diskJSON{"/": {DiskMB: 251955, UsedMB: 98304}},
 	Environment: map[string]string{"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "VAULT_TOKEN": "<redacted>"},
@@ -41,7 +41,7 @@ var machine = hostJSON{
 	ResolvConf: "nameserver 192.0.2.53\n",
 }
 
-// streamHost answers host. It is called without the lock.
+// streamHost handles host. It is called without the lock.
 func (a *Agent) streamHost(w http.ResponseWriter, r *http.Request) error {
 	var complaint error
 	result, err := a.decide(func(a *Agent, r *http.Request) (any, error) { return a.host(r, &complaint) }, r)
@@ -91,7 +91,7 @@ func (a *Agent) host(r *http.Request, complaint *error) (any, error) {
 	return answer, nil
 }
 
-// mayDebug is whether an agent shows what only enable_debug or ACLs let it show.
+// mayDebug returns an error unless enable_debug or ACLs are on.
 func (a *Agent) mayDebug() error {
 	if !a.acls && !a.debug {
 		return errPermission
@@ -99,10 +99,10 @@ func (a *Agent) mayDebug() error {
 	return nil
 }
 
-// noRegion is said of a region that no server of the pool is in.
+// noRegion is the message for a region without a server in the pool.
 const noRegion = "No path to region"
 
-// cpuCount is how many processors the machine of the agents has, whatever the real one has.
+// cpuCount is the number of processors that agents report.
 const cpuCount = 2
 
 // workers are the scheduler workers of a server.
@@ -143,7 +143,7 @@ func (a *Agent) serveSchedulers(r *http.Request) (any, error) {
 		ServerID   string   `json:"server_id"`
 	}{Schedulers: []worker{}, ServerID: a.fullName()}
 	leader := a.pool.leader(a.region)
-	paused := 0 // a leader has three quarters of its workers pause
+	paused := 0 // a leader pauses three quarters of its workers
 	if leader == a && a.workers.count > 1 {
 		paused = 3 * a.workers.count / 4
 	}
@@ -210,7 +210,8 @@ func (a *Agent) setWorkers(change workers) {
 	a.workers = change
 }
 
-// decodeBody reads the JSON of a request. The type is what agents call what they read it into.
+// decodeBody decodes the JSON body of a request. as is the type name in the error messages of
+// agents.
 func decodeBody(r *http.Request, into any, as string) error {
 	if r.Body == http.NoBody {
 		return errors.New("Request body is empty")
@@ -226,7 +227,8 @@ func decodeBody(r *http.Request, into any, as string) error {
 	return err
 }
 
-// keyring is the gossip keys of a pool. All servers have the same; without one gossip is not encrypted.
+// keyring holds the gossip keys of a pool, which all its servers share. Without a key, gossip is
+// not encrypted.
 type keyring struct {
 	keys    []string
 	primary string
@@ -239,12 +241,13 @@ func newKeyring(key string) keyring {
 	return keyring{[]string{key}, key}
 }
 
-// shares reports whether servers with two keyrings can talk to each other.
+// shares reports whether servers with the two keyrings can communicate.
 func (k keyring) shares(other keyring) bool {
 	return k.primary == other.primary || slices.Contains(other.keys, k.primary) && slices.Contains(k.keys, other.primary)
 }
 
-// A message about a key goes through gossip, where it is limited. The rest of the message takes about as much as this.
+// gossipLimit is the maximum size of a gossip message. gossipOverhead is the approximate size of a
+// message without the key.
 const gossipLimit, gossipOverhead = 1024, 160
 
 func (a *Agent) serveKeyring(r *http.Request) (any, error) {
@@ -311,7 +314,7 @@ func (a *Agent) serveKeyring(r *http.Request) (any, error) {
 	return out, nil
 }
 
-// lacking is how many members do not have a key that the others have.
+// lacking returns the number of running members that do not have a key.
 func (p *pool) lacking(key string) int {
 	n := 0
 	for _, m := range p.members {
@@ -322,7 +325,7 @@ func (p *pool) lacking(key string) int {
 	return n
 }
 
-// give gives the members that are there a key.
+// give installs a key on the running members.
 func (p *pool) give(key string) {
 	for _, m := range p.members {
 		if m.present() {

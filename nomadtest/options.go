@@ -14,35 +14,37 @@ import (
 	"github.com/nomad-go/nomad/agentconfig"
 )
 
-// Option says what a cluster is made of, or how all of its agents are set up.
+// Option describes the agents of a cluster or configures all of them.
 type Option interface{ cluster(*setup) }
 
-// AgentOption says how agents are set up. Given to Servers, Clients, Both, AddServer or AddClient it holds for those
-// agents; given to NewCluster it holds for all of them, unless theirs say otherwise.
+// AgentOption configures agents.
+//
+// Given to Servers, Clients, Both, AddServer or AddClient, it applies to those agents. Given to
+// NewCluster, it applies to all agents; options of a group override it.
 type AgentOption interface {
 	Option
 	agent(*spec)
 }
 
-// setup is what the options of NewCluster ask for.
+// setup collects the options of NewCluster.
 type setup struct {
 	groups []group
 	common []AgentOption
-	memory bool // there are no sockets
+	memory bool // in-memory network
 }
 
 type clusterOption func(*setup)
 
 func (o clusterOption) cluster(s *setup) { o(s) }
 
-// InMemoryNetwork makes agents listen on a network within this process in place of sockets, so that a cluster works in a
-// bubble of testing/synctest. New does that by itself in a bubble.
+// InMemoryNetwork connects the agents through a network in this process, without sockets. A cluster
+// then works in a bubble of testing/synctest. New does this by itself in a bubble.
 //
-// Clients of package nomad find the agents at their URLs as usual, however they were made, and lend their connections with
-// nomad.Client.HTTPClient. Other programs and other HTTP clients do not find them.
+// All clients of package nomad can connect to these agents by URL. Other HTTP clients can use
+// nomad.Client.HTTPClient. Other programs cannot connect.
 func InMemoryNetwork() Option { return clusterOption(func(s *setup) { s.memory = true }) }
 
-// group is a number of agents that are added together.
+// group is a number of agents with the same role and options.
 type group struct {
 	kind string
 	n    int
@@ -57,7 +59,7 @@ type agentOption func(*spec)
 func (o agentOption) agent(s *spec)    { o(s) }
 func (o agentOption) cluster(s *setup) { s.common = append(s.common, o) }
 
-// spec is how an agent is set up.
+// spec is the configuration of an agent.
 type spec struct {
 	server, client bool
 	names          []string
@@ -75,10 +77,10 @@ type spec struct {
 	known          []string
 	logFile        string
 	settings       []setting
-	tokens         map[string][]string // that agents know, and their rights
+	tokens         map[string][]string // added by Token, with their rights
 }
 
-// setting is a leaf of the configuration that an agent reports.
+// setting is a value of the configuration that an agent reports.
 type setting struct {
 	path  []string
 	value any
@@ -88,18 +90,21 @@ func defaultSpec() spec {
 	return spec{region: "global", dc: "dc1", version: DefaultVersion, maxConns: DefaultMaxConns}
 }
 
-// Servers adds n servers, named server-1, server-2 and so on, across all such options. Each expects n servers before
-// the first election, as the setting bootstrap_expect has it.
+// Servers adds n servers named server-1, server-2 and so on.
+//
+// The numbers continue if Servers is given more than once. Each server expects n servers before the
+// first election (bootstrap_expect); see Expect.
 func Servers(n int, opts ...AgentOption) Option {
 	return newGroup("server", n, spec{server: true, expect: n}, opts)
 }
 
-// Clients adds n agents in client mode, named client-1, client-2 and so on. They know the servers of their region.
+// Clients adds n agents in client mode named client-1, client-2 and so on. They connect to the
+// servers of their region.
 func Clients(n int, opts ...AgentOption) Option {
 	return newGroup("client", n, spec{client: true}, opts)
 }
 
-// Both adds n agents that are server and client, named both-1, both-2 and so on.
+// Both adds n agents in server and client mode named both-1, both-2 and so on.
 func Both(n int, opts ...AgentOption) Option {
 	return newGroup("both", n, spec{server: true, client: true, expect: n}, opts)
 }
@@ -111,18 +116,20 @@ func newGroup(kind string, n int, s spec, opts []AgentOption) Option {
 	return group{kind, n, s, opts}
 }
 
-// DefaultVersion is the version of Nomad that agents report unless Version says otherwise.
+// DefaultVersion is the version of Nomad that agents report by default.
 const DefaultVersion = "2.0.5"
 
-// DefaultMaxConns is how many connections an agent takes from one address unless MaxConns says otherwise. Real agents
-// have the same default.
+// DefaultMaxConns is the number of connections that an agent accepts from one address by default,
+// as real agents do.
 const DefaultMaxConns = 100
 
-// Names gives agents names of their own, one for each, in place of server-1 and the like.
+// Names sets the names of agents, one name for each agent.
 func Names(names ...string) AgentOption { return agentOption(func(s *spec) { s.names = names }) }
 
-// Version sets the version of Nomad that agents report: their endpoints, the shape of Self and the texts of some errors
-// depend on it. Recorded are 1.6.5, 1.8.4, 1.11.3 and 2.0.5, which is the default.
+// Version sets the version of Nomad that agents report. The default is DefaultVersion.
+//
+// The version determines the endpoints, the fields of Self and some error messages. Versions 1.6.5,
+// 1.8.4, 1.11.3 and 2.0.5 were recorded.
 func Version(version string) AgentOption {
 	if !versionForm.MatchString(version) {
 		panic(fmt.Sprintf("nomadtest: Version(%q): want one such as %s, 1.11.3 or 2.1.0-beta.1", version, DefaultVersion))
@@ -138,9 +145,11 @@ func Region(name string) AgentOption { return agentOption(func(s *spec) { s.regi
 // Datacenter sets the datacenter of agents. The default is dc1.
 func Datacenter(name string) AgentOption { return agentOption(func(s *spec) { s.dc = name }) }
 
-// Expect sets how many servers of its region a server waits for before the first election: bootstrap_expect. A server
-// with 0 never starts one, and waits to be added by a leader. Without the option it is the number of servers that are
-// added together.
+// Expect sets how many servers of its region a server waits for before the first election
+// (bootstrap_expect).
+//
+// The default is the number of servers that are added together. A server with 0 never starts an
+// election; it waits until a leader adds it.
 func Expect(n int) AgentOption {
 	if n < 0 {
 		panic(fmt.Sprintf("nomadtest: Expect(%d): want 0 or more", n))
@@ -148,32 +157,42 @@ func Expect(n int) AgentOption {
 	return agentOption(func(s *spec) { s.expect = n })
 }
 
-// Unjoined starts each server in a gossip pool of its own, for Agent.Join of package nomad.
+// Unjoined starts each server in its own gossip pool, to test Agent.Join of package nomad.
 func Unjoined() AgentOption { return agentOption(func(s *spec) { s.unjoined = true }) }
 
-// Debug lets agents without ACLs answer Agent.Host and Agent.Profile of package nomad: the setting enable_debug. As with
-// real agents it is off by default, and those calls are ErrPermissionDenied.
+// Debug sets enable_debug: agents without ACLs then allow Agent.Host and Agent.Profile of package
+// nomad.
+//
+// As with real agents it is off by default, and these calls return ErrPermissionDenied.
 func Debug() AgentOption { return agentOption(func(s *spec) { s.debug = true }) }
 
-// ACLs makes agents ask for a token. They know ManagementToken, AgentReadToken, AgentWriteToken and NodeReadToken;
-// Cluster.Client sends the first unless it is told otherwise.
+// ACLs makes agents require a token.
+//
+// Agents know ManagementToken, AgentReadToken, AgentWriteToken and NodeReadToken. Clients of
+// Cluster.Client use ManagementToken by default.
 func ACLs() AgentOption { return agentOption(func(s *spec) { s.acls = true }) }
 
-// TLS makes agents speak https, with a certificate of the cluster's own authority for 127.0.0.1, localhost and
-// server.<region>.nomad, or client.<region>.nomad in client mode. Cluster.Client trusts it, and Cluster.TLSFiles has the
-// files for a client of your own.
+// TLS makes agents serve https.
+//
+// The certificate is issued by the cluster's own authority for 127.0.0.1, localhost and
+// server.<region>.nomad, or client.<region>.nomad in client mode. Clients of Cluster.Client trust
+// it. Cluster.TLSFiles returns files for other clients.
 func TLS() AgentOption { return agentOption(func(s *spec) { s.tls = true }) }
 
-// MutualTLS is TLS with agents that ask for a certificate, as verify_https_client does. Cluster.Client has one, and
-// Cluster.TLSFiles the files.
+// MutualTLS makes agents serve https and require a client certificate (verify_https_client).
+//
+// Clients of Cluster.Client have a certificate. Cluster.TLSFiles returns files for other clients.
 func MutualTLS() AgentOption { return agentOption(func(s *spec) { s.tls, s.mutualTLS = true, true }) }
 
-// Socket makes agents in client mode answer on a unix socket too, at Agent.SocketPath, as Nomad's task API does: to those
-// who send a token only, whether there are ACLs or not.
+// Socket makes agents in client mode also listen on a unix socket, as Nomad's task API does. Its
+// path is Agent.SocketPath.
+//
+// Requests on the socket need a token, with or without ACLs.
 func Socket() AgentOption { return agentOption(func(s *spec) { s.socket = true }) }
 
-// GossipKey encrypts the gossip of servers with a key of 16, 24 or 32 bytes in base64, so that the calls of package nomad
-// about the keyring work. Servers that share no key cannot join each other.
+// GossipKey encrypts the gossip of servers, as the keyring calls of package nomad require.
+//
+// The key has 16, 24 or 32 bytes in base64. Servers without a common key cannot join each other.
 func GossipKey(key string) AgentOption {
 	if !isGossipKey(key) {
 		panic("nomadtest: GossipKey: want 16, 24 or 32 bytes in base64")
@@ -186,9 +205,10 @@ func isGossipKey(key string) bool {
 	return err == nil && (len(raw) == 16 || len(raw) == 24 || len(raw) == 32)
 }
 
-// MaxConns sets how many connections an agent takes from one address, in place of DefaultMaxConns: the setting
-// http_max_conns_per_client. Those above it get 429 at first, 100 of them and then 10 a second, and are otherwise
-// closed without an answer. 0 sets no limit.
+// MaxConns sets how many connections an agent accepts from one address (http_max_conns_per_client).
+//
+// The default is DefaultMaxConns; 0 means no limit. The first 100 connections above the limit get a
+// 429 response, then 10 a second; the others are closed without a response.
 func MaxConns(n int) AgentOption {
 	if n < 0 {
 		panic(fmt.Sprintf("nomadtest: MaxConns(%d): want 0 or more", n))
@@ -196,26 +216,34 @@ func MaxConns(n int) AgentOption {
 	return agentOption(func(s *spec) { s.maxConns = n })
 }
 
-// RealDelays makes agents as slow as real ones where those are slow on purpose: a server without a leader takes 5 s to
-// say so in Agent.Health of package nomad, a log stream starts with its first heartbeat, after a second, and an agent that
-// is server and client has itself twice on its list of servers for its first 15 s.
+// RealDelays makes agents as slow as real ones where those wait on purpose.
+//
+// A server without a leader responds to Agent.Health of package nomad after 5 s. A log stream
+// starts with its first heartbeat after 1 s. An agent in server and client mode has its own address
+// twice in its list of servers for the first 15 s.
 func RealDelays() AgentOption { return agentOption(func(s *spec) { s.realDelays = true }) }
 
-// KnownServers sets the servers that an agent in client mode knows to begin with, by their RPC addresses, in place of those
-// of its region. Agents in memory have them at Agent.RPCAddr, real ones at Process.RPCAddr.
+// KnownServers sets the RPC addresses of the servers that an agent in client mode knows at first.
+//
+// The default is the servers of its region. RPC addresses are those of Agent.RPCAddr, or
+// Process.RPCAddr for real agents.
 func KnownServers(addresses ...string) AgentOption {
 	return agentOption(func(s *spec) { s.known = append([]string{}, addresses...) })
 }
 
-// LogFile is the setting log_file: agents have their log in a file too, so that Agent.MonitorExport of package nomad
-// can read it. Agents in memory write no file.
+// LogFile sets log_file, so that Agent.MonitorExport of package nomad can read the agent's log on
+// disk.
+//
+// Agents in memory do not write a file.
 func LogFile() AgentOption {
 	return agentOption(func(s *spec) { s.logFile = "/var/log/nomad.log" })
 }
 
-// Config changes what Agent.Self of package nomad reports as the configuration, at a path such as
-// "Telemetry.PublishNodeMetrics". The agents behave as before. The path is one of package agentconfig, or of what agents
-// report besides.
+// Config changes a value of the configuration that Agent.Self of package nomad returns. It does not
+// change the agent's behavior.
+//
+// The path, such as "Telemetry.PublishNodeMetrics", is one of package agentconfig or of the
+// configuration that agents report. Config panics for any other path.
 func Config(path string, value any) AgentOption {
 	keys := strings.Split(path, ".")
 	if err := checkConfigPath(keys); err != nil {
@@ -224,12 +252,12 @@ func Config(path string, value any) AgentOption {
 	return agentOption(func(s *spec) { s.settings = append(s.settings, setting{keys, value}) })
 }
 
-// checkConfigPath refuses the path of a setting that no agent has.
+// checkConfigPath returns an error for a path that no agent's configuration has.
 func checkConfigPath(path []string) error {
 	typ := reflect.TypeFor[agentconfig.Config]()
 	for i, key := range path {
 		if kind := typ.Kind(); kind == reflect.Map || kind == reflect.Slice {
-			return nil // the keys are up to the configuration
+			return nil // any key is valid
 		}
 		var names []string
 		if typ.Kind() == reflect.Struct {
@@ -258,7 +286,7 @@ func checkConfigPath(path []string) error {
 	return nil
 }
 
-// reported reports whether the configuration that agents of some version report has a path.
+// reported reports whether a recorded configuration of some version has the path.
 func reported(path []string) bool {
 	files, _ := fs.Glob(configs, "config/[0-9]*.json")
 	return slices.ContainsFunc(files, func(file string) bool {
@@ -276,7 +304,7 @@ func reported(path []string) bool {
 	})
 }
 
-// specs are the setups of a group's agents, and their names.
+// specs returns the configurations and names of a group's agents.
 func (g group) specs(common []AgentOption, nextName func(kind string) string) (specs []spec, names []string) {
 	s := defaultSpec()
 	s.server, s.client, s.expect = g.spec.server, g.spec.client, g.spec.expect
@@ -301,7 +329,7 @@ func (g group) specs(common []AgentOption, nextName func(kind string) string) (s
 	return specs, names
 }
 
-// check puts right what does not apply to an agent's role.
+// check resets options that do not apply to the agent's role.
 func (s *spec) check() {
 	if !s.server {
 		s.expect, s.unjoined, s.gossipKey = 0, false, ""

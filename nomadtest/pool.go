@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The statuses of members, as Serf has them.
+// Statuses of members, as in Serf.
 const (
 	alive   = "alive"
 	leaving = "leaving"
@@ -14,18 +14,18 @@ const (
 	left    = "left"
 )
 
-// pool is a gossip pool. All agents in it share one view.
+// pool is a gossip pool. All its agents share one view.
 type pool struct {
 	members map[string]*member // by full name
 	rafts   map[string]*raft   // by region
 	keyring keyring
-	queries int // that Serf has made, to all servers
+	queries int // number of Serf queries
 
-	cutFrom    *pool // by a partition
+	cutFrom    *pool // pool before a partition
 	mergedInto *pool
 
-	expelled  bool // of a single server that was pruned while it was alive
-	restarted bool // after that
+	expelled  bool // pool of a server that was pruned while it was alive
+	restarted bool // restarted since it was expelled
 }
 
 // member is a server as its pool knows it.
@@ -33,22 +33,22 @@ type member struct {
 	agent  *Agent
 	status string
 	tags   map[string]string
-	dead   bool            // it has ended while it was said to be leaving
-	lacks  map[string]bool // gossip keys that were installed while it was away
+	dead   bool            // stopped while its status was leaving
+	lacks  map[string]bool // gossip keys that were installed while it was stopped
 }
 
-// present reports whether a member is there, whatever is said of it: one that was made to leave while it was alive goes
-// by leaving, and works on.
+// present reports whether a member is running. A member that was forced to leave while it was alive
+// keeps running with the status leaving.
 func (m *member) present() bool { return m.status == alive || m.status == leaving && !m.dead }
 
-// raft is the consensus among the servers of one region.
+// raft is the state of Raft among the servers of a region.
 type raft struct {
-	voters []string  // full names; empty until there was a first election
+	voters []string  // full names; empty before the first election
 	leader string    // full name, or empty
-	lost   time.Time // when there was one before
+	lost   time.Time // when the last leader was lost
 	term   int
 	index  int
-	nodes  []*Agent // clients that have registered
+	nodes  []*Agent // registered clients
 }
 
 func newPool(key string) *pool {
@@ -68,7 +68,7 @@ func (p *pool) add(a *Agent) {
 	p.settle()
 }
 
-// admit is add without what follows from it.
+// admit adds a member without logging it and without settling Raft.
 func (p *pool) admit(a *Agent) *member {
 	m := &member{agent: a, status: alive, tags: a.memberTags()}
 	if before := p.members[a.fullName()]; before != nil && before.agent == a {
@@ -78,7 +78,7 @@ func (p *pool) admit(a *Agent) *member {
 	return m
 }
 
-// tell writes what happened to a member to the logs of the servers that run.
+// tell logs a member event on all running servers.
 func (p *pool) tell(event string, about *member) {
 	for _, name := range sortedKeys(p.members) {
 		if m := p.members[name]; m.present() {
@@ -87,12 +87,12 @@ func (p *pool) tell(event string, about *member) {
 	}
 }
 
-// hear logs what a server learns about a member.
+// hear logs a member event on a server.
 func (a *Agent) hear(event string, about *Agent) {
 	a.emit("info", "nomad", "serf: "+event, "member", about.fullName(), "address", about.serfAddr())
 }
 
-// conflict is a name that different servers of two pools have, or empty.
+// conflict returns a name that different servers have in the two pools, or an empty string.
 func (p *pool) conflict(other *pool) string {
 	for _, name := range sortedKeys(p.members) {
 		if m := other.members[name]; m != nil && m.agent != p.members[name].agent {
@@ -102,8 +102,8 @@ func (p *pool) conflict(other *pool) string {
 	return ""
 }
 
-// expelledPools are the pools of servers that were pruned while they were alive. They are told of members, as those of
-// other pools are not.
+// expelledPools returns the pools of servers that were pruned while they were alive. Only these
+// pools learn the status of members outside of them.
 func expelledPools() (pools []*pool) {
 	for _, a := range registry {
 		if a.server && a.pool != nil && a.pool.expelled && !slices.Contains(pools, a.pool) {
@@ -113,18 +113,18 @@ func expelledPools() (pools []*pool) {
 	return pools
 }
 
-// note changes what a server that was expelled believes about another.
+// note sets the status of another server in the pool of an expelled server.
 func (p *pool) note(a *Agent, status string) {
 	if m := p.members[a.fullName()]; m != nil && m.agent == a {
 		m.status = status
 	}
 }
 
-// set changes what the pool believes about a member.
+// set changes the status of a member.
 func (p *pool) set(name, status string) {
 	if m := p.members[name]; m != nil {
 		if status == failed && m.status == leaving {
-			m.dead = true // nobody says more of it than that it is leaving
+			m.dead = true // its peers still report it as leaving
 			p.settle()
 			return
 		}
@@ -134,7 +134,7 @@ func (p *pool) set(name, status string) {
 	}
 }
 
-// retire lets a leader take a server that is about to leave out of Raft, so that it is not missed in a quorum.
+// retire removes a leaving server from Raft, so that it does not count for the quorum.
 func (p *pool) retire(a *Agent) {
 	r := p.raft(a.region)
 	if r.leader == "" || len(r.voters) == 1 {
@@ -144,7 +144,7 @@ func (p *pool) retire(a *Agent) {
 	r.index++
 }
 
-// unite brings two pools together, unless one is of a server that was expelled: it has to be restarted first.
+// unite merges two pools, except the pool of an expelled server that was not restarted.
 func unite(p, other *pool) {
 	if p.expelled {
 		p, other = other, p
@@ -154,8 +154,10 @@ func unite(p, other *pool) {
 	}
 }
 
-// merge takes over the members of another pool. What the two know of one member is brought together: it is alive if it is
-// with them, and otherwise has left if one of them knows that.
+// merge adds the members of another pool.
+//
+// If both pools know a member, it is alive if it is running, and otherwise left if one of them has
+// that status.
 func (p *pool) merge(other *pool) {
 	if p == other {
 		return
@@ -174,7 +176,7 @@ func (p *pool) merge(other *pool) {
 	}
 	other.mergedInto = p
 	for region, r := range other.rafts {
-		// One region has one Raft: the one that has a leader, and otherwise this pool's, if it had an election.
+		// A region keeps one Raft: the one with a leader, or else this pool's if it has had an election.
 		mine := p.raft(region)
 		if len(mine.voters) == 0 || mine.leader == "" && r.leader != "" {
 			p.rafts[region] = r
@@ -195,7 +197,7 @@ func (p *pool) transfer(a *Agent) bool {
 	return true
 }
 
-// lead begins a new term.
+// lead starts a new term with a leader.
 func (r *raft) lead(p *pool, name string) {
 	r.leader = name
 	r.term++
@@ -203,7 +205,7 @@ func (r *raft) lead(p *pool, name string) {
 	p.members[name].agent.emit("info", "nomad", "cluster leadership acquired")
 }
 
-// leader is the leader that the pool's servers of a region know, or nil.
+// leader returns the leader of a region as the pool's servers know it, or nil.
 func (p *pool) leader(region string) *Agent {
 	if m := p.members[p.raft(region).leader]; m != nil {
 		return m.agent
@@ -211,9 +213,11 @@ func (p *pool) leader(region string) *Agent {
 	return nil
 }
 
-// forceLeave makes a failed member one that has left, and with prune forgets it. One that is there contradicts, and is alive
-// again as soon as a third one can pass that on. With two left it goes by leaving until it joins again, and works on; with
-// prune it is expelled.
+// forceLeave marks a failed member as left, or removes it with prune.
+//
+// A running member refutes this: it stays alive if a third member can pass that on. In a pool of
+// two it has the status leaving until it joins again, but keeps running. With prune, a running
+// member is expelled.
 func (p *pool) forceLeave(name string, prune bool) {
 	m := p.members[name]
 	switch {
@@ -221,7 +225,7 @@ func (p *pool) forceLeave(name string, prune bool) {
 		return
 	case m.present() && prune && m.agent.pool == p:
 		p.expel(m.agent)
-	case prune: // of one that is not there, or not any more
+	case prune: // not running, or not in this pool any more
 	case m.present() && p.present() > 2:
 		m.status = alive
 	case m.present():
@@ -235,7 +239,7 @@ func (p *pool) forceLeave(name string, prune bool) {
 	p.settle()
 }
 
-// present is how many members are there.
+// present returns the number of running members.
 func (p *pool) present() int {
 	n := 0
 	for _, m := range p.members {
@@ -246,7 +250,7 @@ func (p *pool) present() int {
 	return n
 }
 
-// expel leaves a server that works in a pool where it sees what it saw before, and is in no Raft.
+// expel moves a running server to its own pool with a copy of the members and without Raft.
 func (p *pool) expel(a *Agent) {
 	a.pool = p.split()
 	a.pool.cutFrom, a.pool.expelled = nil, true
@@ -256,8 +260,10 @@ func (p *pool) expel(a *Agent) {
 	a.pool.members[a.fullName()].status = alive
 }
 
-// settle brings Raft in line with the members, region by region: voters that left are removed and servers that are new
-// are added while there is a leader, and a leader is elected where there is a quorum.
+// settle updates Raft in each region after a change of members.
+//
+// Where there is a quorum, a leader is elected. A leader removes voters that have left and adds new
+// servers.
 func (p *pool) settle() {
 	if p.expelled {
 		return
@@ -276,7 +282,7 @@ func (p *pool) settle() {
 	}
 }
 
-// bootstrap gives the first voters of a region when as many servers as they expect are there.
+// bootstrap returns the first voters of a region once the expected number of servers is running.
 func (p *pool) bootstrap(region string) []string {
 	var servers []string
 	expect := 0
@@ -289,13 +295,13 @@ func (p *pool) bootstrap(region string) []string {
 	if expect == 0 || len(servers) < expect {
 		return nil
 	}
-	slices.SortStableFunc(servers, func(a, b string) int { // one that expects no other begins alone
+	slices.SortStableFunc(servers, func(a, b string) int { // a server with bootstrap_expect 1 comes first
 		return cmp.Compare(p.members[b].agent.begins(), p.members[a].agent.begins())
 	})
 	return servers
 }
 
-// begins is 1 for a server that starts a region by itself.
+// begins returns 1 for a server with bootstrap_expect 1, and otherwise 0.
 func (a *Agent) begins() int {
 	if a.expect == 1 {
 		return 1
@@ -308,7 +314,7 @@ func (p *pool) isAlive(name string) bool {
 	return m != nil && m.present()
 }
 
-// elect keeps the leader while it is alive and has a quorum, and otherwise finds another.
+// elect keeps a leader that is alive and has a quorum, and otherwise elects another.
 func (p *pool) elect(r *raft) {
 	var up []string
 	for _, name := range r.voters {
@@ -330,7 +336,8 @@ func (p *pool) elect(r *raft) {
 	}
 }
 
-// reconcile is what a leader does about members that came and went. It reports whether something changed.
+// reconcile updates the voters of a region to its members, as a leader does. It reports whether
+// they changed.
 func (p *pool) reconcile(region string, r *raft) bool {
 	voters := slices.DeleteFunc(slices.Clone(r.voters), func(name string) bool {
 		m := p.members[name]
@@ -358,7 +365,7 @@ func (p *pool) regions() []string {
 	return sortedKeys(seen)
 }
 
-// aliveRegions are the regions that a server is alive in.
+// aliveRegions returns the regions with a running server.
 func (p *pool) aliveRegions() []string {
 	seen := map[string]bool{}
 	for _, m := range p.members {
@@ -369,7 +376,7 @@ func (p *pool) aliveRegions() []string {
 	return sortedKeys(seen)
 }
 
-// aliveServers are the members of a region that answer, by name.
+// aliveServers returns the running servers of a region, by name.
 func (p *pool) aliveServers(region string) []*Agent {
 	var servers []*Agent
 	for _, name := range sortedKeys(p.members) {

@@ -20,43 +20,49 @@ import (
 	"github.com/nomad-go/nomad"
 )
 
-// ErrNoBinary reports that StartProcess has no Nomad to run: the variable NOMAD_BIN does not name one. A test that needs
-// one can be skipped for it.
+// ErrNoBinary reports that NOMAD_BIN does not name a nomad binary. Tests that need one can skip on
+// it.
 var ErrNoBinary = errors.New("nomadtest: NOMAD_BIN does not name a nomad binary")
 
-// startLimit is how long an agent may take to come up when the context has no end.
+// startLimit limits the start of an agent if the context has no deadline.
 const startLimit = time.Minute
 
-// Process is a real agent, run from a binary of Nomad on loopback, with its data in a temporary folder. It has the
-// methods of Agent that a real one can have.
+// Process is a real agent, run from a Nomad binary on loopback with its data in a temporary folder.
+//
+// It has the methods of Agent that are possible for a real agent.
 type Process struct {
 	spec
 	name   string
 	folder string
-	ca     *authority // if it speaks https
+	ca     *authority // nil without TLS
 
 	http, rpc, serf int
 
 	mu      sync.Mutex
 	output  tail
 	cmd     *exec.Cmd
-	exited  chan struct{} // closed when cmd has ended
+	exited  chan struct{} // closed when cmd has exited
 	clients []*nomad.Client
 }
 
-// Format prints the name and the address of the agent, whatever the verb.
+// Format prints the agent's name and address, for every verb.
 func (p *Process) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "nomadtest.Process(%s, %s)", p.name, p.URL())
 }
 
-// StartProcess runs a real agent from the binary that the variable NOMAD_BIN names, and waits until it is of use: a
-// server until it has a leader, if it expects no others, and an agent in client mode until it has found one of its
-// KnownServers. It is one agent, of Servers(1), Clients(1) or Both(1), and a server without them. With ACLs it is
-// bootstrapped, so that ManagementToken is good; the other tokens are unknown to it. It does not join others.
+// StartProcess starts a real agent from the binary named by NOMAD_BIN, and waits until it is ready.
 //
-// Version, Config, Socket and InMemoryNetwork are refused, as they are not up to a real agent's configuration. Without a binary the error is
-// ErrNoBinary. When the agent does not come up before the context ends, or in a minute if it has no deadline, the error
-// shows the end of its log. The agent lives until Close, whatever becomes of the context. Agents in client mode need the rights to run one.
+// The agent is one of Servers(1), the default, Clients(1) and Both(1). It does not join other
+// agents. A server with Expect(1) is ready when it has elected itself leader, and an agent in
+// client mode when it has connected to one of its KnownServers. With ACLs, the agent is
+// bootstrapped with ManagementToken; it does not know the other tokens. Agents in client mode need
+// the privileges that Nomad requires.
+//
+// Without a binary, the error is ErrNoBinary. Version, Config, Socket and InMemoryNetwork are
+// errors. If the agent is not ready before the context ends, or within a minute if it has no
+// deadline, the error includes the end of the agent's log.
+//
+// The agent runs until Close, even if ctx ends.
 func StartProcess(ctx context.Context, opts ...Option) (*Process, error) {
 	binary := os.Getenv("NOMAD_BIN")
 	if binary == "" {
@@ -79,13 +85,13 @@ func StartProcess(ctx context.Context, opts ...Option) (*Process, error) {
 	p := &Process{spec: specs[0], name: names[0]}
 	switch {
 	case p.version != DefaultVersion:
-		return nil, errors.New("nomadtest: StartProcess: Version is up to the binary")
+		return nil, errors.New("nomadtest: StartProcess: Version is determined by the binary")
 	case len(p.settings) > 0:
 		return nil, errors.New("nomadtest: StartProcess: Config is for agents in memory")
 	case s.memory:
 		return nil, errors.New("nomadtest: StartProcess: InMemoryNetwork is for agents in memory")
 	case p.socket:
-		return nil, errors.New("nomadtest: StartProcess: Socket is for agents in memory: a real agent makes one for each task")
+		return nil, errors.New("nomadtest: StartProcess: Socket is for agents in memory: a real agent creates a socket for each task")
 	}
 	folder, err := os.MkdirTemp("", "nomadtest-")
 	if err != nil {
@@ -96,7 +102,7 @@ func StartProcess(ctx context.Context, opts ...Option) (*Process, error) {
 		if err = p.prepare(); err != nil {
 			break
 		}
-		// Another process can take a port between its being found and its being used.
+		// Another process can take a port before the agent binds it.
 		if err = p.Start(ctx); err == nil || !strings.Contains(p.Log(), "address already in use") {
 			break
 		}
@@ -108,7 +114,7 @@ func StartProcess(ctx context.Context, opts ...Option) (*Process, error) {
 	return p, nil
 }
 
-// prepare finds ports and writes the configuration.
+// prepare finds free ports and writes the configuration file.
 func (p *Process) prepare() error {
 	var err error
 	if p.http, p.rpc, p.serf, err = freePorts(); err != nil {
@@ -143,7 +149,7 @@ func (p *Process) prepare() error {
 		}
 		config["client"] = object{
 			"enabled": true, "servers": known,
-			// Asking clouds what machine this is takes seconds.
+			// The fingerprinters of cloud providers take seconds.
 			"options": object{"fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean"},
 		}
 	}
@@ -180,7 +186,8 @@ func freePorts() (http, rpc, serf int, err error) {
 	return http, rpc, serf, nil
 }
 
-// Start starts an agent that was stopped, with the same addresses and data, and waits as StartProcess does.
+// Start starts a stopped agent with the same addresses and data, and waits until it is ready as
+// StartProcess does.
 func (p *Process) Start(ctx context.Context) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -194,7 +201,7 @@ func (p *Process) Start(ctx context.Context) error {
 	}
 	cmd := exec.Command(os.Getenv("NOMAD_BIN"), "agent", "-config", p.configFile())
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output
-	cmd.WaitDelay = 5 * time.Second // for what it has started and left behind
+	cmd.WaitDelay = 5 * time.Second // child processes can hold the output open
 	p.output.reset()
 	exited := make(chan struct{})
 	if err := cmd.Start(); err != nil {
@@ -223,7 +230,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// await waits until the agent is of use.
+// await waits until the agent is ready.
 func (p *Process) await(ctx context.Context, exited <-chan struct{}) error {
 	client, err := p.newClient(nomad.WithRetries(0))
 	if err != nil {
@@ -256,7 +263,7 @@ func (p *Process) await(ctx context.Context, exited <-chan struct{}) error {
 
 func (p *Process) ready(ctx context.Context, client *nomad.Client) error {
 	if p.server && p.expect != 1 || !p.server && len(p.known) == 0 {
-		// It will not find others by itself. That it answers is all.
+		// It does not join others, so any response will do.
 		_, err := client.Agent.Self(ctx)
 		if failure := (*nomad.APIError)(nil); errors.As(err, &failure) {
 			return nil
@@ -278,7 +285,7 @@ func (p *Process) ready(ctx context.Context, client *nomad.Client) error {
 	return err
 }
 
-// Stop kills the agent, as a crash does: its peers see it as failed after some seconds.
+// Stop kills the agent, as a crash does. Its peers report it as failed after some seconds.
 func (p *Process) Stop() {
 	p.mu.Lock()
 	cmd, exited := p.cmd, p.exited
@@ -290,7 +297,7 @@ func (p *Process) Stop() {
 	}
 }
 
-// Close kills the agent, closes its clients and removes its data. It can be called again.
+// Close kills the agent, closes its clients and removes its data. Calling it again has no effect.
 func (p *Process) Close() {
 	p.mu.Lock()
 	clients := p.clients
@@ -306,7 +313,7 @@ func (p *Process) Close() {
 	}
 }
 
-// Client makes a client of the agent, as Agent.Client does. Close closes it.
+// Client returns a new client of the agent, as Agent.Client does. Close closes the client.
 func (p *Process) Client(opts ...nomad.Option) *nomad.Client {
 	client, err := p.newClient(opts...)
 	if err != nil {
@@ -322,7 +329,8 @@ func (p *Process) newClient(opts ...nomad.Option) (*nomad.Client, error) {
 	return p.spec.newClient(p.URL(), p.ca, opts)
 }
 
-// TLS is Cluster.TLS for an agent that was started with TLS or MutualTLS, and otherwise empty.
+// TLS returns the TLS settings for clients of an agent with TLS or MutualTLS, as Cluster.TLS does.
+// It is empty for other agents.
 func (p *Process) TLS() nomad.TLS {
 	if p.ca == nil {
 		return nomad.TLS{}
@@ -330,13 +338,13 @@ func (p *Process) TLS() nomad.TLS {
 	return p.ca.clientTLS()
 }
 
-// Name is the agent's name, without its region.
+// Name returns the agent's name, without its region.
 func (p *Process) Name() string { return p.name }
 
-// MemberName is the name that a server has in the gossip pool.
+// MemberName returns a server's name in the gossip pool.
 func (p *Process) MemberName() string { return p.name + "." + p.region }
 
-// URL is where the agent listens. It stays the same when the agent is restarted.
+// URL returns the agent's HTTP address. It does not change when the agent is restarted.
 func (p *Process) URL() string {
 	scheme := "http"
 	if p.tls {
@@ -345,16 +353,17 @@ func (p *Process) URL() string {
 	return fmt.Sprintf("%s://127.0.0.1:%d", scheme, p.http)
 }
 
-// SerfAddr is the address that Agent.Join of package nomad takes, host:port.
+// SerfAddr returns the agent's gossip address for Agent.Join of package nomad, as host:port.
 func (p *Process) SerfAddr() string { return fmt.Sprintf("127.0.0.1:%d", p.serf) }
 
-// RPCAddr is the address that Agent.UpdateServers of package nomad and KnownServers take, host:port.
+// RPCAddr returns the agent's RPC address for Agent.UpdateServers of package nomad and
+// KnownServers, as host:port.
 func (p *Process) RPCAddr() string { return fmt.Sprintf("127.0.0.1:%d", p.rpc) }
 
-// Log is the end of what the agent has written to its output, at most 64 KiB.
+// Log returns the end of the agent's output, at most 64 KiB.
 func (p *Process) Log() string { return p.output.String() }
 
-// tail keeps the end of what is written to it.
+// tail is a writer that keeps the end of its input.
 type tail struct {
 	mu   sync.Mutex
 	text []byte

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// serveProfile answers pprof/ with profiles of the process that the agents are in. It is called without the lock.
+// serveProfile handles pprof/ with profiles of the current process. It is called without the lock.
 func (a *Agent) serveProfile(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	name := strings.TrimPrefix(r.URL.Path, endpointPrefix+profilePrefix)
@@ -31,7 +31,8 @@ func (a *Agent) serveProfile(w http.ResponseWriter, r *http.Request) error {
 	return target.profile(w, r, name)
 }
 
-// streamDebug answers what package net/http/pprof does, on agents with enable_debug: profiles without a token.
+// streamDebug handles /debug/pprof/ as package net/http/pprof does. It needs enable_debug but no
+// token.
 func (a *Agent) streamDebug(w http.ResponseWriter, r *http.Request) error {
 	name := strings.TrimPrefix(r.URL.Path, "/debug/pprof/")
 	if name != "" {
@@ -47,7 +48,7 @@ func (a *Agent) streamDebug(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// profile writes a profile of an agent.
+// profile writes a profile of the agent.
 func (a *Agent) profile(w http.ResponseWriter, r *http.Request, name string) error {
 	query := r.URL.Query()
 	seconds, _ := strconv.Atoi(query.Get("seconds"))
@@ -92,11 +93,12 @@ func (a *Agent) profile(w http.ResponseWriter, r *http.Request, name string) err
 	return nil
 }
 
-// turns lets agents, which share a process, look at it one after the other. One agent cannot look twice at the same time,
-// as in a process of its own.
+// turns serializes the profiles of agents, which share a process.
+//
+// A second profile of the same agent fails at once, as it does in a real agent.
 type turns struct {
 	turn  chan struct{}
-	inUse string // what is said to who comes too early
+	inUse string // error message for a second profile of the same agent
 
 	mu   sync.Mutex
 	busy map[*Agent]bool
@@ -134,8 +136,10 @@ func (t *turns) take(r *http.Request, a *Agent, seconds int, start func() error,
 	return nil
 }
 
-// profileTarget finds the agent to profile, if the request may have it. An agent in client mode passes on what names no
-// agent to its server. The complaint is about the query.
+// profileTarget returns the agent to profile, after a check of the request's token.
+//
+// An agent in client mode forwards a request without node_id to its server. complaint is an error
+// in the query.
 func (a *Agent) profileTarget(r *http.Request) (found *Agent, complaint, err error) {
 	mu.Lock()
 	defer mu.Unlock()

@@ -7,17 +7,18 @@ import (
 	"strings"
 )
 
-// handler answers a request with something to send as JSON, with nothing, or with a refusal. It has the lock.
+// handler returns a value to send as JSON, nil for an empty body, or an error. It is called with
+// the lock held.
 type handler func(a *Agent, r *http.Request) (any, error)
 
-// streamer writes an answer itself, and takes as long as it likes, without the lock.
+// streamer writes the response itself. It is called without the lock and may block.
 type streamer func(a *Agent, w http.ResponseWriter, r *http.Request) error
 
-// target is what answers a path: one of the two, or none.
+// target is the handler of a path: serve, stream or neither.
 type target struct {
 	serve  handler
 	stream streamer
-	done   bool // the answer has been written
+	done   bool // the response has been written
 }
 
 const (
@@ -26,7 +27,7 @@ const (
 	profilePrefix  = "pprof/"
 )
 
-// endpoints are found by their path. One that ends in a slash answers all that is below it.
+// endpoints maps paths to handlers. A path that ends in a slash handles everything below it.
 var endpoints map[string]target
 
 func init() {
@@ -61,7 +62,7 @@ func init() {
 	}
 }
 
-// missing reports whether the agent's version does not have an endpoint yet, or its configuration leaves it out.
+// missing reports whether the agent's version or configuration does not have an endpoint.
 func (a *Agent) missing(pattern string) bool {
 	switch pattern {
 	case "/v1/agent/reload":
@@ -74,7 +75,8 @@ func (a *Agent) missing(pattern string) bool {
 	return false
 }
 
-// find is the endpoint of a clean path: the one of that name, or the longest one above it.
+// find returns the endpoint of a clean path: the exact match or the longest prefix that ends in a
+// slash.
 func (a *Agent) find(p string) (pattern string, found target) {
 	for pattern := p; ; {
 		if t, ok := endpoints[pattern]; ok && !a.missing(pattern) {
@@ -87,8 +89,8 @@ func (a *Agent) find(p string) (pattern string, found target) {
 	}
 }
 
-// route finds what answers a request. It sends one whose path is not clean, or that leaves out the slash of a folder, to
-// where it should have gone.
+// route returns the handler of a request. It redirects paths that are not clean or lack a trailing
+// slash.
 func (a *Agent) route(w http.ResponseWriter, r *http.Request) target {
 	p := r.URL.Path
 	if r.Method != http.MethodConnect {
@@ -106,7 +108,7 @@ func (a *Agent) route(w http.ResponseWriter, r *http.Request) target {
 	return t
 }
 
-// redirect sends a request to another path, with its query.
+// redirect redirects a request to another path with the same query.
 func (a *Agent) redirect(w http.ResponseWriter, r *http.Request, to string) target {
 	status := http.StatusMovedPermanently
 	if a.atLeast(2) {
@@ -116,7 +118,7 @@ func (a *Agent) redirect(w http.ResponseWriter, r *http.Request, to string) targ
 	return target{done: true}
 }
 
-// cleaned is a path without dots, double slashes and the like.
+// cleaned returns a path without dot segments and double slashes.
 func cleaned(p string) string {
 	if p == "" {
 		return "/"
@@ -131,7 +133,7 @@ func cleaned(p string) string {
 	return clean
 }
 
-// streamRoot sends those who ask for nothing to the pages that there are not.
+// streamRoot redirects / to the web UI.
 func (a *Agent) streamRoot(w http.ResponseWriter, r *http.Request) error {
 	http.Redirect(w, r, (&url.URL{Path: "/ui/", RawQuery: r.URL.RawQuery}).String(), http.StatusTemporaryRedirect)
 	return nil
@@ -148,7 +150,7 @@ const noUI = `<!DOCTYPE html>
 </html>
 `
 
-// streamUI says what agents say that were built without pages.
+// streamUI responds as an agent that was built without the web UI.
 func (a *Agent) streamUI(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_, err := w.Write([]byte(noUI))

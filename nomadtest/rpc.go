@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// This file has the rules by which agents pass requests on: from a client to a server, to the leader, to another region,
-// to the agent that a request names. Each agent on the way puts "rpc error: " in front of an error.
+// This file has the rules by which agents forward requests: from a client to a server, to the leader,
+// to another region, or to the agent in the request. Each agent prepends "rpc error: " to an error.
 
-// refusalKind says what becomes of a refusal on its way.
+// refusalKind is how an error changes when agents forward it.
 type refusalKind int
 
 const (
-	plainKind refusalKind = iota // gets a prefix from each agent that passes it on
-	codedKind                    // has a status of its own, and stays as it is
+	plainKind refusalKind = iota // each agent that forwards it adds a prefix
+	codedKind                    // keeps its status and message
 )
 
-// codedf is a refusal whose status is known to all agents that pass it on.
+// codedf returns an error that keeps its status and message when agents forward it.
 func codedf(status int, format string, args ...any) error {
 	return &refusal{status: status, text: fmt.Sprintf(format, args...), kind: codedKind}
 }
@@ -33,7 +33,7 @@ var (
 	errNoRegion   = refusef(500, noRegion)
 )
 
-// remote is what an agent makes of an error that another one gave it.
+// remote returns an error from another agent as this agent reports it.
 func remote(err error) error {
 	var f *refusal
 	if !errors.As(err, &f) || f.kind == codedKind || f.text == permissionDenied {
@@ -42,7 +42,8 @@ func remote(err error) error {
 	return &refusal{status: f.status, text: "rpc error: " + f.text}
 }
 
-// ask calls a server: the agent itself, or from a client the first server on its list that it reaches.
+// ask calls a server: the agent itself or, for an agent in client mode, the first reachable server
+// in its list.
 func ask[T any](a *Agent, call func(server *Agent) (T, error)) (T, error) {
 	if a.server {
 		return call(a)
@@ -59,7 +60,7 @@ func ask[T any](a *Agent, call func(server *Agent) (T, error)) (T, error) {
 	return out, remote(err)
 }
 
-// turnFrom puts a server that a client has had an error from at the end of its list, whatever the error was about.
+// turnFrom moves a server to the end of a client's list. Clients do this after any error.
 func (a *Agent) turnFrom(server *Agent) {
 	if i := slices.Index(a.servers, server.rpcAddr()); i >= 0 && len(a.servers) > 1 {
 		rest := slices.Delete(slices.Clone(a.servers), i, i+1)
@@ -81,7 +82,7 @@ func inRegion[T any](server *Agent, region string, call func(*Agent) (T, error))
 	return out, remote(err)
 }
 
-// consistently calls the leader of the region that a request is about, or any server of it if old data will do.
+// consistently calls the leader of the requested region, or any of its servers for a stale read.
 func consistently[T any](server *Agent, q query, call func(*Agent) (T, error)) (T, error) {
 	return inRegion(server, q.region, func(server *Agent) (T, error) {
 		if q.stale {
@@ -100,7 +101,7 @@ func consistently[T any](server *Agent, q query, call func(*Agent) (T, error)) (
 	})
 }
 
-// query is what most endpoints read from the query of a request.
+// query has the common query parameters of requests.
 type query struct {
 	region, prefix, filter, nextToken string
 	stale, reverse                    bool
@@ -109,7 +110,8 @@ type query struct {
 	wait                              time.Duration
 }
 
-// parse reads a request's query in the order in which agents do, up to the first value that is wrong.
+// parse parses the query parameters in the same order as agents, and stops at the first invalid
+// value.
 func (a *Agent) parse(r *http.Request) (query, error) {
 	values := r.URL.Query()
 	q := query{region: values.Get("region"), prefix: values.Get("prefix"), filter: values.Get("filter"),
@@ -150,8 +152,10 @@ func (a *Agent) parse(r *http.Request) (query, error) {
 	return q, nil
 }
 
-// complain is for the endpoints that do not stop at a wrong value in the query: they write what is wrong, with status 400, and
-// then go on with what they have read. It is called without the lock: writing can take its time.
+// complain responds with 400 to an invalid query parameter, for endpoints that then continue with
+// the request.
+//
+// It is called without the lock, because writing can block.
 func complain(w http.ResponseWriter, complaint error) {
 	if complaint != nil {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -160,7 +164,7 @@ func complain(w http.ResponseWriter, complaint error) {
 	}
 }
 
-// uuidKey reads an ID as Nomad's store does: the hyphens do not count, nor the case.
+// uuidKey parses an ID as Nomad's state store does. Hyphens and case are ignored.
 func uuidKey(id string, whole bool) (string, error) {
 	if whole && len(id) != 36 {
 		return "", refusef(500, "UUID must be 36 characters")
@@ -179,10 +183,11 @@ func uuidKey(id string, whole bool) (string, error) {
 	return string(key), nil
 }
 
-// isLocalNode reports whether a request is about the agent's own node, which it then answers itself.
+// isLocalNode reports whether id is the agent's own node, whose requests it does not forward.
 func (a *Agent) isLocalNode(id string) bool { return a.client && id == a.node }
 
-// findNode is the node of an ID, as a server of its region knows it, and the server that the node has a connection to.
+// findNode returns the node with an ID in the server's region, and the server that the node is
+// connected to.
 func (a *Agent) findNode(id string) (node, server *Agent, err error) {
 	key, err := uuidKey(id, true)
 	if err != nil {
@@ -190,7 +195,7 @@ func (a *Agent) findNode(id string) (node, server *Agent, err error) {
 	}
 	for _, n := range a.pool.nodes(a.region) {
 		if own, _ := uuidKey(n.node, true); own == key {
-			// Connections are found by the ID as it is written.
+			// Connections are looked up by the literal ID.
 			if server := n.upstream(); n.node == id && n.running && server != nil && server.pool == a.pool {
 				return n, server, nil
 			}
@@ -200,7 +205,7 @@ func (a *Agent) findNode(id string) (node, server *Agent, err error) {
 	return nil, nil, codedf(404, "Unknown node %q", id)
 }
 
-// forwardFor is the server that a request names, as a server sees it, or nil if it is that server itself.
+// forwardFor returns the server that a request names, or nil if it is the agent itself.
 func (a *Agent) forwardFor(name, region string) (*Agent, error) {
 	if name == "leader" {
 		leader := a.pool.leader(a.region)
@@ -226,14 +231,14 @@ func (a *Agent) forwardFor(name, region string) (*Agent, error) {
 	return servers[i], nil
 }
 
-// aim is the agent that a request is about, by what it says: a node, a server, or neither.
+// aim is the target of a request: a node, a server or neither.
 type aim struct {
 	node, server string
 	region       string
-	each         func(server *Agent) error // what each server on the way checks, or nil
+	each         func(server *Agent) error // check by each server that forwards the request, or nil
 }
 
-// passes reports whether a server lets a request with the aim through.
+// passes returns an error if a server's check rejects the request.
 func (to aim) passes(server *Agent) error {
 	if to.each == nil {
 		return nil
@@ -241,7 +246,7 @@ func (to aim) passes(server *Agent) error {
 	return to.each(server)
 }
 
-// reach finds the agent of an aim, from a server on.
+// reach returns the target agent of a request that a server has received.
 func (a *Agent) reach(to aim) (*Agent, error) {
 	if err := to.passes(a); err != nil {
 		return nil, err

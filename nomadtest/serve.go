@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// refusal is an answer that reports a failure, as agents send it: plain text.
+// refusal is an error response in plain text, as agents send it.
 type refusal struct {
 	status int
 	text   string
@@ -23,15 +23,18 @@ func refusef(status int, format string, args ...any) error {
 	return &refusal{status: status, text: fmt.Sprintf(format, args...)}
 }
 
-// invalidMethod is the answer to a wrong HTTP method (405) and, of all texts, to a wrong role (501).
+// invalidMethod is the response to a wrong HTTP method (405). Agents send the same message when the
+// agent has the wrong role (501).
 func invalidMethod(status int) error { return refusef(status, "Invalid method") }
 
-// errNoEndpoint is the answer to a path that the agent's version does not have.
+// errNoEndpoint is the response to a path that the agent's version does not have.
 var errNoEndpoint = refusef(404, "")
 
-// ServeHTTP answers as the agent does, also without a network. The agent's listener calls it. Where an agent would break
-// the connection it panics with http.ErrAbortHandler, as handlers of package http do: when it is stopped, and in some
-// faults.
+// ServeHTTP responds to a request as the agent does. The agent's listener calls it; tests can call
+// it without a network.
+//
+// Where an agent would break the connection, ServeHTTP panics with http.ErrAbortHandler: when the
+// agent is stopped, and in some faults.
 func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r, end := a.mustRun(r)
 	defer end()
@@ -45,7 +48,8 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	recorder.done()
 }
 
-// serveSocket answers what comes over the unix socket: to those who say who they are, and never compressed.
+// serveSocket responds to requests on the unix socket. They need a token, and responses are never
+// compressed.
 func (a *Agent) serveSocket(w http.ResponseWriter, r *http.Request) {
 	r, end := a.mustRun(r)
 	defer end()
@@ -59,7 +63,7 @@ func (a *Agent) serveSocket(w http.ResponseWriter, r *http.Request) {
 	recorder.done()
 }
 
-// decide has a handler answer, if the agent still runs.
+// decide calls a handler with the lock held. It aborts the request if the agent is stopped.
 func (a *Agent) decide(serve handler, r *http.Request) (any, error) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -69,7 +73,7 @@ func (a *Agent) decide(serve handler, r *http.Request) (any, error) {
 	return serve(a, r)
 }
 
-// logRequest logs a request that was answered, for those who stream the log.
+// logRequest logs a finished request if the log is being streamed.
 func (a *Agent) logRequest(r *http.Request, began time.Time) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -78,7 +82,7 @@ func (a *Agent) logRequest(r *http.Request, began time.Time) {
 	}
 }
 
-// answer gives the agent's own answer.
+// answer writes the agent's own response, without faults.
 func (a *Agent) answer(w http.ResponseWriter, r *http.Request) {
 	target := a.route(w, r)
 	var result any
@@ -114,8 +118,10 @@ func (a *Agent) answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// writeError writes what went wrong. Of an error that came a long way only its end tells agents that it is about
-// permission.
+// writeError writes an error response.
+//
+// An error that other agents passed on has a prefix. Agents recognize a permission error by the end
+// of its message.
 func (a *Agent) writeError(w http.ResponseWriter, err error) {
 	status, text := http.StatusInternalServerError, err.Error()
 	if f, ok := err.(*refusal); ok {
@@ -131,8 +137,10 @@ func (a *Agent) writeError(w http.ResponseWriter, err error) {
 	fmt.Fprint(w, text)
 }
 
-// await has a handler answer. A request that names an index is answered when there is something newer, or after the time
-// that it gives. With real delays one that needs a leader waits for one first.
+// await calls a handler and blocks where agents block.
+//
+// A request with an index waits for newer state or for the wait time of the request. With real
+// delays, a request that needs a leader first waits for one.
 func (a *Agent) await(serve handler, r *http.Request) (any, error) {
 	result, err := a.decide(serve, r)
 	if err != nil && a.realDelays && strings.HasSuffix(err.Error(), noLeader) {
@@ -159,15 +167,17 @@ func (a *Agent) await(serve handler, r *http.Request) (any, error) {
 	return result, err
 }
 
-// How long a request is held that asks for something newer than there is.
+// Limits and poll interval of blocking queries.
 const (
 	defaultWait  = 5 * time.Minute
 	maxWait      = 10 * time.Minute
 	pollInterval = 50 * time.Millisecond
 )
 
-// mustRun breaks the connection of a request to an agent that is stopped. Otherwise it gives the request with a context
-// that ends when the agent stops, and what lets go of that.
+// mustRun aborts the request if the agent is stopped.
+//
+// Otherwise it returns the request with a context that ends when the agent stops, and a function
+// that releases the context.
 func (a *Agent) mustRun(r *http.Request) (*http.Request, func()) {
 	mu.Lock()
 	running, life := a.running, a.life
@@ -180,7 +190,7 @@ func (a *Agent) mustRun(r *http.Request) (*http.Request, func()) {
 	return r.WithContext(ctx), func() { forget(); cancel() }
 }
 
-// writeJSON writes an answer, indented when the request asks for it.
+// writeJSON writes a JSON response, indented if the request has the parameter pretty.
 func writeJSON(w http.ResponseWriter, r *http.Request, result any) {
 	pretty, indent := r.URL.Query()["pretty"]
 	indent = indent && pretty[0] != "0"
@@ -195,7 +205,7 @@ func writeJSON(w http.ResponseWriter, r *http.Request, result any) {
 		return
 	}
 	if !indent {
-		body.Truncate(body.Len() - 1) // agents end the line only in what is for people
+		body.Truncate(body.Len() - 1) // agents add a line break only to indented JSON
 	}
 	w.Header().Set("Content-Type", "application/json")
 	contentLength(w, body.Bytes())

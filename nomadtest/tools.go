@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// This file answers what the command line and other tools ask besides, as a cluster does that runs nothing: empty lists and
-// what does not change. It is enough for nomad status, node status, operator debug and the like to do their work; nothing
-// can be written.
+// This file has the other endpoints that the nomad command and other tools request. They respond as
+// in a cluster without jobs: empty lists and constant values. That is enough for nomad status, node
+// status and operator debug. Writes are not supported.
 
 var tools = map[string]target{
 	"/v1/jobs":                             {serve: list(0, nil)},
@@ -39,7 +39,8 @@ var tools = map[string]target{
 	"/v1/acl/roles":                        {serve: (*Agent).serveNoACL},
 }
 
-// ready is a read of a region's state: method, query, region and leader are seen to.
+// ready checks the method, query, permission, region and leader, and then reads from a region's
+// state.
 func (a *Agent) ready(r *http.Request, read func(server *Agent, q query) (any, error)) (any, error) {
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)
@@ -56,7 +57,7 @@ func (a *Agent) ready(r *http.Request, read func(server *Agent, q query) (any, e
 	})
 }
 
-// list answers a list that does not change.
+// list returns a handler for a constant list.
 func list(index int, items []any) handler {
 	if items == nil {
 		items = []any{}
@@ -68,7 +69,7 @@ func list(index int, items []any) handler {
 	}
 }
 
-// nothing answers that there is nothing of a name.
+// nothing returns a handler that responds with 404.
 func nothing(message string, index int) handler {
 	return func(a *Agent, r *http.Request) (any, error) {
 		return a.ready(r, func(server *Agent, _ query) (any, error) {
@@ -77,7 +78,8 @@ func nothing(message string, index int) handler {
 	}
 }
 
-// serveTyped answers plugins and volumes, which are empty. Without a type there is nothing to look at.
+// serveTyped handles plugins and volumes. Both lists are empty. Without a type, agents do not read
+// any state.
 func (a *Agent) serveTyped(r *http.Request) (any, error) {
 	kind := r.URL.Query().Get("type")
 	if r.Method == http.MethodGet && kind == "" {
@@ -113,7 +115,7 @@ func (a *Agent) serveNoACL(*http.Request) (any, error) {
 	return nil, refusef(400, "ACL support disabled")
 }
 
-// serveMetrics answers metrics, of which there is none but how long the agent runs.
+// serveMetrics handles metrics. The only metric is the agent's uptime.
 func (a *Agent) serveMetrics(r *http.Request) (any, error) {
 	if r.Method != http.MethodGet {
 		return nil, invalidMethod(405)
@@ -135,7 +137,7 @@ func (a *Agent) serveMetrics(r *http.Request) (any, error) {
 		time.Now().UTC().Format("2006-01-02 15:04:05 -0700 MST")}, nil
 }
 
-// serveClientStats answers client/stats about the agent's own node or the one that the request names.
+// serveClientStats handles client/stats for the agent's own node or the node in the request.
 func (a *Agent) serveClientStats(r *http.Request) (any, error) {
 	id := r.URL.Query().Get("node_id")
 	switch {
@@ -226,7 +228,7 @@ func (a *Agent) serveRaftConfiguration(r *http.Request) (any, error) {
 	})
 }
 
-// autopilotServer is what autopilot knows of a server.
+// autopilotServer is the state of a server in the health report of autopilot.
 type autopilotServer struct {
 	LastContact, ID, Name, Address, SerfStatus, Version string
 	Leader                                              bool
@@ -298,10 +300,10 @@ func (a *Agent) serveAutopilotConfiguration(r *http.Request) (any, error) {
 	})
 }
 
-// eventHeartbeat is how often a stream of events shows that it is alive.
+// eventHeartbeat is the interval of heartbeats in an event stream.
 const eventHeartbeat = 10 * time.Second
 
-// streamEvents answers event/stream, in which nothing happens.
+// streamEvents handles event/stream. It sends only heartbeats.
 func (a *Agent) streamEvents(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodGet {
 		return invalidMethod(405)

@@ -8,5 +8,5 @@ import (
 )
 
 func fillBacklog(*net.TCPListener) (held, error) {
-	return nil, errors.New("this system's backlog cannot be filled here")
+	return nil, errors.New("filling the backlog is not supported on this system")
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// fillBacklog makes the backlog of a listener as short as can be, and fills it, so that nobody else can connect until
-// somebody accepts.
+// fillBacklog minimizes and fills the backlog of a listener, so that connecting blocks until the
+// listener accepts.
 func fillBacklog(listener *net.TCPListener) (held, error) {
 	raw, err := listener.SyscallConn()
 	if err != nil {

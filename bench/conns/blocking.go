@@ -11,7 +11,7 @@ import (
 	"github.com/nomad-go/nomad/bench/internal/crew"
 )
 
-// blocking is about calls beside others, of the same Client, that wait for a change.
+// blocking measures calls while blocking queries of the same Client are waiting.
 var blocking = group{
 	name: "blocking",
 	columns: []column{
@@ -24,12 +24,12 @@ var blocking = group{
 		{key: "blocking_max_s", title: "max s", digits: 1},
 		{key: "connections", title: "connections", worst: true},
 	},
-	rows: []row{{"64", "16 goroutines of Members beside 64 of blocking queries", besideBlocking}},
+	rows: []row{{"64", "16 goroutines with Members beside 64 with blocking queries", besideBlocking}},
 }
 
 const blockingGoroutines = 64
 
-// besideBlocking makes calls alone and then beside blocking queries, in a process.
+// besideBlocking makes calls in another process, alone and then beside blocking queries.
 func besideBlocking(ctx context.Context, o options) (f figures, note string, err error) {
 	agent, err := crew.StartAgent(ctx, crew.Setup{})
 	if err != nil {
@@ -55,7 +55,8 @@ type blockingResult struct {
 	Note    string
 }
 
-// beBlocking is that process. Each query blocks for as long as the calls are made. New ones begin until the calls end.
+// beBlocking is the process of besideBlocking. Each query blocks for as long as the calls are made;
+// new queries start until the calls end.
 func beBlocking(ctx context.Context, pipe *crew.Pipe) error {
 	var job crew.Job
 	if err := pipe.Hear(&job); err != nil {
@@ -82,7 +83,7 @@ func beBlocking(ctx context.Context, pipe *crew.Pipe) error {
 			return err
 		})
 	})
-	time.Sleep(100 * time.Millisecond) // so that they have begun
+	time.Sleep(100 * time.Millisecond) // let the queries start
 	beside := job.Do(ctx, members)
 	work.Wait()
 	note := beside.Error()
@@ -100,7 +101,7 @@ func beBlocking(ctx context.Context, pipe *crew.Pipe) error {
 	}, note})
 }
 
-// blockingQuery is a call that the agent answers after a time.
+// blockingQuery makes a call to which the agent responds after wait.
 func blockingQuery(ctx context.Context, client *nomad.Client, wait time.Duration) error {
 	query := url.Values{"index": {"1"}, "wait": {wait.String()}}
 	_, err := client.Do(ctx, &nomad.Request{Path: crew.BlockingPath, Query: query}, nil)

@@ -14,11 +14,11 @@ import (
 	"github.com/nomad-go/nomad/bench/internal/crew"
 )
 
-// cpu is about what calls cost a real agent.
+// cpu measures the CPU time that calls cost a real agent.
 var cpu = group{
 	name: "cpu",
 	columns: []column{
-		{key: "agent_us", title: "agent's µs a call", digits: 1},
+		{key: "agent_us", title: "agent's µs per call", digits: 1},
 		{key: "calls_per_second", title: "calls/s"},
 		{key: "calls", title: "calls"},
 		{key: "failed", title: "failed", worst: true},
@@ -35,7 +35,7 @@ const (
 	idleTime = 5 * time.Second
 )
 
-// costOf measures the processor's time that a real agent takes for the calls of a client, less what it takes without any.
+// costOf measures the CPU time of a real agent during calls, minus its CPU time when idle.
 func costOf(client string) func(context.Context, options) (figures, string, error) {
 	return func(ctx context.Context, _ options) (figures, string, error) {
 		agent, err := crew.StartReal(ctx)
@@ -48,7 +48,7 @@ func costOf(client string) func(context.Context, options) (figures, string, erro
 			return nil, "", err
 		}
 		job := crew.Job{Facts: agent.Facts, Client: client, Goroutines: 16, Calls: cpuCalls / 20, For: 5 * time.Minute}
-		if _, err := crew.Work(ctx, []crew.Job{job}, nil); err != nil { // so that it is as after a while
+		if _, err := crew.Work(ctx, []crew.Job{job}, nil); err != nil { // warm up
 			return nil, "", err
 		}
 		idle, err := busy(pid, func() error { time.Sleep(idleTime); return nil })
@@ -76,7 +76,7 @@ func costOf(client string) func(context.Context, options) (figures, string, erro
 	}
 }
 
-// busy is how long the processors work for a process while something is done.
+// busy returns the CPU time of a process while do runs.
 func busy(pid int, do func() error) (time.Duration, error) {
 	before, err := processorTime(pid)
 	if err != nil {
@@ -89,10 +89,10 @@ func busy(pid int, do func() error) (time.Duration, error) {
 	return after - before, err
 }
 
-// tick is the unit of /proc, which is the same on all machines that Go runs on.
+// tick is the time unit in /proc. It is the same on all Linux machines that Go supports.
 const tick = time.Second / 100
 
-// processorTime is how long the processors have worked for a process.
+// processorTime returns the CPU time that a process has used.
 func processorTime(pid int) (time.Duration, error) {
 	fields, err := stat(pid)
 	if err != nil {
@@ -103,7 +103,7 @@ func processorTime(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * tick, errors.Join(err, err2)
 }
 
-// childOf finds a child of a process by its program.
+// childOf returns the child process that runs a program.
 func childOf(parent int, program string) (int, error) {
 	wanted, err := filepath.EvalSymlinks(program)
 	if err != nil {
@@ -120,7 +120,7 @@ func childOf(parent int, program string) (int, error) {
 		}
 		fields, err := stat(pid)
 		if err != nil || fields[1] != strconv.Itoa(parent) {
-			continue // it has ended by now, or is another's
+			continue // it has exited, or has another parent
 		}
 		if exe, err := os.Readlink(folder + "/exe"); err == nil && exe == wanted {
 			return pid, nil
@@ -129,7 +129,7 @@ func childOf(parent int, program string) (int, error) {
 	return 0, fmt.Errorf("no process of %s was found in /proc", program)
 }
 
-// stat gives what /proc says of a process, from its state on.
+// stat returns the fields of /proc/PID/stat, starting with the state.
 func stat(pid int) ([]string, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -137,7 +137,7 @@ func stat(pid int) ([]string, error) {
 	}
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	if len(fields) < 13 {
-		return nil, fmt.Errorf("what /proc says of %d is too short", pid)
+		return nil, fmt.Errorf("/proc/%d/stat is too short", pid)
 	}
 	return fields, nil
 }

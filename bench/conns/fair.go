@@ -8,7 +8,7 @@ import (
 	"github.com/nomad-go/nomad/bench/internal/crew"
 )
 
-// fair is about many processes that share one agent.
+// fair measures many processes that share one agent.
 var fair = group{
 	name: "fair",
 	columns: []column{
@@ -37,7 +37,7 @@ const (
 	othersTime  = 3 * time.Second
 )
 
-// shared is a row where processes call one agent.
+// shared returns a row whose processes call one agent.
 func shared(name, about string, processes, goroutines int, setup crew.Setup, kind string) row {
 	return row{name, about, func(ctx context.Context, o options) (figures, string, error) {
 		agent, err := crew.StartAgent(ctx, setup)
@@ -72,7 +72,8 @@ func shared(name, about string, processes, goroutines int, setup crew.Setup, kin
 	}}
 }
 
-// beside takes connections of the agent before the workers do. What it returns gives them back after a time.
+// beside takes connections of the agent before the workers do. The returned function releases them
+// after a time.
 func beside(agent *crew.Agent, kind string) (meanwhile func(), err error) {
 	if kind != "beside" {
 		return nil, nil
@@ -87,7 +88,7 @@ func beside(agent *crew.Agent, kind string) (meanwhile func(), err error) {
 	}, nil
 }
 
-// share compares what the processes got.
+// share compares the calls of the processes.
 func share(results []crew.Result, span time.Duration) (figures, string) {
 	sum := crew.Sum(results)
 	f := load(sum, span)

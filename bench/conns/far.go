@@ -7,7 +7,7 @@ import (
 	"github.com/nomad-go/nomad/bench/internal/crew"
 )
 
-// far is about one process and an agent that is far away.
+// far measures one process and an agent with a long round-trip time.
 var far = group{
 	name: "far",
 	columns: []column{
@@ -31,7 +31,7 @@ var far = group{
 	},
 }
 
-// distant runs a job on an agent that is a round trip away.
+// distant runs a job against an agent with a round-trip time.
 func distant(rtt, usual time.Duration, job crew.Job) func(context.Context, options) (figures, string, error) {
 	return func(ctx context.Context, o options) (figures, string, error) {
 		agent, err := crew.StartAgent(ctx, crew.Setup{RTT: rtt})
@@ -56,7 +56,7 @@ func distant(rtt, usual time.Duration, job crew.Job) func(context.Context, optio
 	}
 }
 
-// load are the figures that all rows with many calls have.
+// load returns the figures of all rows with many calls.
 func load(sum crew.Result, span time.Duration) figures {
 	return figures{
 		"calls_per_second": float64(sum.InTime) / span.Seconds(),

@@ -1,15 +1,15 @@
-// Command conns measures what becomes of the connections to an agent: one that is far away, one that many processes share,
-// one that was out of order, and what is held for agents that are gone.
+// Command conns measures connections to agents: with a long round-trip time, shared by many processes,
+// after an outage, beside blocking queries, and the memory that is kept for former agents.
 //
 //	go run ./conns                    # all rows, three rounds, about half an hour
 //	go run ./conns fair recover       # some groups
 //	go run ./conns -rounds 1 far/20ms # one row
-//	go run ./conns -real cpu          # the processor's time of a real agent, of the binary that NOMAD_BIN names
-//	go run ./conns -beside ./other    # each row in turn by another build of this command too
+//	go run ./conns -real cpu          # CPU time of a real agent, run from the binary in NOMAD_BIN
+//	go run ./conns -beside ./other    # each row alternates with another build of this command
 //
-// Agents are in memory, for each row a new one, and take 100 connections from one address. Agents and clients are
-// processes of their own. Each figure is the median of the rounds; where a column's name ends in an exclamation mark it is
-// that of the worst round.
+// Each row has a new agent in memory, which accepts 100 connections from one address. Agents and clients
+// run in separate processes. Each figure is the median of the rounds, or the worst round in columns
+// with an exclamation mark.
 package main
 
 import (
@@ -27,18 +27,18 @@ import (
 	"github.com/nomad-go/nomad/bench/internal/crew"
 )
 
-// options are what the flags say.
+// options holds the values of the flags.
 type options struct {
 	rounds    int
-	span      time.Duration // for which calls are made, or 0 for the row's own
-	addresses int           // of the group memory
-	idle      time.Duration // after which that looks again
+	span      time.Duration // duration of the calls, or 0 for the row's default
+	addresses int           // number of addresses in the group memory
+	idle      time.Duration // wait before the group memory measures again
 	real      bool
 	beside    string
 	asJSON    bool
 }
 
-// long is how long a row makes calls.
+// long returns how long a row makes calls.
 func (o options) long(usual time.Duration) time.Duration {
 	if o.span > 0 {
 		return o.span
@@ -46,12 +46,12 @@ func (o options) long(usual time.Duration) time.Duration {
 	return usual
 }
 
-// figures are what came of a row, by the keys of the group's columns.
+// figures holds the results of a row, by the keys of the group's columns.
 type figures map[string]float64
 
-// row is one line of a table.
+// row is a line of a table.
 type row struct {
-	name  string // after that of the group
+	name  string // without the group
 	about string
 	run   func(context.Context, options) (f figures, note string, err error)
 }
@@ -68,13 +68,13 @@ func groups() []group { return []group{far, fair, recovery, memory, blocking, cp
 func main() {
 	crew.Main(map[string]crew.Role{"hung": beHung, "memory": beMemory, "blocking": beBlocking})
 	var o options
-	flag.IntVar(&o.rounds, "rounds", 3, "how often each row is run")
-	flag.DurationVar(&o.span, "for", 0, "for how long a row of far, fair or blocking makes calls; 0 is 10 to 20 s, as the row has it")
-	flag.IntVar(&o.addresses, "addresses", 40_000, "how many addresses memory calls")
-	flag.DurationVar(&o.idle, "idle", 15*time.Second, "how long memory waits for what is dropped in time")
-	flag.BoolVar(&o.real, "real", false, "run the rows of cpu, on a real agent of the binary that NOMAD_BIN names")
-	flag.StringVar(&o.beside, "beside", "", "another build of this command, to run each row in turn with")
-	flag.BoolVar(&o.asJSON, "json", false, "print JSON, a line for each row")
+	flag.IntVar(&o.rounds, "rounds", 3, "number of rounds of each row")
+	flag.DurationVar(&o.span, "for", 0, "how long rows of far, fair and blocking make calls; 0 is the row's default of 10 to 20 s")
+	flag.IntVar(&o.addresses, "addresses", 40_000, "number of addresses that memory calls")
+	flag.DurationVar(&o.idle, "idle", 15*time.Second, "how long memory waits before it measures again")
+	flag.BoolVar(&o.real, "real", false, "run the rows of cpu, with a real agent from the binary in NOMAD_BIN")
+	flag.StringVar(&o.beside, "beside", "", "another build of this command; each row alternates between both")
+	flag.BoolVar(&o.asJSON, "json", false, "print one line of JSON for each row")
 	flag.Usage = usage
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -87,7 +87,7 @@ func main() {
 
 func usage() {
 	w := flag.CommandLine.Output()
-	fmt.Fprint(w, "Measures what becomes of the connections to an agent.\n\nusage: conns [flags] [group or group/row ...]\n\n")
+	fmt.Fprint(w, "Measures connections to agents.\n\nusage: conns [flags] [group or group/row ...]\n\n")
 	flag.PrintDefaults()
 	fmt.Fprintln(w)
 	for _, g := range groups() {
@@ -97,7 +97,7 @@ func usage() {
 	}
 }
 
-// run runs the rows that are asked for, and prints each group when it is done.
+// run runs the chosen rows and prints each group when it has finished.
 func run(ctx context.Context, o options, names []string) error {
 	chosen, err := choose(names, o.real)
 	if err != nil {
@@ -119,7 +119,8 @@ func run(ctx context.Context, o options, names []string) error {
 	return nil
 }
 
-// choose gives the groups with the rows that are asked for, which without names are all. Those of cpu need a real agent.
+// choose returns the groups with the named rows, by default all rows. Rows of cpu need a real
+// agent.
 func choose(names []string, real bool) (chosen []group, err error) {
 	found := map[string]bool{}
 	for _, g := range groups() {
@@ -137,16 +138,16 @@ func choose(names []string, real bool) (chosen []group, err error) {
 	}
 	for _, name := range names {
 		if !found[name] {
-			return nil, fmt.Errorf("there is no row %q: -h lists them", name)
+			return nil, fmt.Errorf("unknown row %q: -h lists all rows", name)
 		}
 		if strings.HasPrefix(name, cpu.name) && !real {
-			return nil, errors.New("cpu is about a real agent: say -real")
+			return nil, errors.New("cpu needs a real agent: use -real")
 		}
 	}
 	return chosen, nil
 }
 
-// measure runs a row several times, and gives a line for each build of this command.
+// measure runs a row several times, and returns a line for each build of this command.
 func (g group) measure(ctx context.Context, o options, r row) ([]line, error) {
 	lines := []line{{Row: g.name + "/" + r.name, About: r.about}}
 	if o.beside != "" {
@@ -155,7 +156,7 @@ func (g group) measure(ctx context.Context, o options, r row) ([]line, error) {
 	}
 	for n := range o.rounds {
 		for i := range lines {
-			l := &lines[(n+i)%len(lines)] // none is always the first
+			l := &lines[(n+i)%len(lines)] // alternate which build runs first
 			fmt.Fprintf(os.Stderr, "%s, round %d of %d: %s %s …", l.Row, n+1, o.rounds, l.About, l.Build)
 			began := time.Now()
 			f, notes, err := runOne(ctx, o, r, l)
@@ -177,7 +178,7 @@ func (g group) measure(ctx context.Context, o options, r row) ([]line, error) {
 	return lines, nil
 }
 
-// runOne runs a row once, here or in the other build.
+// runOne runs a row once, in this build or in the other.
 func runOne(ctx context.Context, o options, r row, l *line) (figures, []string, error) {
 	if l.Build == o.beside && o.beside != "" {
 		return elsewhere(ctx, o, l.Row)
@@ -189,5 +190,5 @@ func runOne(ctx context.Context, o options, r row, l *line) (figures, []string, 
 	return f, []string{ports.ReplaceAllString(note, "127.0.0.1:…")}, err
 }
 
-// ports are what makes notes differ that say the same.
+// ports matches addresses whose ports differ between otherwise equal notes.
 var ports = regexp.MustCompile(`127\.0\.0\.1:\d+`)

@@ -12,17 +12,17 @@ import (
 	"github.com/nomad-go/nomad/bench/internal/crew"
 )
 
-// memory is about what a Client keeps of agents that it called once.
+// memory measures how much memory a Client keeps for agents that it has called once.
 var memory = group{
 	name: "memory",
 	columns: []column{
-		{key: "bytes_at_once", title: "bytes an address, at once"},
+		{key: "bytes_at_once", title: "bytes per address, at once"},
 		{key: "bytes_later", title: "later"},
 		{key: "goroutines", title: "goroutines later", worst: true},
 		{key: "failed", title: "failed calls"},
 		{key: "seconds", title: "seconds"},
 	},
-	rows: []row{{"addresses", "a With and a refused call for each address", func(ctx context.Context, o options) (f figures, note string, err error) {
+	rows: []row{{"addresses", "one With and one refused call per address", func(ctx context.Context, o options) (f figures, note string, err error) {
 		process, err := crew.Start(ctx, "memory", memoryJob{o.addresses, o.idle})
 		if err != nil {
 			return nil, "", err
@@ -32,7 +32,7 @@ var memory = group{
 	}}},
 }
 
-// memoryJob is what the process of that row does.
+// memoryJob configures the process of the row.
 type memoryJob struct {
 	Addresses int
 	Idle      time.Duration
@@ -49,7 +49,7 @@ func beMemory(ctx context.Context, pipe *crew.Pipe) error {
 	}
 	defer client.Close()
 	var failed atomic.Int64
-	if err := callAll(ctx, client, 1000, job.Addresses, &failed); err != nil { // what is there from the first calls on
+	if err := callAll(ctx, client, 1000, job.Addresses, &failed); err != nil { // warm up
 		return err
 	}
 	time.Sleep(job.Idle)
@@ -66,7 +66,7 @@ func beMemory(ctx context.Context, pipe *crew.Pipe) error {
 	return pipe.Say(f)
 }
 
-// callAll calls n addresses of loopback where nobody listens, from one of them on.
+// callAll calls n loopback addresses without a listener, starting at an offset.
 func callAll(ctx context.Context, client *nomad.Client, n, from int, failed *atomic.Int64) error {
 	var next atomic.Int64
 	var work sync.WaitGroup
@@ -91,12 +91,13 @@ func callAll(ctx context.Context, client *nomad.Client, n, from int, failed *ato
 	return <-errs
 }
 
-// heap is how much of the heap is in use. Collections are several, as what has a finalizer or is in a sync.Pool outlives one.
+// heap returns the size of the heap in use. Objects with finalizers or in a sync.Pool need several
+// collections.
 func heap() int64 {
 	var stats runtime.MemStats
 	for range 4 {
 		runtime.GC()
-		time.Sleep(50 * time.Millisecond) // for what is called when something is collected
+		time.Sleep(50 * time.Millisecond) // for finalizers
 	}
 	runtime.ReadMemStats(&stats)
 	return int64(stats.HeapAlloc)

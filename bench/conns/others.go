@@ -9,10 +9,10 @@ import (
 	"github.com/nomad-go/nomad/bench/internal/crew"
 )
 
-// held are connections that somebody else has to an agent.
+// held holds connections of another program to an agent.
 type held []net.Conn
 
-// hold takes connections of an agent that has none.
+// hold opens n connections to an agent without connections.
 func hold(agent *crew.Agent, n int) (held, error) {
 	var conns held
 	for range n {

@@ -14,7 +14,7 @@ import (
 	"github.com/nomad-go/nomad/bench/internal/crew"
 )
 
-// recovery is about an agent that was out of order and no longer is.
+// recovery measures calls to an agent after an outage.
 var recovery = group{
 	name: "recover",
 	columns: []column{
@@ -24,11 +24,11 @@ var recovery = group{
 		{key: "connections", title: "connections", worst: true},
 	},
 	rows: []row{
-		{"full", "one call of a new client, while the agent is full and silent for 3 s", full},
+		{"full", "one call of a new client, while the agent is full and sends nothing for 3 s", full},
 		{"tls-hung", "next good call, after TLS handshakes that hung", afterHang(&gate{tls: true})},
 		{"proxy-hung", "next good call, after a proxy's CONNECT that hung", afterHang(&gate{tls: true, proxy: true})},
-		{"silent", "next good call, after a peer that accepted and did not answer", afterHang(&gate{resumes: true})},
-		{"silent-dead", "the same, and what it accepted then is never answered", afterHang(&gate{})},
+		{"silent", "next good call, after a peer that accepted and did not respond", afterHang(&gate{resumes: true})},
+		{"silent-dead", "the same, and these connections never get a response", afterHang(&gate{})},
 		{"backlog", "next good call, after a peer whose backlog was full", afterHang(&gate{backlog: true})},
 		{"tls-closed", "one call, to a peer that closes in each TLS handshake", closing},
 	},
@@ -36,10 +36,11 @@ var recovery = group{
 
 const (
 	silence   = 3 * time.Second
-	agentMost = 100 // connections that an agent takes
+	agentMost = 100 // connections that an agent accepts
 )
 
-// full makes one call while others hold all of the agent's connections and use up its answers to refused ones, for a time.
+// full makes one call while the agent's connections are all in use and it refuses more without a
+// response.
 func full(ctx context.Context, _ options) (figures, string, error) {
 	agent, err := crew.StartAgent(ctx, crew.Setup{})
 	if err != nil {
@@ -72,7 +73,7 @@ func full(ctx context.Context, _ options) (figures, string, error) {
 	return one(ctx, client)
 }
 
-// refused makes a connection to an agent that is full, and tells whether it answered.
+// refused connects to an agent that is full, and reports whether it got a response.
 func refused(agent *crew.Agent) (answered bool, err error) {
 	conn, err := dial(agent)
 	if err != nil {
@@ -101,7 +102,7 @@ func seconds(d time.Duration) figures {
 	return figures{"seconds": d.Seconds(), "worst_seconds": d.Seconds()}
 }
 
-// closing calls a peer that ends each connection in its TLS handshake.
+// closing calls a peer that closes each connection during its TLS handshake.
 func closing(ctx context.Context, _ options) (figures, string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -119,7 +120,7 @@ func closing(ctx context.Context, _ options) (figures, string, error) {
 			}
 			seen.Add(1)
 			conn.SetReadDeadline(time.Now().Add(time.Second))
-			conn.Read(make([]byte, 16<<10)) // all of the greeting, so that closing is no break
+			conn.Read(make([]byte, 16<<10)) // the whole ClientHello, so that closing does not reset the connection
 			conn.Close()
 		}
 	})
@@ -133,17 +134,17 @@ func closing(ctx context.Context, _ options) (figures, string, error) {
 	return f, note, err
 }
 
-// hungJob is what a process does whose agent hangs and then does not.
+// hungJob configures a process whose agent hangs and then recovers.
 type hungJob struct {
 	crew.Job
-	Patience time.Duration // of each call while it hangs
+	Patience time.Duration // timeout of each call while the agent hangs
 }
 
-// hungResult is what came of the calls after that.
+// hungResult is the result of the calls after the agent has recovered.
 type hungResult struct {
-	Took   time.Duration // until the first good one
-	Failed int           // before it
-	Error  string        // of the last that failed
+	Took   time.Duration // until the first call that succeeded
+	Failed int           // calls that failed before it
+	Error  string        // error of the last call that failed
 }
 
 const (
@@ -152,8 +153,8 @@ const (
 	recoverTime = 2 * time.Minute
 )
 
-// afterHang has a process make calls at a gate that is shut, opens it, and measures how long it takes until a call of that
-// process succeeds.
+// afterHang makes calls through a closed gate, opens it, and measures the time until a call
+// succeeds.
 func afterHang(kind *gate) func(context.Context, options) (figures, string, error) {
 	return func(ctx context.Context, _ options) (f figures, note string, err error) {
 		agent, err := crew.StartAgent(ctx, crew.Setup{TLS: kind.tls})
@@ -178,10 +179,10 @@ func afterHang(kind *gate) func(context.Context, options) (figures, string, erro
 			return nil, "", err
 		}
 		if good > 0 {
-			return nil, "", fmt.Errorf("%d calls came through a gate that was shut", good)
+			return nil, "", fmt.Errorf("%d calls passed a closed gate", good)
 		}
 		if g.backlog {
-			time.Sleep(hungTime / 2) // away from the moment at which the system tries again, so that rounds are alike
+			time.Sleep(hungTime / 2) // not at the time of a TCP retransmission, so that rounds are comparable
 		}
 		g.open()
 		if err := worker.Say("open"); err != nil {
@@ -197,7 +198,7 @@ func afterHang(kind *gate) func(context.Context, options) (figures, string, erro
 	}
 }
 
-// beHung is the process of such a row.
+// beHung is the process of an afterHang row.
 func beHung(ctx context.Context, pipe *crew.Pipe) error {
 	var job hungJob
 	if err := pipe.Hear(&job); err != nil {
@@ -237,16 +238,17 @@ func beHung(ctx context.Context, pipe *crew.Pipe) error {
 	return pipe.Say(r)
 }
 
-// gate stands before an agent. While it is shut, whoever comes to it waits in vain, and for ever unless it says otherwise.
+// gate is a proxy in front of an agent. While it is closed, connections hang, and by default they
+// hang forever.
 type gate struct {
-	tls     bool // it is https that goes through
-	proxy   bool // it is an HTTP proxy
-	resumes bool // what came while it was shut is served when it opens
-	backlog bool // the same, and while it is shut nobody can connect
+	tls     bool // carries https
+	proxy   bool // acts as an HTTP proxy
+	resumes bool // serves waiting connections when it opens
+	backlog bool // the same, and clients cannot connect while it is closed
 
 	target   string
 	listener net.Listener
-	filled   held // connections that fill the backlog
+	filled   held // connections in the backlog
 	work     sync.WaitGroup
 
 	mu     sync.Mutex
@@ -255,10 +257,11 @@ type gate struct {
 	conns  held
 }
 
-// proxiedName is a name in the agent's certificate, to call it by through a proxy: package http uses none for loopback.
+// proxiedName is a name in the agent's certificate for calls through a proxy. Package http does not
+// use a proxy for loopback addresses.
 const proxiedName = "server.global.nomad"
 
-// before makes a gate of this kind, shut.
+// before returns a closed gate of the same kind in front of an agent.
 func (g *gate) before(agent *crew.Agent) (*gate, error) {
 	made := &gate{tls: g.tls, proxy: g.proxy, resumes: g.resumes, backlog: g.backlog}
 	_, made.target, _ = strings.Cut(agent.Address, "://")
@@ -278,7 +281,7 @@ func (g *gate) before(agent *crew.Agent) (*gate, error) {
 	return made, nil
 }
 
-// address is what a client has to call.
+// address returns the address for clients.
 func (g *gate) address() string {
 	switch {
 	case g.proxy:
@@ -289,7 +292,7 @@ func (g *gate) address() string {
 	return "http://" + g.listener.Addr().String()
 }
 
-// environment is that of the client's process.
+// environment returns the environment variables of the client's process.
 func (g *gate) environment() []string {
 	if !g.proxy {
 		return nil
@@ -333,7 +336,7 @@ func (g *gate) accept() {
 	}
 }
 
-// take serves a connection, or keeps it waiting.
+// take serves a connection, or lets it wait while the gate is closed.
 func (g *gate) take(conn net.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -347,7 +350,7 @@ func (g *gate) take(conn net.Conn) {
 	}
 }
 
-// serve leads a connection to the agent.
+// serve forwards a connection to the agent.
 func (g *gate) serve(conn net.Conn) {
 	defer conn.Close()
 	if g.proxy {
@@ -367,7 +370,7 @@ func (g *gate) serve(conn net.Conn) {
 	io.Copy(conn, agent)
 }
 
-// connect answers a CONNECT, wherever it wants to.
+// connect accepts a CONNECT request to any target.
 func connect(conn net.Conn) error {
 	var head strings.Builder
 	for one := make([]byte, 1); !strings.HasSuffix(head.String(), "\r\n\r\n"); head.Write(one) {
@@ -376,7 +379,7 @@ func connect(conn net.Conn) error {
 		}
 	}
 	if !strings.HasPrefix(head.String(), "CONNECT ") {
-		return fmt.Errorf("%q is no CONNECT", head.String())
+		return fmt.Errorf("%q is not a CONNECT request", head.String())
 	}
 	_, err := io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\n")
 	return err

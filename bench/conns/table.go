@@ -17,20 +17,20 @@ type column struct {
 	key    string // in JSON
 	title  string
 	digits int
-	worst  bool // shown is the worst round, and that is the one with the greatest figure
+	worst  bool // shows the worst round, the one with the greatest figure
 }
 
-// line is a row of a table with what came of it.
+// line is a row of a table with its results.
 type line struct {
 	Row     string    `json:"row"`
 	About   string    `json:"about"`
 	Build   string    `json:"build,omitempty"`
 	Figures figures   `json:"figures"`
-	Notes   []string  `json:"notes,omitempty"` // above all errors
+	Notes   []string  `json:"notes,omitempty"` // mostly errors
 	Rounds  []figures `json:"rounds"`
 }
 
-// medians makes one of the figures of several rounds.
+// medians combines the figures of several rounds.
 func (g group) medians(rounds []figures) figures {
 	sum := figures{}
 	for _, c := range g.columns {

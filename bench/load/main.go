@@ -1,11 +1,14 @@
-// Command load has many goroutines, and several processes, call Members of one agent that takes 100 connections from one
-// address, by this library and by Nomad's official client in turn, and prints one table. It shows which calls fail.
+// Command load compares this library with Nomad's official client under load.
 //
-//	go run ./load          # an agent in memory, for each row a new one
-//	go run ./load -real    # a real one, of the binary that NOMAD_BIN names
+// Many goroutines in one or more processes call Members of one agent, which accepts 100 connections
+// from one address. The command prints a table with the latencies and failures of each client.
 //
-// With NOMAD_ADDR set it calls the agent there. Agent, clients and this command are processes of their own. The exit
-// status is 1 if a call of this library failed, or if it had more connections than it was told.
+//	go run ./load          # a new agent in memory for each row
+//	go run ./load -real    # a real agent, run from the binary in NOMAD_BIN
+//
+// With NOMAD_ADDR it calls the agent at that address. The agent, the clients and this command run in
+// separate processes. The exit code is 1 if a call of this library failed, or if the library had more
+// connections than its limit.
 package main
 
 import (
@@ -23,18 +26,18 @@ import (
 	"github.com/nomad-go/nomad/bench/internal/crew"
 )
 
-// row is what one line of the table is about, and what came of it.
+// row is a line of the table.
 type row struct {
 	Client     string  `json:"client"`
 	Processes  int     `json:"processes"`
-	Goroutines int     `json:"goroutines"` // of each process
-	Calls      int     `json:"calls"`      // of all
+	Goroutines int     `json:"goroutines"` // per process
+	Calls      int     `json:"calls"`      // of all processes
 	Failures   int     `json:"failures"`
 	Rate       float64 `json:"calls_per_second"`
 	P50        float64 `json:"p50_ms"`
 	P99        float64 `json:"p99_ms"`
 	Max        float64 `json:"max_ms"`
-	Open       int     `json:"connections"` // at most at once
+	Open       int     `json:"connections"` // maximum at once
 	Error      string  `json:"error,omitempty"`
 	Took       float64 `json:"seconds"`
 }
@@ -42,12 +45,12 @@ type row struct {
 func main() {
 	crew.Main(nil)
 	calls := flag.Int("calls", 100_000, "how many calls for each row")
-	limit := flag.Duration("limit", time.Minute, "how long a row may take; what was done by then is counted")
-	real := flag.Bool("real", false, "run a real agent, of the binary that NOMAD_BIN names")
-	only := flag.String("client", "", "one client only: nomad-go, official, or \"official, lent\": the official one on the connections of nomad-go")
-	asJSON := flag.Bool("json", false, "print JSON, a line for each row")
+	limit := flag.Duration("limit", time.Minute, "maximum time of a row; calls until then are counted")
+	real := flag.Bool("real", false, "run a real agent from the binary in NOMAD_BIN")
+	only := flag.String("client", "", "run only one client: nomad-go, official, or \"official, lent\" (the official client with the connections of nomad-go)")
+	asJSON := flag.Bool("json", false, "print one line of JSON for each row")
 	flag.Usage = func() {
-		fmt.Fprint(flag.CommandLine.Output(), "Has many goroutines and processes call one agent, with this client and the official one.\n\nusage: load [flags]\n\n")
+		fmt.Fprint(flag.CommandLine.Output(), "Calls one agent from many goroutines and processes, with this client and the official one.\n\nusage: load [flags]\n\n")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -111,7 +114,7 @@ func run(ctx context.Context, calls int, limit time.Duration, real bool, only st
 	return errors.Join(failed...)
 }
 
-// run runs one row against an agent of its own.
+// run runs a row against its own agent.
 func (r *row) run(ctx context.Context, calls int, limit time.Duration, real bool) error {
 	agent, err := startAgent(ctx, real)
 	if err != nil {
@@ -135,10 +138,10 @@ func (r *row) run(ctx context.Context, calls int, limit time.Duration, real bool
 	return err
 }
 
-// startAgent starts an agent in memory or a real one, or takes that of NOMAD_ADDR.
+// startAgent starts an agent in memory or a real one, or uses the agent at NOMAD_ADDR.
 func startAgent(ctx context.Context, real bool) (*crew.Agent, error) {
 	if address := os.Getenv("NOMAD_ADDR"); address != "" {
-		time.Sleep(11 * time.Second) // so that the agent can answer 100 refusals again
+		time.Sleep(11 * time.Second) // so that the agent again responds to 100 refused connections
 		return crew.Watched(address, func() {})
 	}
 	if real {

@@ -1,6 +1,7 @@
-// Package agent serves recorded answers of a real agent from an HTTP stack that is put together as Nomad's is, for benchmarks:
-// gorilla/handlers compress what may be compressed, go-connlimit lets 100 connections in from one address, and 429 is said
-// to those beyond. It runs as a process of its own, so that what is measured is the client.
+// Package agent serves recorded responses of a real agent for benchmarks, with the HTTP stack of Nomad.
+//
+// gorilla/handlers compresses responses. go-connlimit accepts 100 connections from one address and
+// refuses more with 429. The agent runs in its own process, so that benchmarks measure only the client.
 package agent
 
 import (
@@ -25,22 +26,22 @@ import (
 )
 
 const (
-	maxConns  = 100 // from one address, as agents have it by default
+	maxConns  = 100 // per address, the default of agents
 	frameSize = 1024
 )
 
-// asked is the variable that makes a process the agent.
+// asked is the environment variable that makes a process the agent.
 const asked = "NOMAD_GO_BENCH_AGENT"
 
-// Process is an agent in a process of its own.
+// Process is an agent in its own process.
 type Process struct {
 	URL   string         // of the agent
-	Pools map[int]string // of agents whose pool has so many members
+	Pools map[int]string // URLs of agents, by the number of members in their pool
 	stop  io.Closer
 	cmd   *exec.Cmd
 }
 
-// Start runs this program once more, as the agent. Main must be called first thing in it.
+// Start runs this program again as the agent. The program must call Main first.
 func Start() (*Process, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -74,7 +75,8 @@ func (p *Process) Stop() {
 	p.cmd.Wait()
 }
 
-// Main is the agent until its standard input ends, if this process was started to be one.
+// Main runs the agent until standard input ends, if Start started this process. Otherwise it
+// returns at once.
 func Main() {
 	if os.Getenv(asked) == "" {
 		return
@@ -112,7 +114,7 @@ func serve() error {
 	return err
 }
 
-// listen serves some calls as an agent does.
+// listen serves handlers as an agent does.
 func listen(answers map[string]http.Handler) (url string, err error) {
 	mux := http.NewServeMux()
 	for pattern, handler := range answers {
@@ -127,7 +129,7 @@ func listen(answers map[string]http.Handler) (url string, err error) {
 	return "http://" + listener.Addr().String(), nil
 }
 
-// limit refuses connections as agents do: a word to the first hundred, and to ten a second from then on.
+// limit refuses connections as agents do: 100 of them get a response at first, then ten a second.
 func limit() func(net.Conn, http.ConnState) {
 	var said atomic.Int64
 	started := time.Now()
@@ -144,7 +146,7 @@ func limit() func(net.Conn, http.ConnState) {
 
 const members = "GET /v1/agent/members"
 
-// recorded gives the recorded answers, and a log without end.
+// recorded returns handlers with the recorded responses, and an endless log.
 func recorded() (map[string]http.Handler, error) {
 	recording, err := wire.Version("2.0.5")
 	if err != nil {
@@ -172,10 +174,11 @@ func recorded() (map[string]http.Handler, error) {
 	return answers, nil
 }
 
-// Sizes are the pools that there are agents for.
+// Sizes lists the pool sizes with an agent.
 var Sizes = []int{3, 100, 1000, 10_000}
 
-// MembersOf makes the answer of a pool of n servers from a recorded one of one server.
+// MembersOf returns the response for a pool of n servers, based on a recorded response with one
+// server.
 func MembersOf(one []byte, n int) []byte {
 	var answer struct {
 		Members                            []json.RawMessage
@@ -210,7 +213,7 @@ func MembersOf(one []byte, n int) []byte {
 	return body
 }
 
-// monitor sends a log as fast as it is read.
+// monitor sends a log as fast as the client reads it.
 func monitor(w http.ResponseWriter, r *http.Request) {
 	const line = "2026-11-01T12:00:00.000Z [DEBUG] http: request complete: method=GET path=/v1/agent/members duration=\"214.123µs\"\n"
 	data := []byte(strings.Repeat(line, frameSize/len(line)))

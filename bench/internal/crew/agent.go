@@ -18,25 +18,25 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// Setup is how an agent in memory is set up.
+// Setup configures an agent in memory.
 type Setup struct {
 	TLS   bool
-	RTT   time.Duration // of the way to it
-	Count bool          // requests by their tokens
+	RTT   time.Duration // round-trip time to the agent
+	Count bool          // count requests by token
 }
 
-// Facts are what others have to know of an agent.
+// Facts is what clients need to call an agent.
 type Facts struct {
-	Address string // to call
-	CA      []byte // to trust, if it speaks TLS
-	Serf    string // its own address, for Join
+	Address string // HTTP address
+	CA      []byte // certificate authority, if it uses TLS
+	Serf    string // its gossip address, for Join
 }
 
-// State is what an agent tells of itself.
+// State holds counters of an agent.
 type State struct {
-	Open, Most int // connections
-	Tokens     int // that came with requests, where they are counted
-	Repeated   int // those that came with more than one
+	Open, Most int // open connections and their maximum
+	Tokens     int // distinct tokens, if they are counted
+	Repeated   int // tokens of more than one request
 }
 
 // Agent is the agent of a row.
@@ -63,7 +63,8 @@ func StartAgent(ctx context.Context, setup Setup) (*Agent, error) {
 	return a, nil
 }
 
-// beAgent is an agent in memory until it hears no more. It answers each question with its state.
+// beAgent runs an agent in memory until the pipe is closed. It responds to each message with its
+// state.
 func beAgent(_ context.Context, pipe *Pipe) error {
 	var setup Setup
 	if err := pipe.Hear(&setup); err != nil {
@@ -108,7 +109,7 @@ func beAgent(_ context.Context, pipe *Pipe) error {
 	}
 }
 
-// BlockingPath is a path where agents in memory answer only after the time that the query parameter wait gives.
+// BlockingPath is a path where agents in memory respond after the time in the query parameter wait.
 const BlockingPath = "/v1/x"
 
 func block(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
@@ -123,7 +124,7 @@ func block(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	w.Write([]byte("[]"))
 }
 
-// tokens counts requests by their tokens.
+// tokens counts requests by token.
 type tokens struct {
 	mu       sync.Mutex
 	requests map[string]int
@@ -159,7 +160,8 @@ func StartReal(ctx context.Context) (*Agent, error) {
 	return Watched(process.URL(), process.Close)
 }
 
-// Watched counts the connections to an agent that cannot be asked, 200 times a second, where the system is Linux.
+// Watched returns an agent whose connections are counted on Linux only, by polling /proc 200 times
+// a second.
 func Watched(address string, stop func()) (*Agent, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -188,8 +190,8 @@ func Watched(address string, stop func()) (*Agent, error) {
 	}, nil
 }
 
-// established counts the connections to a port that Linux lists as established. It cannot tell those that the agent is
-// about to refuse from those that it took.
+// established returns the number of established connections to a port on Linux. It includes
+// connections that the agent is about to refuse.
 func established(port int) (n int64) {
 	file, err := os.Open("/proc/net/tcp")
 	if err != nil {

@@ -10,11 +10,10 @@ import (
 	"github.com/nomad-go/nomad"
 )
 
-// Caller makes a call, which has a number of its own in the worker.
+// Caller makes a call. Its number is unique in the worker.
 type Caller func(context.Context, int64) error
 
-// Options are those of this library's client for a job: its address, what it has to trust, and what is not to be the
-// default.
+// Options returns the options of this library's client for a job.
 func (j Job) Options() []nomad.Option {
 	opts := []nomad.Option{nomad.WithAddress(j.Address)}
 	if j.CA != nil {
@@ -29,7 +28,7 @@ func (j Job) Options() []nomad.Option {
 	return opts
 }
 
-// caller makes the client of a job, as its documentation says: one for the whole process.
+// caller creates the client of a job, one for the whole process.
 func (j Job) caller() (Caller, error) {
 	if j.Client == "official" {
 		return members(&official.Config{Address: j.Address})
@@ -47,13 +46,13 @@ func (j Job) caller() (Caller, error) {
 	return func(ctx context.Context, _ int64) error { return Members(ctx, client) }, nil
 }
 
-// Members calls Members.
+// Members calls Members. A response without members is an error.
 func Members(ctx context.Context, client *nomad.Client) error {
 	members, err := client.Agent.Members(ctx)
 	return atLeastOne(err, func() int { return len(members.Members) })
 }
 
-// members makes Nomad's client, and calls Members. That takes no context.
+// members returns a Caller of Members with Nomad's official client, which takes no context.
 func members(config *official.Config) (Caller, error) {
 	client, err := official.NewClient(config)
 	if err != nil {
@@ -65,7 +64,7 @@ func members(config *official.Config) (Caller, error) {
 	}, nil
 }
 
-// atLeastOne takes an answer without a member for a failure, too.
+// atLeastOne returns an error for a response without members.
 func atLeastOne(err error, members func() int) error {
 	if err == nil && members() == 0 {
 		return errors.New("no members")
@@ -73,8 +72,8 @@ func atLeastOne(err error, members func() int) error {
 	return err
 }
 
-// put makes calls that change something, Join and ForceLeave in turn. Each has a token of its own, by which the agent
-// knows it.
+// put returns a Caller that alternates Join and ForceLeave. Each call has its own token, by which
+// the agent identifies it.
 func (j Job) put(client *nomad.Client) Caller {
 	return func(ctx context.Context, n int64) error {
 		one, err := client.With(nomad.WithToken(fmt.Sprintf("worker-%d-call-%d", j.Number, n)))

@@ -1,5 +1,6 @@
-// Package crew runs agents, and the workers that call them, as processes of their own, so that none of them takes the
-// processor's time of another unseen and each worker has connections of its own.
+// Package crew runs agents and the workers that call them in separate processes.
+//
+// Processes do not share CPU time unnoticed, and each worker has its own connections.
 package crew
 
 import (
@@ -12,13 +13,13 @@ import (
 	"os/signal"
 )
 
-// asked is the variable that gives a process its role.
+// asked is the environment variable with the role of a process.
 const asked = "NOMAD_GO_BENCH_ROLE"
 
-// Role is what a process does that Start started.
+// Role is the main function of a process that Start started.
 type Role func(context.Context, *Pipe) error
 
-// Pipe carries values between a process and the one that started it.
+// Pipe exchanges values between a process and its parent.
 type Pipe struct {
 	in  *json.Decoder
 	out *json.Encoder
@@ -27,11 +28,13 @@ type Pipe struct {
 // Say sends a value.
 func (p *Pipe) Say(value any) error { return p.out.Encode(value) }
 
-// Hear reads the next value that the other side says. The error is io.EOF when there will be none.
+// Hear receives the next value. The error is io.EOF after the last value.
 func (p *Pipe) Hear(value any) error { return p.in.Decode(value) }
 
-// Main plays the role that this process was started for, if it was started for one, and then exits. A command that uses
-// this package calls it first. Beside the given roles there are those of this package.
+// Main runs the role of a process that Start started, and then exits. In other processes it returns
+// at once.
+//
+// Commands that use this package call it first. more adds roles to those of this package.
 func Main(more map[string]Role) {
 	name := os.Getenv(asked)
 	if name == "" {
@@ -50,14 +53,15 @@ func Main(more map[string]Role) {
 	os.Exit(0)
 }
 
-// Process is a process that plays a role.
+// Process is a child process with a role.
 type Process struct {
 	Pipe
 	cmd   *exec.Cmd
 	input io.Closer
 }
 
-// Start runs this program again, in a role and with more environment variables, and tells it what to do.
+// Start runs this program again in a role with additional environment variables, and sends it the
+// orders.
 func Start(ctx context.Context, role string, orders any, env ...string) (*Process, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -85,7 +89,8 @@ func Start(ctx context.Context, role string, orders any, env ...string) (*Proces
 	return p, nil
 }
 
-// Stop ends what the process hears, and waits until it has ended. Calling it again does nothing.
+// Stop closes the input of the process and waits until it has exited. Calling it again has no
+// effect.
 func (p *Process) Stop() {
 	p.input.Close()
 	p.cmd.Wait()

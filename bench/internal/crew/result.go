@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Sum makes one of several results, with the latencies in order.
+// Sum combines results and sorts their latencies.
 func Sum(results []Result) Result {
 	sum := Result{Errors: map[string]int{}}
 	for _, one := range results {
@@ -22,10 +22,10 @@ func Sum(results []Result) Result {
 	return sum
 }
 
-// Calls is how many calls were made.
+// Calls returns the number of calls.
 func (r Result) Calls() int { return len(r.Latencies) }
 
-// At is the time, in milliseconds, in which a part of the calls came to an end, of what Sum gave.
+// At returns the quantile of the latencies in milliseconds. The result must come from Sum.
 func (r Result) At(part float64) float64 {
 	if len(r.Latencies) == 0 {
 		return 0
@@ -33,7 +33,7 @@ func (r Result) At(part float64) float64 {
 	return Milliseconds(r.Latencies[int(part*float64(len(r.Latencies)-1))])
 }
 
-// Error is the error that came most often.
+// Error returns the most frequent error.
 func (r Result) Error() (most string) {
 	for text, n := range r.Errors {
 		if n > r.Errors[most] || n == r.Errors[most] && text < most {
@@ -43,10 +43,11 @@ func (r Result) Error() (most string) {
 	return most
 }
 
-// Milliseconds gives a time as a number.
+// Milliseconds converts a duration to milliseconds.
 func Milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// Shorten makes errors comparable that differ in the port they came from.
+// Shorten removes the addresses from read and write errors, so that equal errors have equal
+// messages.
 func Shorten(err error) string {
 	text := err.Error()
 	for _, operation := range []string{"read tcp ", "write tcp "} {

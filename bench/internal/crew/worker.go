@@ -11,30 +11,32 @@ import (
 	"time"
 )
 
-// Job is what a worker process does: goroutines of it make calls, again and again.
+// Job describes the calls that the goroutines of a worker process make.
 type Job struct {
 	Facts
-	Client     string        // nomad-go; official; or "official, lent", which has the connections of nomad-go
-	Call       string        // put for Join and ForceLeave, or Members
+	Client     string        // nomad-go, official or "official, lent" (with the connections of nomad-go)
+	Call       string        // put for Join and ForceLeave, otherwise Members
 	Goroutines int           // at least one
 	Calls      int           // of all goroutines; 0 for no limit
-	For        time.Duration // the time after which no call begins
+	For        time.Duration // time after which no call starts
 	MaxConns   int           // 0 for the default
 	Timeout    time.Duration // 0 for the default
-	Number     int           // of the worker
+	Number     int           // worker number
 }
 
-// Result is what came of a job, or of several.
+// Result is the result of one or more jobs.
 type Result struct {
 	Latencies []time.Duration // of all calls
 	Failures  int
-	InTime    int            // calls that succeeded before the job's time was over
-	Errors    map[string]int // how often each came
+	InTime    int            // calls that succeeded within the job's time
+	Errors    map[string]int // number of each error
 	Took      time.Duration
 }
 
-// Work does jobs, each in a process of its own. They begin at the same time, when all processes are ready. Meanwhile it
-// calls a function, if there is one. The results come in the order of the jobs.
+// Work runs each job in its own process.
+//
+// All jobs start at the same time, once all processes are ready. meanwhile runs concurrently, if it
+// is not nil. The results have the order of the jobs.
 func Work(ctx context.Context, jobs []Job, meanwhile func()) ([]Result, error) {
 	workers := make([]*Process, len(jobs))
 	defer func() {
@@ -76,7 +78,7 @@ func Work(ctx context.Context, jobs []Job, meanwhile func()) ([]Result, error) {
 	return results, nil
 }
 
-// beWorker does a job and says the result.
+// beWorker runs a job and sends its result.
 func beWorker(ctx context.Context, pipe *Pipe) error {
 	var job Job
 	if err := pipe.Hear(&job); err != nil {
@@ -86,7 +88,7 @@ func beWorker(ctx context.Context, pipe *Pipe) error {
 	if err != nil {
 		return err
 	}
-	log.SetOutput(io.Discard) // where package http tells of refusals that nobody waited for
+	log.SetOutput(io.Discard) // package http logs responses to idle connections
 	if err := pipe.Say("ready"); err != nil {
 		return err
 	}
@@ -96,7 +98,7 @@ func beWorker(ctx context.Context, pipe *Pipe) error {
 	return pipe.Say(job.Do(ctx, call))
 }
 
-// Do makes the calls of a job. Each gets its number.
+// Do makes the calls of a job and passes each its number.
 func (j Job) Do(ctx context.Context, call Caller) Result {
 	var (
 		next    atomic.Int64

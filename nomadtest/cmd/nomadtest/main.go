@@ -1,12 +1,14 @@
-// Nomadtest runs a cluster of Nomad agents in memory as a program, for tests in other languages and with the nomad command.
+// Nomadtest runs a cluster of Nomad agents in memory, for tests in other languages and for the nomad
+// command.
 //
 //	usage: nomadtest [flags]
 //
-// It prints one line of JSON, which says where the agents are, and runs until it is interrupted. The control address in that
-// line lets a test stop and start agents, cut them off and inject faults. All is described in docs/testing.md.
+// It prints the addresses of the agents as one line of JSON, and runs until it is interrupted. At the
+// control address in that line, tests can stop and start agents, partition them and inject faults. See
+// docs/testing.md.
 //
-// It exits with 0 when it was interrupted or has shown its usage, and with 2 when its usage is wrong or the cluster could
-// not be started.
+// The exit code is 0 after an interrupt or -help, and 2 for wrong usage or if the cluster could not be
+// started.
 package main
 
 import (
@@ -34,7 +36,7 @@ func main() {
 	os.Exit(code)
 }
 
-// setup is what the flags ask for.
+// setup holds the values of the flags.
 type setup struct {
 	servers, clients, both  int
 	acl, tls, mutualTLS     bool
@@ -109,7 +111,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 }
 
-// try returns the problem for which package nomadtest panics, such as a name that is mistyped.
+// try calls f and returns a panic of package nomadtest, such as for an invalid version, as an error.
 func try(f func()) (err error) {
 	defer func() {
 		if problem := recover(); problem != nil {
@@ -146,7 +148,7 @@ func (s setup) options() []nomadtest.Option {
 	return options
 }
 
-// description is what the program prints.
+// description is the output of the program.
 type description struct {
 	Control     string            `json:"control"`
 	Agents      []agent           `json:"agents"`
