@@ -99,6 +99,9 @@ func keysOf(path string, value any) map[string]bool {
 // TestSelfOfAnotherVersion changes each leaf of each recorded answer to a value of another type, one at a time. Each
 // answer must still decode, with all other leaves as they were.
 func TestSelfOfAnotherVersion(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it decodes 30,000 documents")
+	}
 	var tried atomic.Int64
 	t.Run("documents", func(t *testing.T) {
 		seen := map[string]bool{}

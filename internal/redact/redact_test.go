@@ -186,8 +186,10 @@ func FuzzRemove(f *testing.F) {
 			text += secret
 		}
 		shown := s.Remove(strings.ToValidUTF8(text, "\uFFFD"))
-		if secret != "" && !strings.Contains(Mark, secret) && strings.Contains(strings.ReplaceAll(shown, Mark, "\x00"), secret) {
-			t.Fatalf("%q shows %q", shown, secret)
+		for _, part := range strings.Split(shown, Mark) {
+			if secret != "" && strings.Contains(part, secret) {
+				t.Fatalf("%q shows %q", shown, secret)
+			}
 		}
 	})
 }
