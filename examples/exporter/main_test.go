@@ -176,6 +176,7 @@ func TestConventions(t *testing.T) {
 func TestOutages(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3), nomadtest.Servers(1, nomadtest.Region("eu")))
 	defer cluster.Close()
+	cluster.Agent("server-1").TakeLead()
 	e, log := exporterOf(t, cluster)
 
 	cluster.Partition("server-3")
