@@ -210,6 +210,9 @@ func TestOutages(t *testing.T) {
 	cluster.Agent("server-1").Start()
 	cluster.Agent("server-2").Stop()
 	cluster.Agent("server-3").Stop()
+	for end := time.Now().Add(10 * time.Second); series(t, e)["nomad_up"] != 1 && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond) // connections from before the restart may be lost first
+	}
 	has(t, series(t, e), map[string]float64{
 		`nomad_up`:                              1,
 		`nomad_region_leaders{region="global"}`: 0,
