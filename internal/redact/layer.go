@@ -25,6 +25,17 @@ func (s span) extend(text string, belongs func(byte) bool) span {
 	return s
 }
 
+// extend makes each span longer by the base64 around it.
+func extend(spans []span, text string) {
+	var last span
+	for i, s := range spans {
+		if s.from < last.from || s.to > last.to {
+			last = s.extend(text, isBase64)
+		}
+		spans[i] = last
+	}
+}
+
 // isBase64 reports whether a character is one of base64, in either alphabet.
 func isBase64(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("+/-_", c) >= 0
@@ -194,51 +205,94 @@ func squeezed(r rune) rune {
 	return unicode.ToLower(r)
 }
 
-// findAll appends where a layer has a text.
-func (l *layer) findAll(found []span, text string) []span {
-	for i := 0; ; {
+// search collects where a text holds a secret. It gives up when that takes too long.
+type search struct {
+	found []span
+	steps int // how many bytes were compared, roughly
+}
+
+// maxSteps is how many bytes are compared at most. An ordinary response needs a few thousand; a secret that repeats
+// itself, in a response that repeats it, needs billions.
+const maxSteps = 4 << 20
+
+func (s *search) givesUp() bool { return s.steps > maxSteps }
+
+// all finds where a layer has a text.
+func (s *search) all(l *layer, text string) {
+	for i := 0; !s.givesUp(); {
 		at := bytes.Index(l.text[i:], []byte(text))
 		if at < 0 {
-			return found
+			return
 		}
-		found = append(found, span{l.from[i+at], l.to[i+at+len(text)-1]})
+		s.found = append(s.found, span{l.from[i+at], l.to[i+at+len(text)-1]})
+		s.steps += 1 + len(text)/16
 		i += at + 1
 	}
 }
 
-// block is the length of the parts of a form that findParts searches, and maxBlocks how many there are at most.
+// block is the length of the parts of a form that parts searches, and maxBlocks how many there are at most.
 const block, maxBlocks = 8, 512
 
-// findParts appends where a layer has a form or a long part of it, as of a text that was cut.
-func (l *layer) findParts(found []span, form string) []span {
+// parts finds where a layer has a form or a long part of it, as of a text that was cut.
+func (s *search) parts(l *layer, form string) {
+	ends := make(map[int]int) // where a part ends that was compared, by how far the text is ahead of the form
 	for off := 0; off+block <= len(form); off += max(block, len(form)/maxBlocks) {
-		for i := 0; ; {
+		for i := 0; !s.givesUp(); {
 			at := bytes.Index(l.text[i:], []byte(form[off:off+block]))
 			if at < 0 {
 				break
 			}
+			s.steps++
 			from, to, begin, end := i+at, i+at+block, off, off+block
+			i += at + 1
+			if ends[from-begin] >= to {
+				continue
+			}
 			for from > 0 && begin > 0 && l.text[from-1] == form[begin-1] {
 				from, begin = from-1, begin-1
 			}
 			for to < len(l.text) && end < len(form) && l.text[to] == form[end] {
 				to, end = to+1, end+1
 			}
+			s.steps += to - from
+			ends[from-begin] = to
 			if to-from >= min(len(form), minShown) {
-				found = append(found, span{l.from[from], l.to[to-1]})
+				s.found = append(s.found, span{l.from[from], l.to[to-1]})
 			}
-			i += at + 1
 		}
 	}
-	return found
 }
 
 // cutAt returns where the end of a layer begins that is the beginning of a form. Without one it is math.MaxInt.
 func (l *layer) cutAt(form string) int {
-	for n := min(len(form)-1, len(l.text)); n > 2; n-- {
-		if strings.HasPrefix(form, string(l.text[len(l.text)-n:])) {
-			return l.from[len(l.text)-n]
-		}
+	limit := min(len(form)-1, len(l.text))
+	if limit < minCut {
+		return math.MaxInt
 	}
-	return math.MaxInt
+	// The search of Knuth, Morris and Pratt. shorter[i] is the length of the longest beginning of the form that also ends
+	// at i, so that each byte is compared about twice, also where a form repeats itself.
+	shorter := make([]int, limit)
+	next := func(n int, c byte) int {
+		for n > 0 && (n == limit || form[n] != c) {
+			n = shorter[n-1]
+		}
+		if form[n] == c {
+			n++
+		}
+		return n
+	}
+	for i := 1; i < limit; i++ {
+		shorter[i] = next(shorter[i-1], form[i])
+	}
+	n := 0
+	for _, c := range l.text[len(l.text)-limit:] {
+		n = next(n, c)
+	}
+	if n < minCut {
+		return math.MaxInt
+	}
+	return l.from[len(l.text)-n]
 }
+
+// minCut is how many characters of a form at the end of a text are its beginning, and not a chance.
+const minCut = 3

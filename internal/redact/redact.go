@@ -117,29 +117,32 @@ func inQuotes(quoted string) string { return quoted[1 : len(quoted)-1] }
 // Remove replaces the secrets in text, in whatever encoding they are.
 func (s Secrets) Remove(text string) string { return replace(text, s.find(text)) }
 
-// find returns where text holds a secret.
+// find returns where text holds a secret. It is everywhere when the search takes too long.
 func (s Secrets) find(text string) []span {
 	if len(s.exact) == 0 {
 		return nil
 	}
-	var found []span
+	var search search
 	for _, l := range newLayer(text).layers() {
 		for _, secret := range s.exact {
-			found = l.findAll(found, secret)
+			search.all(l, secret)
 		}
 		if len(s.loose) == 0 {
 			continue
 		}
 		squeezed := l.squeeze()
 		for _, f := range s.loose {
-			before := len(found)
-			found = squeezed.findParts(found, f.text)
-			for i := before; f.base64 && i < len(found); i++ {
-				found[i] = found[i].extend(text, isBase64)
+			before := len(search.found)
+			search.parts(squeezed, f.text)
+			if f.base64 {
+				extend(search.found[before:], text)
 			}
 		}
 	}
-	return found
+	if search.givesUp() {
+		return []span{{0, len(text)}}
+	}
+	return search.found
 }
 
 // RemoveCut removes the beginning of a secret from the end of a text that was cut there.

@@ -7,12 +7,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"html"
+	"math"
+	"math/rand/v2"
 	"net/url"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestRemove(t *testing.T) {
@@ -199,5 +202,38 @@ func BenchmarkRemove(b *testing.B) {
 	token := strings.Repeat("eyJhbGciOiJSUzI1NiIs.", 40)
 	for b.Loop() {
 		New("6f5c7f8e-ab4d-b2c1-9d0e-a1b2c3d4e5f6", token).Remove(text)
+	}
+}
+
+// TestRepetitive removes secrets that repeat themselves from a text that repeats them. A search that compares each place
+// with each part of the secret would need minutes.
+func TestRepetitive(t *testing.T) {
+	for _, unit := range []string{"x", "xy", "6d616e61-6765-"} {
+		secret := New(strings.Repeat(unit, 8_000))
+		echo := strings.Repeat(unit, 64_000/len(unit))
+		assert.NotContains(t, secret.Remove("no: "+echo+"!"), unit)
+		assert.NotContains(t, secret.RemoveCut(secret.Remove("no: "+echo)), unit)
+	}
+}
+
+// TestCutAt compares the search for a beginning that was cut with the simple one.
+func TestCutAt(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	text := func(length int) string {
+		b := make([]byte, random.IntN(length))
+		for i := range b {
+			b[i] = "ab"[random.IntN(2)]
+		}
+		return string(b)
+	}
+	for range 20_000 {
+		form, l := text(10), newLayer(text(14))
+		want := math.MaxInt
+		for n := minCut; n < len(form) && n <= len(l.text); n++ {
+			if strings.HasSuffix(string(l.text), form[:n]) {
+				want = len(l.text) - n
+			}
+		}
+		require.Equal(t, want, l.cutAt(form), "%s in %s", form, l.text)
 	}
 }
