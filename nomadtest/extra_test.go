@@ -30,6 +30,9 @@ import (
 func TestExtra(t *testing.T) {
 	files, err := wire.Extras()
 	require.NoError(t, err)
+	if testing.Short() {
+		files = files[:1]
+	}
 	t.Run("Recorded", func(t *testing.T) {
 		for _, file := range files {
 			for _, scene := range file.Scenes {

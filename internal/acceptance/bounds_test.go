@@ -17,6 +17,9 @@ import (
 // TestMemoryOfHostileResponses has agents send documents that are made to take much memory when they are decoded, as large
 // as the limit of the endpoint allows.
 func TestMemoryOfHostileResponses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a minute with the race detector")
+	}
 	limits := map[string]int{"Members": 8 << 20, "Monitor": 8 << 20, "MonitorExport": 8 << 20, "Profile": 8 << 20}
 	worst, worstTimes := 0, 0.
 	for _, shape := range shapes {

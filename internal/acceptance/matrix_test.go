@@ -234,8 +234,11 @@ func TestFaultMatrix(t *testing.T) {
 		outcomes   = map[string]map[string]int{}
 	)
 	faults := matrixFaults(t)
-	for _, fault := range faults {
-		for _, call := range matrixCalls {
+	for i, fault := range faults {
+		for j, call := range matrixCalls {
+			if testing.Short() && (i+j)%4 != 0 {
+				continue
+			}
 			places <- struct{}{}
 			group.Go(func() {
 				defer func() { <-places }()
@@ -267,7 +270,9 @@ func TestFaultMatrix(t *testing.T) {
 		w.Flush()
 		t.Log("\n" + table.String())
 	}
-	assert.GreaterOrEqual(t, cases.Load(), int64(2058))
+	if !testing.Short() {
+		assert.GreaterOrEqual(t, cases.Load(), int64(2058))
+	}
 	t.Logf("%d calls × %d faults = %d cases, %d violations", len(matrixCalls), len(faults), cases.Load(), len(violations))
 }
 

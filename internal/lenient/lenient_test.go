@@ -162,6 +162,9 @@ func TestUnmarshalFromReadsStreams(t *testing.T) {
 
 // TestHostileDocuments bounds what documents of 4 MiB make Unmarshal and Unknown allocate.
 func TestHostileDocuments(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it measures memory, in 20 s with the race detector")
+	}
 	const size, most = 4 << 20, 48 << 20
 	repeat := func(begin string, element any, end string) string {
 		var b strings.Builder
