@@ -14,15 +14,15 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// LogEntry is an entry of a log in JSON. It encodes to JSON with the names in its tags.
+// LogEntry is an entry of a log. It encodes to JSON with the names in its tags.
 type LogEntry struct {
 	Time    time.Time `json:"time,omitzero"`    // zero if the line has none
 	Level   LogLevel  `json:"level,omitempty"`  // empty if the line has none
 	Module  string    `json:"module,omitempty"` // the part of Nomad that wrote it, such as nomad.raft
-	Message string    `json:"message"`          // the whole line if it is not an entry in JSON
+	Message string    `json:"message"`          // the whole line if it is not an entry; with the fields if it is text
 
 	// Fields has the other fields of the entry: a string, bool, nil, json.Number, or json.RawMessage for a list or an
-	// object. Numbers are as they were sent. It is nil if there are none.
+	// object. Numbers are as they were sent. It is nil if there are none, and for an entry in text.
 	Fields map[string]any `json:"fields,omitempty"`
 }
 
@@ -32,8 +32,8 @@ func (e LogEntry) MarshalJSON() ([]byte, error) {
 	return json.Marshal(entry(e))
 }
 
-// Entries returns the log's entries. It requires a stream with MonitorOptions.JSON: of a line that is not an entry in
-// JSON only Message is set. Errors are as in Lines.
+// Entries returns the log's entries. Use MonitorOptions.JSON for streams of Monitor: an entry in text, as in a log file,
+// has its fields in Message. Of a line that is not an entry only Message is set. Errors are as in Lines.
 func (l *LogStream) Entries() iter.Seq2[LogEntry, error] {
 	return func(yield func(LogEntry, error) bool) {
 		for line, err := range l.Lines() {
@@ -62,6 +62,9 @@ func (e LogEntry) String() string {
 		b.WriteString(show.Line(e.Module) + ": ")
 	}
 	b.WriteString(show.Line(e.Message))
+	if len(e.Fields) > 0 {
+		b.WriteByte(':')
+	}
 	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
 		var text string
 		switch value := e.Fields[name].(type) {

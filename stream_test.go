@@ -431,9 +431,9 @@ func TestEntries(t *testing.T) {
 		{Fields: map[string]any{"@message": json.Number("5"), "@timestamp": "yesterday"}},
 		{Message: "twice", Fields: map[string]any{"a": json.Number("2")}},
 	}, entries)
-	assert.Equal(t, `2026-11-23T18:43:00.870Z [WARN]  nomad.raft: Election timeout reached error="a b" term=3`, entries[0].String())
+	assert.Equal(t, `2026-11-23T18:43:00.870Z [WARN]  nomad.raft: Election timeout reached: error="a b" term=3`, entries[0].String())
 	assert.Equal(t, "plain text", entries[1].String())
-	assert.Equal(t, `a\nb x\n=\n`, nomad.LogEntry{Message: "a\nb", Fields: map[string]any{"x\n": "\n"}}.String())
+	assert.Equal(t, `a\nb: x\n=\n`, nomad.LogEntry{Message: "a\nb", Fields: map[string]any{"x\n": "\n"}}.String())
 }
 
 // TestProfileStream checks what can be wrong with a profile on its way.

@@ -91,11 +91,13 @@ var runs = map[string][]struct {
 		{args: "-timeout 0", code: 2, err: "-timeout 0s: want more than 0"},
 	},
 	"logs": {
-		{args: "-demo -n 3", out: []string{`\[(INFO|WARN|ERROR)\] +nomad\.\w+: .+count=\d+ server=server-1`}},
-		{args: "-demo -n 1 -level error -json", out: []string{`"level":"error","module":"nomad\.raft"`}},
+		{args: "-demo -n 3", out: []string{`server-\d\.global  \S+ \[(INFO|WARN|ERROR)\] +nomad\.\w+: .+: count=\d+ server=server-`}},
+		{args: "-demo -n 100", out: []string{`server-2`}, err: "server-2.global: outage: "},
+		{args: "-demo -n 1 -level error -json", out: []string{`"agent":"server-\d\.global".*"level":"error","module":"nomad\.raft"`}},
 		{args: "-demo -n 1 -level warn -color always", out: []string{"\x1b\\[3[13]m.*\x1b\\[0m"}},
+		{args: "-demo -since 1h -grep heartbeat -n 2", out: []string{`\[WARN\]  nomad\.heartbeat: node TTL expired`}},
 		{args: "-level loud", code: 2, err: `-level "loud": want`},
-		{args: "-target a -node b", code: 2, err: "-target and -node exclude each other"},
+		{args: "-since 1m -target b", code: 2, err: "-since and -target exclude each other"},
 		{args: "-json -color always", code: 2, err: "-json and -color always exclude each other"},
 	},
 	"profile": {

@@ -345,7 +345,7 @@ func TestJSON(t *testing.T) {
 		{watch.HealthEvent{Kind: watch.OutageOver, Since: since, Time: at},
 			`{"kind":"outage_over","time":"2026-11-23T18:00:01.5Z","since":"2026-11-23T18:00:00Z","duration":"1.5s"}`, "outage over after 1.5s"},
 		{watch.LogEvent{Kind: watch.Entry, Entry: nomad.LogEntry{Level: nomad.LevelWarn, Message: "m", Fields: map[string]any{"b": 1.0, "a": "x"}}, Time: at},
-			`{"kind":"entry","time":"2026-11-23T18:00:01.5Z","entry":{"level":"warn","message":"m","fields":{"a":"x","b":1}}}`, "[WARN]  m a=x b=1"},
+			`{"kind":"entry","time":"2026-11-23T18:00:01.5Z","entry":{"level":"warn","message":"m","fields":{"a":"x","b":1}}}`, "[WARN]  m: a=x b=1"},
 		{watch.LogEvent{Kind: watch.Entry, Time: at}, `{"kind":"entry","time":"2026-11-23T18:00:01.5Z","entry":{"message":""}}`, ""},
 		{watch.LogEvent{Kind: watch.Outage, Since: since, Time: at, Err: broken},
 			`{"kind":"outage","time":"2026-11-23T18:00:01.5Z","since":"2026-11-23T18:00:00Z","error":"no route\\nto host"}`,

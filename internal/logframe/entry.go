@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -12,19 +13,20 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Entry is an entry of a log in JSON.
+// Entry is an entry of a log.
 type Entry struct {
 	Time                   time.Time
 	Level, Module, Message string
 	Fields                 map[string]any // the other fields
 }
 
-// ParseEntry reads a line as Nomad's logger writes it. Of a line that is not an entry only Message is set.
+// ParseEntry reads a line as Nomad's logger writes it, in JSON or as text. Of a line that is not an entry only Message is
+// set. Fields in text stay in Message, because it does not say where they begin.
 func ParseEntry(line string) Entry {
 	var values map[string]jsontext.Value
 	if !strings.HasPrefix(line, "{") ||
 		jsonv2.Unmarshal([]byte(line), &values, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)) != nil {
-		return Entry{Message: line}
+		return parseText(line)
 	}
 	fields := make(map[string]any, len(values))
 	for name, value := range values {
@@ -48,6 +50,21 @@ func ParseEntry(line string) Entry {
 		e.Fields = fields
 	}
 	return e
+}
+
+// textEntry is an entry as text, which a journal puts behind the time, the host and the process.
+var textEntry = regexp.MustCompile(`^(?:\w.* \S+\[\d+\]: )?(\d{4}-\d\d-\d\dT\S+) \[(TRACE|DEBUG|INFO|WARN|ERROR)\] +(?:([\w.-]+): )?(.*)$`)
+
+func parseText(line string) Entry {
+	m := textEntry.FindStringSubmatch(line)
+	if m == nil {
+		return Entry{Message: line}
+	}
+	at, err := time.Parse("2006-01-02T15:04:05.000Z0700", m[1])
+	if err != nil {
+		return Entry{Message: line}
+	}
+	return Entry{Time: at, Level: strings.ToLower(m[2]), Module: m[3], Message: m[4]}
 }
 
 // field returns the value of a field. Numbers, lists and objects stay as they were sent.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 )
@@ -94,4 +95,23 @@ func FuzzReader(f *testing.F) {
 			t.Fatalf("%q, %v; in pieces %q, %v", whole, err, pieces, second)
 		}
 	})
+}
+
+func TestTextEntry(t *testing.T) {
+	at := time.Date(2026, 11, 26, 10, 0, 0, 123e6, time.UTC)
+	for line, want := range map[string]Entry{
+		`2026-11-26T10:00:00.123Z [INFO]  nomad.raft: entering leader state: leader="Node at 127.0.0.1:4647 [Leader]"`: {Time: at, Level: "info",
+			Module: "nomad.raft", Message: `entering leader state: leader="Node at 127.0.0.1:4647 [Leader]"`},
+		"2026-11-26T10:00:00.123Z [ERROR] agent: ":                                       {Time: at, Level: "error", Module: "agent"},
+		"2026-11-26T10:00:00.123Z [WARN]  no module here":                                {Time: at, Level: "warn", Message: "no module here"},
+		"Nov 26 10:00:00 host-1 nomad[812]: 2026-11-26T10:00:00.123Z [DEBUG] http: a: b": {Time: at, Level: "debug", Module: "http", Message: "a: b"},
+		"-- No entries --":                      {Message: "-- No entries --"},
+		"2026-99-99T10:00:00.123Z [INFO]  a: b": {Message: "2026-99-99T10:00:00.123Z [INFO]  a: b"},
+		"2026-11-26T10:00:00.123Z [LOUD]  a: b": {Message: "2026-11-26T10:00:00.123Z [LOUD]  a: b"},
+		"  | the second line":                   {Message: "  | the second line"},
+	} {
+		assert.Equal(t, want, ParseEntry(line))
+	}
+	east := ParseEntry("2026-11-26T11:00:00.123+0100 [INFO]  a: b")
+	assert.True(t, at.Equal(east.Time), east.Time)
 }
