@@ -58,6 +58,8 @@ var runs = map[string][]struct {
 		{args: "-demo -status left", code: 1, err: "no such server"},
 		{args: "-status dead", code: 2, err: `-status "dead": want alive, leaving, left or failed`},
 		{args: "-timeout 0s", code: 2, err: "-timeout 0s: want more than 0"},
+		{args: "-watch -every 1ms", code: 2, err: "-every 1ms: want 100ms or more"},
+		{args: "-watch -status failed", code: 2, err: "-watch and -status exclude each other"},
 	},
 	"health": {
 		{args: "-demo", out: []string{`^server  true +ok`, `^client  true +ok`}},
