@@ -16,8 +16,9 @@ import (
 
 // Agent has the methods for the endpoints of /v1/agent. It is the field Agent of a Client.
 //
-// Every method ends with its context or after the limit of WithTimeout, with context.DeadlineExceeded or the context's
-// error. A refused ACL token is ErrPermissionDenied. An agent that cannot be reached is a net.Error.
+// If the context ends, a method returns the context's error. If the limit of WithTimeout is reached, it returns
+// context.DeadlineExceeded. If the ACL token is refused, it returns ErrPermissionDenied. If the agent cannot be
+// reached, it returns a net.Error. Every result is nil if there is an error, except that of Health.
 type Agent struct{ client *Client }
 
 // Format prints the address of the agent, whatever the verb.
@@ -62,8 +63,8 @@ func (a *Agent) UpdateServers(ctx context.Context, addresses ...string) error {
 
 // JoinResult is the result of [Agent.Join].
 type JoinResult struct {
-	// Joined is how many of the addresses could be contacted. Agents do not report which ones could not, as long as there
-	// is one that could.
+	// Joined is how many of the addresses could be contacted. If one address could be contacted, agents do not report
+	// which others could not.
 	Joined int `json:"num_joined"`
 
 	// Warning is a message for operators, since Nomad 2.0. The join did not fail.
@@ -93,13 +94,13 @@ var joinEndpoint = register(endpoint{name: "Join", method: http.MethodPut, path:
 
 // Join makes a server join the gossip pool of the servers at the given addresses.
 //
-// An address is host:port of Serf, or a host for the port on which the agent itself gossips (Nomad's default is 4648). The
-// name of a member and a slash can be in front of it.
-// One address that can be contacted is enough. Joining a pool again is not an error. If none could be contacted the error
-// is ErrJoinFailed and has the reasons.
+// An address is host:port, with the port of Serf. A host without a port means the port on which the agent itself
+// gossips (Nomad's default is 4648). The name of a member and a slash can be in front of it. One address that can be
+// contacted is enough. Joining a pool again is not an error. If none could be contacted the error is ErrJoinFailed and
+// has the reasons.
 //
-// It requires a server agent (ErrServerOnly). It requires no ACL token: Nomad 2.0 warns in JoinResult that it will require
-// agent:write. No address, or one that cannot be an address, is ErrInvalidArgument.
+// It requires a server agent (ErrServerOnly). It requires no ACL token yet. Nomad 2.0 warns in JoinResult.Warning that
+// a later version will require agent:write. It returns ErrInvalidArgument if there is no address, or a malformed one.
 //
 // Endpoint: PUT /v1/agent/join
 func (a *Agent) Join(ctx context.Context, addresses ...string) (*JoinResult, error) {
@@ -120,7 +121,7 @@ func (a *Agent) Join(ctx context.Context, addresses ...string) (*JoinResult, err
 // ForceLeaveOption changes what ForceLeave does.
 type ForceLeaveOption struct{ prune bool }
 
-// Prune also removes the member from the member list, where it otherwise stays as left.
+// Prune also removes the member from the list of members. Without it the member stays there with the status "left".
 //
 // Do not prune a server that is alive: its peers remove it from Raft, it loses its leader, and it takes at least a restart
 // and another join to bring it back. Check the member's Status right before.
@@ -131,8 +132,8 @@ var forceLeaveEndpoint = register(endpoint{name: "ForceLeave", method: http.Meth
 // ForceLeave marks a failed server as having left the gossip pool, so that Raft stops replicating to it.
 //
 // node is the full member name, such as server-2.global. Nomad does not report an unknown name. A server that is alive
-// keeps running, but its peers report it as leaving until it joins again. The request can take two seconds, a Prune of a
-// live server six. The change spreads by gossip, so Members may show it a moment later.
+// keeps running, but its peers report it as leaving until it joins again. The request can take 2 s, or 6 s to prune a
+// live server. The change spreads by gossip, so Members may show it a moment later.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write. An empty name is ErrInvalidArgument.
 //
@@ -216,8 +217,8 @@ func (h *Health) message() string {
 
 var healthEndpoint = register(endpoint{name: "Health", method: http.MethodGet, path: "/v1/agent/health"})
 
-// Health returns whether an agent is healthy in the given roles, or in all that it has. A server is healthy if its region
-// has a leader, a client if it knows a server.
+// Health returns whether an agent is healthy in the given roles. Without roles it is about all that the agent has. A
+// server is healthy if its region has a leader, a client if it knows a server.
 //
 // If the agent is unhealthy the error is ErrUnhealthy and the Health is returned with it, so checking the error is enough.
 // If that is for lack of a leader, which a server reports after 5 s, the error is ErrNoLeader too. A role that the

@@ -16,8 +16,8 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// Keyring is what the servers of a gossip pool report about their encryption keys. It is printed, logged and encoded
-// without the keys, also where Messages repeat one; Secret.Reveal returns a key.
+// Keyring is what the servers of a gossip pool report about their encryption keys. Printing, logging and JSON do not
+// show the keys. Messages have no key in them. Secret.Reveal returns a key.
 type Keyring struct {
 	Keys     map[Secret]int    // number of servers that have each key; ListKeys only
 	Messages map[string]string // messages of servers, by server name, without the keys that they repeat
@@ -105,8 +105,8 @@ func decodeKeyring(ctx context.Context, content []byte, out any) error {
 
 // ListKeys returns the gossip keys of the servers of the pool, in all regions.
 //
-// Do not use a key that is not on every server, as Keyring.NumNodes counts them. Without gossip encryption, and if a server
-// does not respond, the error is an APIError with status 500.
+// Before UseKey, check that every server has the key: its number in Keyring.Keys is Keyring.NumNodes. If gossip is not
+// encrypted, or if a server does not respond, the error is an APIError with status 500.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
 //
@@ -117,8 +117,9 @@ func (a *Agent) ListKeys(ctx context.Context) (*Keyring, error) {
 
 // InstallKey adds a key to all servers of the pool. Installing a key again is not an error.
 //
-// A key is the base64 of 16, 24 or 32 random bytes, as nomad operator gossip keyring generate prints it; any other is
-// ErrInvalidArgument. If a server fails the error is an APIError with status 500, and the other servers have the key.
+// A key is 16, 24 or 32 random bytes in base64. The command "nomad operator gossip keyring generate" prints one. A
+// malformed key is ErrInvalidArgument. If a server fails, the error is an APIError with status 500, and the other
+// servers have the key.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
 //
@@ -127,8 +128,8 @@ func (a *Agent) InstallKey(ctx context.Context, key Secret) (*Keyring, error) {
 	return a.changeKey(ctx, installKeyEndpoint, key)
 }
 
-// UseKey makes all servers of the pool encrypt with a key that they have. Its errors are those of InstallKey; a key that
-// a server does not have is an APIError too.
+// UseKey makes all servers of the pool encrypt with a key that they have. If a server does not have the key, or fails,
+// the error is an APIError with status 500. A malformed key is ErrInvalidArgument.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
 //
@@ -137,8 +138,9 @@ func (a *Agent) UseKey(ctx context.Context, key Secret) (*Keyring, error) {
 	return a.changeKey(ctx, useKeyEndpoint, key)
 }
 
-// RemoveKey removes a key from all servers of the pool. Its errors are those of InstallKey; removing the active key is an
-// APIError too.
+// RemoveKey removes a key from all servers of the pool. If the key is the active one, or if a server fails, the error
+// is an APIError with status 500; in the second case the other servers do not have the key any more. A malformed key is
+// ErrInvalidArgument.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
 //

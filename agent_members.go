@@ -107,7 +107,7 @@ func (m Member) RPCAddr() netip.AddrPort {
 // String returns the member's name and status, such as "server-1.global (alive)".
 func (m Member) String() string { return show.Line(m.Name + " (" + string(m.Status) + ")") }
 
-// MarshalJSON encodes the member as agents send it, without an address or tags as null.
+// MarshalJSON encodes the member as agents send it. An address or tags that are missing are null.
 func (m Member) MarshalJSON() ([]byte, error) {
 	type fields Member
 	var addr *netip.Addr
@@ -137,8 +137,9 @@ var membersEndpoint = register(endpoint{name: "Members", method: http.MethodGet,
 
 // Members returns the servers of the gossip pool, in all regions, as the agent sees them.
 //
-// Servers that failed or left are listed until they are pruned or, by Serf's default after 24 h, reaped. A client agent
-// forwards the request to a server. WithRegion has no effect: the pool is the same in all regions.
+// Servers that failed or left stay in the list until they are pruned, or until Serf removes them (by default after 24
+// hours). A client agent forwards the request to a server. WithRegion has no effect: the pool is the same in all
+// regions.
 //
 // It requires the ACL capability node:read.
 //

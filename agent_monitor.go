@@ -34,7 +34,8 @@ type MonitorOptions struct {
 	JSON     bool     // lines of JSON, for LogStream.Entries, in place of text
 	Location bool     // the source file and line with each entry
 
-	// Target is the agent whose log it is; default the agent that receives the request. Client agents ignore a server.
+	// Target is the agent whose log it is; default the agent that receives the request. A client agent ignores OnServer
+	// and streams its own log.
 	Target Target
 }
 
@@ -42,12 +43,12 @@ var monitorEndpoint = register(endpoint{name: "Monitor", method: http.MethodGet,
 
 // Monitor streams an agent's log from now on, until the context ends or the stream is closed.
 //
-// It returns when the agent has begun to send, which takes up to a second, within the limit of WithTimeout. The stream
-// has a connection of its own in addition to those of WithMaxConns. Such a log has no end: when the agent or the target
-// stops, or the connection is lost, the stream ends with ErrStreamEnded.
+// It returns when the agent has begun to send. That usually takes up to a second, and at most the limit of WithTimeout.
+// The stream has a connection of its own in addition to those of WithMaxConns. The log has no end. If the agent or the
+// target stops, or the connection is lost, the stream ends with ErrStreamEnded.
 //
-// It requires the ACL capability agent:read. Agents respond to an unknown token with an empty stream: the error is
-// ErrInvalidToken all the same. An unknown target is ErrNotFound, an unknown level ErrInvalidArgument.
+// It requires the ACL capability agent:read. Agents respond to an unknown token with an empty stream. Monitor
+// recognizes that and returns ErrInvalidToken. An unknown target is ErrNotFound, an unknown level ErrInvalidArgument.
 //
 // Endpoint: GET /v1/agent/monitor
 func (a *Agent) Monitor(ctx context.Context, opts MonitorOptions) (*LogStream, error) {
@@ -71,8 +72,8 @@ func (a *Agent) Monitor(ctx context.Context, opts MonitorOptions) (*LogStream, e
 	return a.client.openLog(ctx, monitorEndpoint.newRequest(query), true)
 }
 
-// ParseLogLevel returns the level of a name in any case, as Nomad's log_level has it. The name warning stands for warn, and
-// off for no entries at all.
+// ParseLogLevel returns the level with a name of Nomad's log_level, in upper or lower case. The name warning means
+// LevelWarn. The name off gives a level without entries. Any other name is ErrInvalidArgument.
 func ParseLogLevel(name string) (LogLevel, error) {
 	level, err := logframe.ParseLevel(name)
 	return LogLevel(level), err
@@ -91,10 +92,11 @@ var monitorExportEndpoint = register(endpoint{name: "MonitorExport", method: htt
 
 // MonitorExport streams an agent's past log, from its log file or from systemd's journal.
 //
-// It returns when the agent has begun to send. The stream ends with the log; with Follow it has no end, as in Monitor.
+// It returns when the agent has begun to send. The stream ends at the end of the log. With Follow it continues, like a
+// stream of Monitor.
 //
-// It requires Nomad 1.10.4 or later (ErrUnsupported) and the ACL capability agent:read. An unknown target is ErrNotFound.
-// Options that contradict each other, and an agent without a log file, are ErrInvalidArgument.
+// It requires Nomad 1.10.4 or later (ErrUnsupported) and the ACL capability agent:read. An unknown target is
+// ErrNotFound. It returns ErrInvalidArgument if options contradict each other, or if the agent has no log file.
 //
 // Endpoint: GET /v1/agent/monitor/export
 func (a *Agent) MonitorExport(ctx context.Context, opts MonitorExportOptions) (*LogStream, error) {
@@ -131,8 +133,9 @@ func (a *Agent) MonitorExport(ctx context.Context, opts MonitorExportOptions) (*
 // LogStream is an agent's log. Read it with one of Read, Lines and Entries, and close it; a loop over Lines or Entries
 // closes it. It keeps at most one frame and one line in memory.
 //
-// It ends with the context of the method that opened it, and with ErrStreamStalled if nothing, not even a heartbeat,
-// arrives for 10 s while it is read. All methods but Close must be called from one goroutine at a time.
+// It ends when the context ends that it was opened with. If nothing arrives for 10 s while it is read, it ends with
+// ErrStreamStalled. Agents send heartbeats, so a log without new entries does not stall. All methods but Close must be
+// called from one goroutine at a time.
 type LogStream struct {
 	stream  *stream
 	frames  *logframe.Reader
@@ -263,15 +266,16 @@ func (l *LogStream) explain(err error) error {
 	return s.explain(err)
 }
 
-// Read reads the log as text. The end of a log that has one is io.EOF.
+// Read reads the log as text. At the end of a log from MonitorExport it returns io.EOF.
 func (l *LogStream) Read(p []byte) (int, error) { return l.text.Read(p) }
 
-// Close ends the stream and its connection. It can be called again, and from another goroutine than the one that reads,
-// whose read then fails with ErrClosed. The error is always nil.
+// Close ends the stream and its connection. It can be called again, and from another goroutine: a Read in progress then
+// fails with ErrClosed, and a loop ends. The error is always nil.
 func (l *LogStream) Close() error { return l.stream.Close() }
 
-// Lines returns the log's lines without their line breaks. A line above 1 MiB is split. An error ends the sequence; the
-// end of a log that has one, and Close, end it without an error.
+// Lines returns the log's lines without their line breaks. A line above 1 MiB is split. The sequence ends after its
+// first error, also when the context ends. It ends without an error at the end of a log from MonitorExport, and after
+// Close.
 func (l *LogStream) Lines() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		defer l.Close()

@@ -39,8 +39,8 @@ type ProfileOptions struct {
 	Debug    int           // 1 or 2 for text in place of pprof's format; not for ProfileCPU and ProfileTrace
 	GC       bool          // collect garbage first; for ProfileHeap and the like
 
-	// Target is the agent to profile; default the server that receives the request, or the server of the client agent
-	// that does.
+	// Target is the agent to profile. By default it is the server that receives the request. A client agent that
+	// receives it forwards it to its server: use OnNode to profile a client agent.
 	Target Target
 }
 
@@ -50,8 +50,9 @@ var profileEndpoint = register(endpoint{name: "Profile", method: http.MethodGet,
 
 // Profile takes a profile of an agent and streams it: copy it to a file, and close it.
 //
-// It returns when the agent has begun to send, after the profile's duration. The whole profile must arrive within the
-// limit of WithTimeout and the profile's duration together, and nothing may be silent for 10 s.
+// It returns when the agent has begun to send, which is after the profile's duration. The whole profile must arrive
+// within the duration plus the limit of WithTimeout. A stream that has begun and is silent for 10 s ends with
+// ErrStreamStalled.
 //
 // It requires the ACL capability agent:write. Without ACLs the agent, and the target, must have enable_debug set
 // (ErrPermissionDenied). An unknown profile or target is ErrNotFound. Options that contradict each other are

@@ -104,9 +104,9 @@ var updateSchedulerConfigEndpoint = register(endpoint{name: "UpdateSchedulerConf
 // UpdateSchedulerConfig sets the configuration of a server's scheduler workers until it restarts, and returns what the
 // server made of it.
 //
-// Agents ignore some updates without an error: if the number of workers stays the same and the new list of schedulers,
-// sorted, is the beginning of the old one. Then the error is ErrNotApplied. An agent can close the connection on a list that
-// it cannot handle, so the request is not retried once it was sent.
+// Agents silently ignore an update that keeps the number of workers and only takes schedulers from the end of the
+// sorted list. Then the error is ErrNotApplied. Some lists make the agent close the connection. So the request is not
+// retried after it has been sent.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write. A negative number, and a list without
 // _core, are ErrInvalidArgument.

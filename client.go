@@ -94,19 +94,19 @@ func (c Client) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
 // Address returns the address of the agent, such as http://127.0.0.1:4646 or unix:///path/to/socket.
 func (c *Client) Address() string { return c.address }
 
-// Do sends a request to any endpoint of Nomad's API and decodes the response's JSON into out, as encoding/json does. If
-// out is a *[]byte it receives the body as it is; if it is nil the body is dropped, unless it is a web page, which is
-// ErrInvalidResponse.
+// Do sends a request to any endpoint of Nomad's API and decodes the response's JSON into out, as encoding/json does. A
+// *[]byte receives the body as it is. If out is nil, the body is dropped; a web page is ErrInvalidResponse all the
+// same.
 //
 //	var jobs []Job
 //	_, err := client.Do(ctx, &nomad.Request{Path: "/v1/jobs"}, &jobs)
 //
-// Limits, retries and errors are those of every other method, except that requests other than GET and HEAD are retried
-// only if the agent was not reached or responded with 429, unless Request.Idempotent says otherwise.
+// Limits and errors are those of the other methods. Retries are too for GET, HEAD and Request.Idempotent. Any other
+// request is retried only if it did not reach the agent, or if the status is 429.
 //
-// A bad Request is ErrInvalidArgument. With an error the Response is nil and out is not set, with one exception: the autopilot
-// health endpoint reports an unhealthy cluster with status 429 and a document. Then the Response and out are set, and
-// the error is an APIError that is not ErrTooManyRequests.
+// If req cannot be sent, the error is ErrInvalidArgument. If there is an error, the Response is nil and out is not set.
+// There is one exception: the endpoint of autopilot's health reports an unhealthy cluster with status 429 and a
+// document. Then Do sets out and returns the Response and an APIError, which does not match ErrTooManyRequests.
 func (c *Client) Do(ctx context.Context, req *Request, out any) (*Response, error) {
 	if err := checkOut(out); err != nil {
 		return nil, err
@@ -256,17 +256,18 @@ func (c *Client) exchange(ctx context.Context, r *request) (*response, error) {
 	return c.readResponse(ctx, r, res)
 }
 
-// HTTPClient returns an http.Client that sends requests over the connections of this Client: for code that makes requests
-// of its own, above all for Nomad's official client,
+// HTTPClient returns an http.Client that sends requests over the connections of this Client. It is for code that makes
+// its own requests, such as Nomad's official client:
 //
 //	api.NewClient(&api.Config{Address: c.Address(), HttpClient: c.HTTPClient()})
 //
-// which then shares few connections to each agent and is never refused for having too many.
+// The official client then needs few connections to each agent, and the agent does not refuse them.
 //
-// Requests are sent as they are, with two exceptions. A request to the Client's own address that has no token gets the
-// Client's (WithToken, WithTokenFile); no other host ever gets one. Accept-Encoding is dropped unless WithCompression is
-// enabled, because compression costs the agent most of the time of a request. A request that the agent refuses for its
-// limit of connections is sent again, unless its body can be read only once (no GetBody).
+// Requests are sent as they are, with two exceptions. If a request to the Client's address has no token, it gets the
+// Client's token (WithToken, WithTokenFile). The token is not added for any other host. Accept-Encoding is removed
+// unless WithCompression is enabled, because agents respond much faster without compression. If the agent refuses a
+// request for its limit of connections, it is sent again, unless its body can be read only once (no GetBody). Other
+// options, such as WithHeader and WithRegion, have no effect.
 //
 // The Client's rule for redirects and its limit on the size of headers apply. Its time limit, its retries and its limit on
 // the size of a body do not: a request ends with its own context. A body must be closed, as with any http.Client. After

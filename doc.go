@@ -37,11 +37,12 @@
 //
 // # Requests
 //
-// [Agent] has a method for each endpoint of /v1/agent, and [Status] for those of /v1/status. [Client.Do] sends a request
-// to any other endpoint. The comment of a method names its errors, the agent that it requires and the ACL capability.
+// [Agent] has a method for each endpoint of /v1/agent, and [Status] for those of /v1/status. [Client.Do] sends a
+// request to any other endpoint. The comment of a method names its errors, the ACL capability, and the role or version
+// that it requires. "It requires a server agent (ErrServerOnly)" means that other agents return that error.
 //
-// A method returns when its context ends or after 30 s, whichever is sooner ([WithTimeout]). Safe requests are retried
-// ([WithRetries]).
+// A method takes 30 s at most ([WithTimeout]), or less if its context ends sooner. Requests that can be repeated
+// without harm are retried: those of all methods of Agent except [Agent.UpdateSchedulerConfig] ([WithRetries]).
 //
 // # Errors
 //
@@ -53,13 +54,13 @@
 //	case errors.Is(err, nomad.ErrPermissionDenied): // the request needs another token
 //	}
 //
-// [APIError] has the status and the agent's message. An agent that cannot be reached is a net.Error. A request that timed
-// out is context.DeadlineExceeded.
+// [APIError] has the status and the agent's message. If the agent cannot be reached, the error is a net.Error. If the
+// time is over, it is context.DeadlineExceeded.
 //
 // # Streams
 //
-// [Agent.Monitor] streams a log. The stream ends with its context and when the loop ends. A stream that is silent for 10 s
-// ends with [ErrStreamStalled].
+// [Agent.Monitor] streams a log. The stream ends when its context ends, or when the loop over it ends. If nothing
+// arrives for 10 s, not even a heartbeat, it ends with [ErrStreamStalled].
 //
 //	logs, err := client.Agent.Monitor(ctx, nomad.MonitorOptions{JSON: true})
 //	if err != nil {
@@ -77,4 +78,6 @@
 //   - [github.com/nomad-go/nomad/watch] reports changes of members and health as events, and follows logs.
 //   - [github.com/nomad-go/nomad/survey] compares what all servers report.
 //   - [github.com/nomad-go/nomad/nomadtest] runs a cluster in memory, for tests.
+//   - [github.com/nomad-go/nomad/agentconfig], [github.com/nomad-go/nomad/agentstats] and
+//     [github.com/nomad-go/nomad/secret] have the types of an agent's configuration, statistics and secrets.
 package nomad

@@ -19,17 +19,18 @@ import (
 // The errors that a program can act on, for errors.Is. They go by the meaning of a response and not by its status: Nomad
 // reports the same failure with different statuses on different endpoints and versions.
 //
-// An error matches one of them, with these exceptions: ErrInvalidToken is an ErrPermissionDenied too, ErrNoLeader of
-// Agent.Health is an ErrUnhealthy too, and ErrTooManyRequests matches a context error too if the deadline ended the wait.
-// An address with http:// for an agent with TLS, and one with https:// for an agent without, is http.ErrSchemeMismatch.
+// An error matches one of them at most, with three exceptions: ErrInvalidToken is an ErrPermissionDenied too,
+// ErrNoLeader of Agent.Health is an ErrUnhealthy too, and ErrTooManyRequests matches a context error too if the
+// deadline ended the wait. If an address has http:// and the agent uses TLS, or https:// and it does not, the error is
+// http.ErrSchemeMismatch.
 var (
 	// ErrInvalidArgument reports an argument that was refused: by this package before a request was sent, or by the agent
 	// (status 400).
 	ErrInvalidArgument = errors.New("nomad: invalid argument")
 
-	// ErrPermissionDenied reports that the ACL token, or its absence, does not allow the request (status 403), or that a
-	// proxy in front of the agent requires authentication (status 401 or 407). Since Nomad 2.0 agents report an unknown token
-	// this way, so every ErrInvalidToken is an ErrPermissionDenied too.
+	// ErrPermissionDenied reports that the ACL token, or its absence, does not allow the request (status 403), or that
+	// a proxy in front of the agent requires authentication (status 401 or 407). Nomad before 2.0 reports an unknown
+	// token as ErrInvalidToken, and later versions this way. So test for ErrPermissionDenied, which matches both.
 	ErrPermissionDenied = errors.New("nomad: permission denied")
 
 	// ErrInvalidToken reports an ACL token that is malformed, expired or, before Nomad 2.0, unknown.
@@ -63,7 +64,7 @@ var (
 	// ErrResponseTooLarge reports a response over its limit; see WithMaxResponseSize.
 	ErrResponseTooLarge = errors.New("nomad: response too large")
 
-	// ErrInvalidResponse reports a response that the endpoint does not give: empty, null, cut short, not JSON, of the
+	// ErrInvalidResponse reports a response that the endpoint must not have: empty, null, cut short, not JSON, of the
 	// wrong shape, or followed by something else.
 	ErrInvalidResponse = errors.New("nomad: invalid response")
 
@@ -74,8 +75,8 @@ var (
 	// turns a PUT into a GET. Nothing was sent to its target.
 	ErrRedirect = errors.New("nomad: redirect refused")
 
-	// ErrStreamEnded reports that a log without an end has ended: the agent or the target stopped, or the connection was
-	// lost, in which case the error matches io.ErrUnexpectedEOF too.
+	// ErrStreamEnded reports that a log that is followed was cut off: the agent or the target stopped, or the
+	// connection was lost. After a lost connection the error also matches io.ErrUnexpectedEOF.
 	ErrStreamEnded = errors.New("nomad: the stream has ended")
 
 	// ErrStreamStalled reports a stream on which nothing, not even a heartbeat, arrived for 10 s.
@@ -89,7 +90,7 @@ var (
 //
 //	if errors.Is(err, nomad.ErrPermissionDenied) { … }
 //
-// Its fields are for people and logs.
+// The fields are for people and logs. A status without a meaning in this package, such as 500, is only in the field.
 type APIError struct {
 	Method     string // the HTTP method, such as PUT
 	Address    string // the agent's address, such as http://127.0.0.1:4646

@@ -52,31 +52,32 @@ func WithToken(token string) Option { return Option(settings.WithToken(token)) }
 // WithTokenFile sends the ACL token in a file, in place of that of WithToken, and follows the file when it changes: for
 // workload identities, which Nomad writes to ${NOMAD_SECRETS_DIR}/nomad_token, and for tokens that Vault or Consul render.
 //
-// The file holds the token, with white space around it if need be, and must exist when NewClient or With is called. It is
-// read again by the first request after a second, and when the agent refuses the token: if it holds another token by then,
-// the request is sent once more. While the file is missing, empty or not a token, the previous token is used and WithLogger
-// gets one warning. A file system that hangs delays a request until its context ends.
+// The file must exist when NewClient or With is called. White space around the token is ignored. A request reads the
+// file again if the last read is more than 1 s ago, or if the agent refuses the token. If the file has another token
+// then, the request is sent once more. While the file is missing, empty or without a valid token, the previous token is
+// used, and WithLogger gets one warning. A file system that hangs delays a request until its context ends.
 func WithTokenFile(path string) Option { return Option(settings.WithTokenFile(path)) }
 
 // WithRegion sets the region that requests are for; agents forward them where the endpoint allows it. Empty means the
 // agent's own region, which is the default.
 func WithRegion(region string) Option { return Option(settings.WithRegion(region)) }
 
-// WithNamespace sets the namespace of requests to endpoints that have one, which are reached by Client.Do. Empty means the
-// namespace default, which is the default. The endpoints of /v1/agent have none.
+// WithNamespace sets the namespace of requests to endpoints that have one, which are reached by Client.Do. Without it
+// agents use the namespace named default. The endpoints of /v1/agent have none.
 func WithNamespace(namespace string) Option { return Option(settings.WithNamespace(namespace)) }
 
-// WithBasicAuth sets the user and password of HTTP basic authentication, for a proxy in front of the agent. It replaces an
-// Authorization of WithHeader. An empty user sends none, which is the default. The password does not appear in errors and
-// logs.
+// WithBasicAuth sets the user and password of HTTP basic authentication, for a proxy in front of the agent. It replaces
+// an Authorization of WithHeader. Without a user nothing is sent, which is the default. The password does not appear in
+// errors and logs.
 func WithBasicAuth(user, password string) Option {
 	return Option(settings.WithBasicAuth(user, password))
 }
 
 // WithHeader sets a header of all requests. A later one of the same name replaces it; an empty value removes it.
 //
-// Headers that have an option of their own, such as WithToken, or that belong to the connection are refused. The value is
-// treated as a secret: it does not appear in errors and logs.
+// NewClient refuses headers that have an option of their own, such as X-Nomad-Token, or that belong to the connection.
+// Only Authorization is accepted; WithBasicAuth replaces it. The value is treated as a secret: it does not appear in
+// errors and logs.
 func WithHeader(name, value string) Option { return Option(settings.WithHeader(name, value)) }
 
 // WithUserAgent sets the User-Agent of requests. The default is the name and version of this library.
@@ -87,8 +88,8 @@ func WithUserAgent(name string) Option { return Option(settings.WithUserAgent(na
 // files. TLS 1.2 is the lowest version.
 func WithTLS(t TLS) Option { return Option(settings.WithTLS(t.files())) }
 
-// WithTLSConfig sets the whole TLS configuration, for what TLS does not cover, such as keys in hardware. It replaces an
-// earlier WithTLS. The configuration is copied. A MinVersion below TLS 1.2 is refused; none means 1.2.
+// WithTLSConfig sets the whole TLS configuration, for what the type TLS cannot express, such as keys in hardware. It
+// replaces an earlier WithTLS. The configuration is copied. A MinVersion below TLS 1.2 is refused; none means 1.2.
 func WithTLSConfig(config *tls.Config) Option { return Option(settings.WithTLSConfig(config)) }
 
 // WithHTTPClient sends requests over the transport and the cookie jar of another http.Client. Then connections are that
@@ -102,29 +103,31 @@ func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTT
 // WithTransport wraps the transport, for tracing, metrics or signing. NewClient calls wrap once; the last wrapper given is
 // the outermost.
 //
-// The wrapper sees each attempt of a request. A request that the agent refuses for its limit of connections, or whose
-// connection is lost before the response, may be sent again below the wrapper: that is one attempt.
+// The wrapper sees each attempt of a request. If the agent refuses a request for its limit of connections, or closes an
+// idle connection just when a request is sent, the request may be sent again below the wrapper, as a part of the same
+// attempt.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return Option(settings.WithTransport(wrap))
 }
 
-// WithTimeout limits the duration of a method call, with retries and waiting. A context that ends sooner ends it sooner.
-// The default is DefaultTimeout; there is always a limit.
+// WithTimeout limits the duration of a method call, with retries and waiting. A context that ends sooner ends it
+// sooner. The default is DefaultTimeout. d must be more than 0.
 //
 // Agents wait 5 s for a leader before they respond to some requests: a shorter limit hides the real error.
 func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)) }
 
-// WithMaxConns sets the most connections to one agent, in use and idle. Further requests wait in order for a free one. The
-// default is DefaultMaxConns.
+// WithMaxConns limits the number of connections to one agent, in use or idle. When all are in use, a request waits for
+// a free one. The default is DefaultMaxConns. n must be at least 1.
 //
-// How many there are follows the agent: up to 16 for a near agent, more if requests wait because of the distance. Streams,
-// blocking queries and requests without a response for a second do not count. An agent accepts 100 connections from one
-// address unless limits.http_max_conns_per_client says otherwise. Processes share them: no connection is kept for more
-// than about 5 s.
+// The Client opens only as many as help: up to 16 if the agent is near, and up to n if each request takes long because
+// of the distance. Streams, blocking queries and requests that have waited 1 s for a response are not counted. An agent
+// accepts 100 connections from one address, unless limits.http_max_conns_per_client says otherwise. So that several
+// processes on one machine get their part of these, a connection is closed after about 5 s and another process can open
+// one.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
 // WithMaxResponseSize limits the size of every response in bytes, after decompression. A larger one is
-// ErrResponseTooLarge. Values above 2 GiB mean 2 GiB.
+// ErrResponseTooLarge. The limit must be at least 1; above 2 GiB it is 2 GiB.
 //
 // The default is DefaultMaxResponseSize for Members and Client.Do, and 1 MiB for everything else. Streams
 // have no limit. A decoded response takes about three times the memory of its JSON, at worst about eight times.
@@ -134,29 +137,33 @@ func WithMaxResponseSize(bytes int64) Option { return Option(settings.WithMaxRes
 // slower with it. The default is off.
 func WithCompression(enabled bool) Option { return Option(settings.WithCompression(enabled)) }
 
-// WithRetries sets how many times a request is retried where that is safe: if no connection could be made, by a proxy
-// either, if it was lost before the response, and on the statuses 429, 502, 503 and 504. The default is DefaultRetries.
+// WithRetries sets how many times a request is retried. It is retried if it can be repeated without harm and there was
+// no connection to the agent, the connection was lost before the response, or the status is 429, 502, 503 or 504. The
+// default is DefaultRetries.
 //
-// Attempts are 0.1 s apart at first, doubling up to 2 s, each varied by half at random, or what Retry-After says. They
-// share the limit of WithTimeout. All requests to an agent share a budget of 100 retries, which regains one a second and
-// one for every ten requests, so that retries do not multiply the load on a failing agent.
+// The pause between attempts is 0.1 s at first and doubles up to 2 s, varied by half at random. A longer Retry-After
+// replaces it. All attempts together are within the limit of WithTimeout. All requests to an agent share a budget of
+// 100 retries, which regains one a second and one for every ten requests, so that retries do not multiply the load on a
+// failing agent.
 //
-// A connection that the agent refuses because it has too many from this address is no attempt: the request waits until a
-// connection is free or the agent has room. If the agent closes every connection without a response for 5 s, or 15 s if it
-// ever responded, the request fails.
+// If the agent refuses a connection because it has too many from this address, that does not count as an attempt. The
+// request waits until a connection is free or the agent accepts another. If the agent has closed every connection
+// without a response for 5 s, the request fails with ErrTooManyRequests or an error that names the possible reasons.
+// These are 15 s if the agent has responded to this Client before.
 //
-// With 0 a method sends one request and does not wait for room.
+// With 0 a request is sent once, and fails at once if the agent refuses the connection. n must not be negative.
 func WithRetries(n int) Option { return Option(settings.WithRetries(n)) }
 
 // WithLogger logs each attempt of a request at level debug: method, URL without its query, attempt, status, duration and
 // error. It also logs at level warn when a token or certificate file can no longer be used. The default is not to log.
 func WithLogger(logger *slog.Logger) Option { return Option(settings.WithLogger(logger)) }
 
-// FromEnvironment configures the Client from the variables of Nomad's own tools: NOMAD_ADDR, or NOMAD_UNIX_ADDR if that is
-// not set (Nomad sets it for tasks, to the socket of the task API), NOMAD_TOKEN, NOMAD_REGION, NOMAD_NAMESPACE,
-// NOMAD_HTTP_AUTH as user:password, and for TLS NOMAD_CACERT, NOMAD_CAPATH, NOMAD_CLIENT_CERT, NOMAD_CLIENT_KEY,
-// NOMAD_TLS_SERVER_NAME and NOMAD_SKIP_VERIFY.
+// FromEnvironment configures the Client from the variables of Nomad's own tools: NOMAD_ADDR, NOMAD_TOKEN, NOMAD_REGION,
+// NOMAD_NAMESPACE, NOMAD_HTTP_AUTH as user:password, and for TLS NOMAD_CACERT, NOMAD_CAPATH, NOMAD_CLIENT_CERT,
+// NOMAD_CLIENT_KEY, NOMAD_TLS_SERVER_NAME and NOMAD_SKIP_VERIFY. If NOMAD_ADDR is not set, NOMAD_UNIX_ADDR is used: in
+// a task it names the socket of the task API.
 //
-// An empty variable counts as not set. Variables are read when the option is applied; nothing else in this package reads
-// them. The TLS variables, if any is set, replace an earlier WithTLS as a whole. An error names the variable.
+// An empty variable counts as not set, and leaves what earlier options set. Variables are read when the option is
+// applied; nothing else in this package reads them. If any TLS variable is set, all together replace an earlier
+// WithTLS. An error names the variable.
 func FromEnvironment() Option { return Option(settings.FromEnvironment()) }

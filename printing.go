@@ -66,5 +66,5 @@ func (e APIError) MarshalJSON() ([]byte, error) {
 	}{e.Method, e.Address, e.Path, e.StatusCode, e.Message, meanings})
 }
 
-// String returns what the value is: a log is read with its methods.
+// String returns the name of the type and does not read the log: use Read, Lines or Entries.
 func (l *LogStream) String() string { return "nomad.LogStream" }

@@ -89,8 +89,8 @@ type Request struct {
 	// Path starts with a slash and is escaped as in a URL, such as /v1/job/web%2Ffront.
 	Path string
 
-	// Query holds the query parameters. With index, and wait if the default of 5 minutes is not wanted, the request is a
-	// blocking query: the wait is added to the time limit.
+	// Query holds the query parameters. The parameter index makes the request a blocking query. The parameter wait is
+	// how long the agent may wait for a change; its default is 5 minutes. It is added to the time limit.
 	Query url.Values
 
 	// Header holds headers in addition to those of the Client. Those that have an option of their own, such as
@@ -101,8 +101,8 @@ type Request struct {
 	// io.Reader is sent once and not retried.
 	Body any
 
-	// Idempotent says that the request may reach the agent twice, as that of a GET or HEAD always may: it is retried
-	// after a lost connection and the statuses 502, 503 and 504.
+	// Idempotent allows the request to reach the agent twice. It is then retried after a lost connection and the
+	// statuses 502, 503 and 504 too, as a GET or HEAD always is.
 	Idempotent bool
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/nomad-go/nomad/internal/redact"
 )
 
-// Response is what [Client.Do] returns of a response beside its body.
+// Response has the status and the headers of a response to [Client.Do].
 type Response struct {
 	StatusCode int
 	Header     http.Header

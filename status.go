@@ -18,7 +18,8 @@ func (s Status) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "nomad.Status(%s)",
 
 var leaderEndpoint = register(endpoint{name: "Status.Leader", method: http.MethodGet, path: "/v1/status/leader"})
 
-// Leader returns the RPC address, host:port, of the leader of the agent's region or of that of WithRegion.
+// Leader returns the RPC address (host:port) of a region's leader. The region is that of WithRegion, or else the
+// agent's own.
 //
 // If there is no leader the error is ErrNoLeader, after up to 5 s in which the agent waits for one. It requires no ACL
 // token.

@@ -15,8 +15,8 @@ import (
 // NOMAD_CACERT and related variables do. The zero value trusts the system's authorities and sends no certificate.
 //
 // Files are read again for new connections, so that certificates and authorities can be replaced while a program runs.
-// While a file is missing, cut short or does not match its other half, the previous content is used, and WithLogger gets
-// one warning. Replaced authorities are trusted for 2 s more.
+// While a file is missing or cut short, or certificate and key do not match, the previous content is used, and
+// WithLogger gets one warning. After a change the old authorities are trusted for 2 s more.
 //
 // It is printed, logged and encoded without its PEM.
 type TLS struct {

@@ -105,7 +105,7 @@ type Config struct {
 
 // Unknown returns what the agent sent and Config has no place for: fields of other versions of Nomad, and values whose
 // type does not fit their field. Keys are JSON Pointers below the configuration, such as /Client/NewSetting. Values are
-// as the agent sent them, so they may hold secrets. Of more than 6 MiB only the first values are returned.
+// as the agent sent them, so they may hold secrets. It returns 6 MiB at most; further values are dropped.
 //
 // The map is empty for versions of Nomad that the package was tested with, and for a Config that was not decoded.
 func (c *Config) Unknown() map[string]json.RawMessage {

@@ -52,7 +52,7 @@ func (b AuditFilter) Format(f fmt.State, _ rune) { format(f, b) }
 // MarshalJSON returns the block with the names and shapes of Nomad, secrets as "<redacted>".
 func (b AuditSink) MarshalJSON() ([]byte, error) { return marshal(reflect.ValueOf(b)) }
 
-// String returns what MarshalJSON returns. The name Format is that of a field.
+// String returns what MarshalJSON returns. There is no method Format, because the struct has a field of that name.
 func (b AuditSink) String() string {
 	text, _ := b.MarshalJSON()
 	return show.Text(text)

@@ -177,7 +177,7 @@ func (a *Agent) NodeID() string { return a.node }
 func (a *Agent) SerfAddr() string { return a.serfAddr() }
 
 // RPCAddr returns the agent's RPC address for Agent.UpdateServers of package nomad and
-// KnownServers, as host:port. It has no listener either.
+// KnownServers, as host:port. Nothing listens there: agents in memory do not use RPC.
 func (a *Agent) RPCAddr() string { return a.rpcAddr() }
 
 func (a *Agent) fullName() string { return a.name + "." + a.region }
@@ -293,7 +293,7 @@ func (a *Agent) isLeader() bool { return a.running && a.pool.leader(a.region) ==
 
 // TakeLead makes a server the leader of its region, as a transfer of leadership does.
 //
-// It reports whether that was possible: the region needs a leader, and the server must be a voter.
+// It returns false if the region has no leader at the time, or if the server is not a voter.
 func (a *Agent) TakeLead() bool {
 	mu.Lock()
 	defer mu.Unlock()

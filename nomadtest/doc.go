@@ -27,8 +27,8 @@
 //
 // Everything else is 404, and so are requests that would change what these endpoints show.
 //
-// An agent responds as the Version that it was given: a recorded one as recorded, one between two as far as Nomad had
-// changed by then, and a newer one as the newest.
+// An agent responds as its Version does. A recorded version responds as it was recorded. A version between two recorded
+// ones has the changes that Nomad had made by then. A version newer than all responds as the newest.
 //
 // If a test has failed, New logs the requests that failed and the ends of the agents' logs. Programs use NewCluster and
 // Cluster.Close.
@@ -48,9 +48,9 @@
 //
 // # Changes in the cluster
 //
-// The cluster is a model and not Nomad. It has a gossip pool, whose members join, fail, leave and are pruned. Each region
-// has a leader as long as it has a quorum. All agents see a change at once, so tests are deterministic. With RealDelays
-// agents are as slow as real ones where those wait on purpose.
+// The cluster is a model and not Nomad. It has a gossip pool, whose members join, fail, leave and are pruned. Each
+// region has a leader as long as it has a quorum. All agents see a change at once, so tests are deterministic.
+// RealDelays adds the waits that real agents make on purpose.
 //
 //	cluster.Agent("server-1").Stop()     // a crash: the others see it as failed and elect a leader
 //	cluster.Agent("server-1").Start()    // it is alive again

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// New is NewCluster for a test. The cluster is closed when the test ends. If the test has failed by then, its log shows the
-// requests to the agents that failed too, and the ends of the agents' logs. Options that NewCluster panics for end the test.
+// New is NewCluster for a test. The cluster is closed when the test ends. If the test has failed by then, its log also
+// shows the requests that failed and the last lines of the agents' logs. If NewCluster would panic because of an
+// option, New fails the test.
 //
 // In a bubble of testing/synctest the cluster has InMemoryNetwork. There t must be the bubble's.
 func New(t testing.TB, opts ...Option) *Cluster {

@@ -148,8 +148,8 @@ func Datacenter(name string) AgentOption { return agentOption(func(s *spec) { s.
 // Expect sets how many servers of its region a server waits for before the first election
 // (bootstrap_expect).
 //
-// The default is the number of servers that are added together. A server with 0 never starts an
-// election; it waits until a leader adds it.
+// The default is the number of servers that the same Servers or Both adds. A server with 0 never
+// starts an election; it waits until a leader adds it.
 func Expect(n int) AgentOption {
 	if n < 0 {
 		panic(fmt.Sprintf("nomadtest: Expect(%d): want 0 or more", n))

@@ -3,11 +3,9 @@ package nomadtest
 // island is a part of the network that reaches only itself. Agents that are on none reach each other.
 type island struct{ _ byte }
 
-// Partition cuts agents off from all others, though not from each other: the servers on either side see those on the
-// other as failed, elect a leader where they have a quorum, and agents in client mode lose the servers on the other side.
-// Callers reach all of them as before; the faults of Agent.Inject are for what is between a caller and an agent.
-//
-// What was cut off before stays so: each call makes one more part, until Heal.
+// Partition cuts agents off from all others. They still reach each other. Servers see those on the other side as
+// failed, and a side with a quorum elects a leader. Agents in client mode lose the servers on the other side. HTTP
+// clients still reach every agent; use Agent.Inject to disturb them. Another call makes one more part. Heal ends all.
 func (c *Cluster) Partition(names ...string) {
 	agents := make([]*Agent, len(names))
 	for i, name := range names {

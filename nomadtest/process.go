@@ -52,15 +52,15 @@ func (p *Process) Format(f fmt.State, _ rune) {
 
 // StartProcess starts a real agent from the binary named by NOMAD_BIN, and waits until it is ready.
 //
-// The agent is one of Servers(1), the default, Clients(1) and Both(1). It does not join other
-// agents. A server with Expect(1) is ready when it has elected itself leader, and an agent in
-// client mode when it has connected to one of its KnownServers. With ACLs, the agent is
-// bootstrapped with ManagementToken; it does not know the other tokens. Agents in client mode need
-// the privileges that Nomad requires.
+// Pass Servers(1), Clients(1) or Both(1); the default is Servers(1). The agent joins no others.
+// A server with Expect(1) is ready when it has elected itself leader, and an agent in client mode
+// when it has connected to one of its KnownServers. With ACLs, the agent is bootstrapped with
+// ManagementToken; it does not know the other tokens. Agents in client mode need the privileges
+// that Nomad requires.
 //
-// Without a binary, the error is ErrNoBinary. Version, Config, Socket and InMemoryNetwork are
-// errors. If the agent is not ready before the context ends, or within a minute if it has no
-// deadline, the error includes the end of the agent's log.
+// Without a binary, the error is ErrNoBinary. The options Version, Config, Socket and
+// InMemoryNetwork are refused with an error. If the agent is not ready before the context ends, or
+// within a minute if it has no deadline, the error includes the end of the agent's log.
 //
 // The agent runs until Close, even if ctx ends.
 func StartProcess(ctx context.Context, opts ...Option) (*Process, error) {

@@ -85,7 +85,7 @@ func (r Request) Format(f fmt.State, _ rune) { io.WriteString(f, r.String()) }
 //
 //	{"time":"2026-11-02T15:04:05Z","method":"GET","path":"/v1/agent/members","query":"region=eu","status":500,"fault":true}
 //
-// What there is none of is absent.
+// Empty fields are left out.
 func (r Request) MarshalJSON() ([]byte, error) {
 	return show.JSON(struct {
 		Time   time.Time `json:"time"`

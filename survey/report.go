@@ -145,8 +145,8 @@ func (s Server) MarshalJSON() ([]byte, error) {
 		show.Duration(s.Duration), show.Error(s.Err)})
 }
 
-// Disagreement is a member that servers see differently. That some do not know a member that has
-// left is none: a server that started later never hears of it.
+// Disagreement is a member that servers see differently. It is no disagreement if some do not know a member that has
+// left: a server that started later never hears of it.
 type Disagreement struct {
 	Name  string // of the member
 	Views []View // the one that most servers share comes first

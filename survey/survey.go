@@ -45,9 +45,8 @@ type settings struct {
 	progress    func(done, total int, server Server)
 }
 
-// WithAddress sets how the HTTP address of a server is found, in any form that nomad.WithAddress
-// takes. See HTTPAddress and HTTPSAddress for the usual ways. Run calls the function in its own
-// goroutine.
+// WithAddress sets how the HTTP address of a server is found, in any form that nomad.WithAddress takes. See HTTPAddress
+// and HTTPSAddress for the usual ways. Run calls the function from the goroutine that called Run, so it needs no lock.
 //
 // The default is the address that the server gossips at, with the scheme and port of the Client's
 // own address. Servers that share an IP address, as those of package nomadtest do, need this
@@ -62,13 +61,12 @@ func WithAddress(address func(nomad.Member) string) Option {
 	}}
 }
 
-// HTTPAddress returns a function for WithAddress: http, at the address that a server gossips at and
-// the given port.
+// HTTPAddress returns a function for WithAddress. It calls each server over http, at the IP address at which it gossips
+// and the given port.
 func HTTPAddress(port uint16) func(nomad.Member) string { return addresses("http", port) }
 
-// HTTPSAddress returns a function for WithAddress: https, at the address that a server gossips at
-// and the given port. The certificates must be valid for these addresses, or for
-// nomad.TLS.ServerName.
+// HTTPSAddress returns a function for WithAddress. It calls each server over https, at the IP address at which it
+// gossips and the given port. The certificates must be valid for these addresses, or for nomad.TLS.ServerName.
 func HTTPSAddress(port uint16) func(nomad.Member) string { return addresses("https", port) }
 
 func addresses(scheme string, port uint16) func(nomad.Member) string {
@@ -114,8 +112,8 @@ func WithTimeout(d time.Duration) Option {
 	}}
 }
 
-// WithProgress sets a function that Run calls, in its own goroutine, after each server: how many
-// are done, and of how many. The default is none.
+// WithProgress sets a function that Run calls after each server, with the number of servers that are done and of all.
+// It is called from the goroutine that called Run, so it needs no lock. The default is none.
 func WithProgress(progress func(done, total int, server Server)) Option {
 	return Option{func(s *settings) error {
 		if progress == nil {
@@ -126,24 +124,20 @@ func WithProgress(progress func(done, total int, server Server)) Option {
 	}}
 }
 
-// Run surveys all servers that the Client's agent knows and that have not left, also those that
-// have failed: one that responds is only cut off from the others.
+// Run surveys all servers that the Client's agent knows and that have not left, including failed ones: a failed server
+// that responds is running and cut off from the others.
 //
-// What goes wrong with one server is in its Server.Err; it is ErrInvalidResponse if another server
-// responds in its place. Run fails without a Report if Members fails, and with ErrInvalidArgument
-// if an option cannot be used. When the context ends, Run returns its error and a Report of what
-// there was by then; servers that were not reached have that error too.
+// Server.Err is the error of one server. It is ErrInvalidResponse if another server responds at the address. Run fails
+// without a Report if Members fails, and with ErrInvalidArgument if an option cannot be used. When the context ends,
+// Run returns its error and a Report of what there was by then; servers that were not reached have that error too.
 //
-// The Client's ACL token is sent to every address that the pool names, as are the user and password
-// of WithBasicAuth and the headers of WithHeader: also to servers that failed, whose address may
-// belong to another machine by now, and unencrypted where the Client's address is http. Whoever can
-// join the gossip pool can name an address. Use https, WithAddress, or a token that has node:read
-// only. With https the certificates must be valid for the servers' addresses, or for
-// nomad.TLS.ServerName. A Client of a unix socket cannot reach others; the report says so for each
-// server.
+// Run sends the Client's ACL token, the password of WithBasicAuth and the headers of WithHeader to every address in the
+// pool. That includes failed servers, whose address may belong to another machine by now. If the Client's address is
+// http, they are sent unencrypted. Whoever can join the gossip pool can add an address. Use https, WithAddress, or a
+// token that has node:read only. With https the certificates must be valid for the servers' addresses, or for
+// nomad.TLS.ServerName. A Client of a unix socket cannot reach others; the report says so for each server.
 //
-// A pool of a thousand servers, each of which lists a thousand, is about a gigabyte over the
-// network, of which little is kept.
+// A survey of a thousand servers transfers about a gigabyte. It keeps little of that in memory.
 //
 // It requires an agent of any role and the ACL capability node:read.
 func Run(ctx context.Context, client *nomad.Client, opts ...Option) (*Report, error) {

@@ -22,13 +22,12 @@ type HealthEvent struct {
 	// zero Health in the first event. Both are zero for the kinds Outage and OutageOver.
 	Before, After nomad.Health
 
-	// Err is the error of Health for the kind Unhealthy, which matches ErrNoLeader and the like;
-	// for an Outage it is why the first poll failed, and can be a context.DeadlineExceeded: a poll
-	// timed out. It is nil for the other kinds.
+	// Err is the error of Agent.Health for the kind Unhealthy, such as ErrNoLeader, and that of the first failed poll
+	// for an Outage. It is context.DeadlineExceeded if the poll timed out. It is nil for the other kinds.
 	Err error
 
-	// Since is the last response before an Outage or OutageOver, or the start of the watch if there
-	// was none.
+	// Since is the time of the last response before the outage, for the kinds Outage and OutageOver. It is the start of
+	// the watch if there was none.
 	Since time.Time
 
 	// Time is when the watch first saw the change. What happened in an outage is seen when the
@@ -93,15 +92,14 @@ func (h health) clone() health {
 	return h
 }
 
-// Health reports how healthy an agent is in the given roles, or in all that it has: at first, and
-// after that each change that has settled (see Options.Settle). An unhealthy agent is an event, of
-// the kind Unhealthy, and no error.
+// Health reports an agent's health in the given roles, or in all that it has. The first events are its present health.
+// Each later one is a change that has settled (see Options.Settle). An unhealthy agent is an event, of the kind
+// Unhealthy, and no error.
 //
-// A change is one of health in a role. While a role stays unhealthy, another message is not reported.
+// Only becoming healthy or unhealthy is a change. A new message of a role that stays unhealthy is not reported.
 //
-// When a poll fails there is one Outage for all failed polls in a row. When the agent responds
-// again there is OutageOver, and then an event that reports its health, also if that is the same as
-// before.
+// When a poll fails there is one Outage for all failed polls in a row. When the agent responds again there is
+// OutageOver, and then an event that reports its health, even if that is the same as before.
 //
 // It requires an agent of any role and no ACL token. A server without a leader takes 5 s to respond.
 func Health(

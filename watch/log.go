@@ -16,8 +16,8 @@ type LogAgent interface {
 	Monitor(ctx context.Context, opts nomad.MonitorOptions) (*nomad.LogStream, error)
 }
 
-// LogEvent is an entry of a log, or one of the kinds Outage and OutageOver: between the two entries
-// are missing.
+// LogEvent is an entry of a log, an Outage or an OutageOver. Entries between an Outage and its
+// OutageOver are missing.
 type LogEvent struct {
 	Kind Kind
 
@@ -76,15 +76,15 @@ var errLogEnded = errors.New("nomad: the agent ended the log")
 // Log follows the log of an agent: it opens the log again when it ends, stalls or is lost, until
 // the context ends. Entries are always requested as JSON, whatever opts.JSON says.
 //
-// While the log is not open entries are missing. One Outage says why and since when, and OutageOver
-// that the log continues; the time between them is the gap. The log is opened again after 0.5 s,
+// When the log ends, an Outage says why, and OutageOver follows when it is open again. Entries
+// between Outage.Since and OutageOver.Time may be missing. The log is opened again after 0.5 s,
 // then at doubled intervals up to 10 s. What the agent drops because the loop is too slow is not
 // reported.
 //
-// An error ends the loop if waiting cannot cure it: besides those of the package comment these are
-// ErrPermissionDenied, ErrInvalidArgument, ErrNotFound (the target), ErrServerOnly, ErrClientOnly
-// and ErrUnsupported. Once the log was open these end the loop only after 30 s, because agents
-// refuse tokens, and do not know targets, that are restarting.
+// Errors that do not pass end the loop: those of the package comment, and ErrPermissionDenied,
+// ErrInvalidArgument, ErrNotFound (the target), ErrServerOnly, ErrClientOnly and ErrUnsupported.
+// After the log has been open once, these end the loop only if they last for 30 s: an agent that
+// restarts can refuse a good token, and not know a target, for a while.
 //
 // It requires an agent of any role and the ACL capability agent:read.
 func Log(ctx context.Context, agent LogAgent, opts nomad.MonitorOptions) iter.Seq2[LogEvent, error] {

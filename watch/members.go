@@ -27,17 +27,17 @@ type MemberEvent struct {
 	// kinds that are about no member.
 	Before, After nomad.Member
 
-	// Changed names what differs between Before and After: fields by their name, tags as in
-	// "Tags.build". It is nil if one of them is the zero Member, and where the first response has a
-	// member that has failed or left.
+	// Changed lists the fields that differ between Before and After. A tag is listed as
+	// "Tags.build". It is nil if Before or After is the zero Member, and for a Failed or Left of
+	// the first response.
 	Changed []string
 
 	// Err is why the first poll of an Outage failed, nil for all other kinds. It can be a
 	// context.DeadlineExceeded: a poll timed out.
 	Err error
 
-	// Since is the last response before an Outage or OutageOver, or the start of the watch if there
-	// was none.
+	// Since is the time of the last response before the outage, for the kinds Outage and
+	// OutageOver. It is the start of the watch if there was none.
 	Since time.Time
 
 	// Time is when the watch first saw the change. What happened in an outage is seen when the
@@ -81,14 +81,16 @@ func (e MemberEvent) MarshalJSON() ([]byte, error) {
 // The first response is reported at once: each member as Joined, followed by Failed or Left if it
 // has failed or left by then, and Synced at the end. After that each event is a change that has
 // settled: see Options.Settle. Events of one poll come in the order of nomad.CompareMembers. To
-// know the pool as it is, keep After of each event by its Name, and delete what is Removed.
+// keep a copy of the pool, store After under the event's Name in a map, and delete it on Removed.
+// Skip events without a name.
 //
 // When a poll fails there is one Outage for all failed polls in a row, and OutageOver when the
 // agent responds again. What was missed is reported when it has settled, then Synced.
 //
-// A name does not identify a machine: one that was replaced is Recovered or Updated, with another
-// Member.ID. A server that has just started knows no other until it has joined again, and never
-// those that left before: behind a load balancer, members may appear to leave and rejoin.
+// A name can move to another machine. The event is then Recovered or Updated, and Member.ID has
+// changed. A server that has just started does not know the others until it has joined again. It
+// never learns of members that left before. So members may seem to leave and to join again if the
+// agent is behind a load balancer.
 //
 // It requires an agent of any role and the ACL capability node:read. A refused token is an outage:
 // it may be a token that the agent does not know yet.

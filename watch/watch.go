@@ -7,8 +7,8 @@
 //		fmt.Println(event) // server-2.global failed
 //	}
 //
-// Nomad has no endpoint that waits for a change, so Members and Health poll. Log streams, and
-// reconnects.
+// Nomad has no endpoint that waits for a change, so Members and Health poll. Log reads a stream, and opens it again
+// when it ends.
 //
 // # Outages
 //
@@ -68,19 +68,17 @@ type Options struct {
 	// Settle is how long all responses must agree on a change before it is reported. 0 means
 	// DefaultSettle; with a negative value a change is reported as soon as it is seen.
 	//
-	// Servers learn of a change one after the other, within seconds, and a client agent or a load
-	// balancer forwards each request to another server: what only some of them know comes and goes.
-	// While a change settles the watch polls every quarter of Settle (every Interval if that is
-	// shorter), each time on a new connection.
+	// A change takes seconds to reach all servers. A client agent or a load balancer forwards each request to another
+	// server. So a new change can appear and disappear again. While a change settles the watch polls every quarter of
+	// Settle (every Interval if that is shorter), each time on a new connection.
 	//
-	// A change of status, or of health, is reported when that has settled, whatever else still
-	// changes. Other changes of a member are reported when at least one of them has settled. A
-	// value that has not come to rest within four times Settle, such as a counter in a tag, is
-	// polled every Interval again, and must be unchanged for two of them.
+	// A change of status, or of health, is reported when that has settled, whatever else still changes. Other changes
+	// of a member are reported when at least one of them has settled. If a value keeps changing for four times Settle,
+	// such as a counter in a tag, the watch polls every Interval again. It reports the value when that has been
+	// unchanged for two intervals.
 	//
-	// Do not use Settle as a grace period: the first response is reported at once, including
-	// members that have failed by then. Compare the Time of the event instead, as the example
-	// reaper does.
+	// Do not use Settle as a grace period: the first response is reported at once, including members that have failed
+	// by then. Compare the event's Time with the present time before you act, as the example reaper does.
 	Settle time.Duration
 }
 
@@ -95,7 +93,7 @@ const (
 	Recovered Kind = "recovered" // it had failed, and is alive again
 	Updated   Kind = "updated"   // something else changed: see Changed
 	Removed   Kind = "removed"   // it is no longer in the pool: it was pruned or reaped
-	Synced    Kind = "synced"    // all that the agent responded at first, or after an outage, was reported
+	Synced    Kind = "synced"    // the first response, or the first one after an outage, has been reported in full
 )
 
 // The kinds of events of Health.
