@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	startWindow = 16                   // connections to an agent that is near
-	farRTT      = 3 * time.Millisecond // from this round trip on there may be more
-	farRounds   = 2                    // that have to show it, in a row
-	longestLife = 5 * time.Second      // of a connection in use; each gets a random part of it
+	startWindow = 16                   // the window at first: enough for an agent that is near
+	farRTT      = 3 * time.Millisecond // the round trip from which the window may grow
+	farRounds   = 2                    // how many rounds in a row must need a larger window
+	longestLife = 5 * time.Second      // the longest life of a connection in use; each gets a random part of it
 	fullLife    = 1200 * time.Millisecond
 	sharedLife  = 7 * time.Second
-	idleTimeout = 4 * time.Second        // of a connection that is not
-	slowAfter   = time.Second            // a request that takes longer does not count
-	tickEvery   = 500 * time.Millisecond // how often that is checked
+	idleTimeout = 4 * time.Second        // how long a connection may be idle
+	slowAfter   = time.Second            // the connection of a request that takes longer is not counted
+	tickEvery   = 500 * time.Millisecond // how often these two are checked
 
 	fullFor    = 10 * time.Second      // how long after a refusal the agent is taken to be full
-	maxUntried = 2                     // connections without a response yet, while the agent is full
-	pauseFull  = time.Millisecond      // scale of the pauses between dials then
+	maxUntried = 2                     // how many connections may have no response yet while the agent is full
+	pauseFull  = time.Millisecond      // the scale of the pauses between dials while the agent is full
 	pauseOld   = 50 * time.Millisecond // after an old connection was closed, so that another process gets its place
 
-	pauseMuteMin, pauseMuteMax = 10 * time.Millisecond, 250 * time.Millisecond // while the agent never sent a word
+	pauseSilentMin, pauseSilentMax = 10 * time.Millisecond, 250 * time.Millisecond // before the agent has sent anything
 
 	giveUpNew   = 5 * time.Second  // how long a request waits for an agent that closes connections and never responded
 	giveUpKnown = 15 * time.Second // the same for one that did
@@ -48,19 +48,19 @@ type agent struct {
 	counted int // connections, without slow ones and streams
 	untried int // connections without a response yet
 
-	known    bool      // it sent a response or a 429
-	word     time.Time // its last response or 429, or the beginning of this state
-	full     time.Time // until then it is taken to be full
-	said     bool      // it said so with a 429
-	mute     time.Time // when it was first taken to be full
-	nextDial time.Time
-	odds     float64 // that the agent accepts a connection while it is full, roughly
+	known     bool      // it has sent a response or a 429
+	heard     time.Time // when it last sent a response or a 429, or when this state was made
+	full      time.Time // the agent is taken to be full until then
+	sent429   bool      // it reported with a 429 that it is full
+	fullSince time.Time // when it was first taken to be full
+	nextDial  time.Time
+	odds      float64 // the rough probability that the agent accepts a connection while it is full
 
 	window    int           // how many connections may be counted
 	rtt       time.Duration // the smallest round trip
 	sum       time.Duration // of the round trips in this round, which has a response for each connection of the window
 	responses int
-	far       int // rounds in a row
+	far       int // how many rounds in a row needed a larger window
 
 	wake, tick *time.Timer
 }
@@ -76,7 +76,7 @@ type waiter struct {
 }
 
 func newAgent(p *Pool, key agentKey, addr string) *agent {
-	a := &agent{pool: p, key: key, addr: addr, conns: map[*conn]struct{}{}, word: time.Now(), odds: .5}
+	a := &agent{pool: p, key: key, addr: addr, conns: map[*conn]struct{}{}, heard: time.Now(), odds: .5}
 	a.window = min(startWindow, p.config.MaxConns)
 	a.transport = a.newTransport()
 	a.wake = time.AfterFunc(time.Hour, a.locked(a.dispatch))
@@ -98,7 +98,7 @@ func (a *agent) isFull() bool { return time.Now().Before(a.full) }
 
 // fullError says why there is no connection while the agent is taken to be full.
 func (a *agent) fullError() error {
-	if a.said {
+	if a.sent429 {
 		return ErrFull
 	}
 	return ErrNoResponse
@@ -127,7 +127,7 @@ func (a *agent) dequeue(w *waiter) {
 	w.place = nil
 }
 
-// deliver ends a request's wait.
+// deliver ends a request's wait with a connection or an error.
 func (a *agent) deliver(w *waiter, c *conn, err error) {
 	a.dequeue(w)
 	w.conn, w.err = c, err
@@ -230,8 +230,8 @@ func (a *agent) put(c *conn) {
 	}
 }
 
-// lifetime is the longest that a connection is used. While the agent is full it depends on how many there are: who has
-// more loses them faster, nearly in the square of their number, so that all processes come to have about as many.
+// lifetime is the longest that a connection is used. While the agent is full, a process with more connections closes each
+// of them sooner: the time falls nearly with the square of their number. So all processes come to have about as many.
 func (a *agent) lifetime() time.Duration {
 	life := longestLife
 	if a.isFull() {
@@ -240,7 +240,7 @@ func (a *agent) lifetime() time.Duration {
 	return max(life, 100*a.rtt)
 }
 
-// uncount leaves a connection that is used for long out of the window.
+// uncount stops counting a connection that is used for long.
 func (a *agent) uncount(c *conn) {
 	if !c.slow && !c.removed {
 		c.slow = true
@@ -274,7 +274,7 @@ func (a *agent) tried(c *conn) {
 
 // onResponse notes that a connection carried a response.
 func (a *agent) onResponse(c *conn) {
-	a.known, a.word = true, time.Now()
+	a.known, a.heard = true, time.Now()
 	a.sample(c.rtt)
 	if !c.served {
 		c.served = true
@@ -306,24 +306,24 @@ func (a *agent) sample(rtt time.Duration) {
 }
 
 // refuse notes that the agent refused a connection: with a 429, or by closing it.
-func (a *agent) refuse(said bool) {
+func (a *agent) refuse(with429 bool) {
 	now := time.Now()
 	if !a.isFull() {
-		a.said, a.mute = false, now
+		a.sent429, a.fullSince = false, now
 	}
 	a.full, a.odds = now.Add(fullFor), max(a.odds*15/16, .15)
-	if said {
-		a.said, a.known, a.word = true, true, now
+	if with429 {
+		a.sent429, a.known, a.heard = true, true, now
 	}
 	a.pauseDials(a.pause())
 }
 
-// pause is how long to wait between two dials while the agent is full: longer for who has more connections, and where
-// refusals are more frequent. Constant pauses, and ones that double, share worse.
+// pause is how long to wait between two dials while the agent is full. It is longer if there are more connections, and if
+// refusals are more frequent. Constant pauses, and pauses that double, shared the agent less evenly.
 func (a *agent) pause() time.Duration {
 	pause := time.Duration(float64(pauseFull) * math.Pow(float64(a.counted+1), 1.5) / (a.odds * a.odds))
 	if !a.known {
-		pause = min(max(time.Since(a.mute)/16, pauseMuteMin), pauseMuteMax)
+		pause = min(max(time.Since(a.fullSince)/16, pauseSilentMin), pauseSilentMax)
 	}
 	return time.Duration(float64(pause) * (.5 + rand.Float64()))
 }
@@ -334,8 +334,8 @@ func (a *agent) pauseDials(pause time.Duration) {
 	}
 }
 
-// onTick does what takes time: it closes idle connections, lets slow requests go uncounted, ends hopeless waits, and
-// forgets the agent when there is nothing to remember.
+// onTick closes connections that were idle for long, stops counting those of slow requests, ends waits that cannot succeed,
+// and forgets the agent when it has no connection and no request.
 func (a *agent) onTick() {
 	now, full := time.Now(), a.isFull()
 	for c := range a.conns {
@@ -353,7 +353,7 @@ func (a *agent) onTick() {
 	}
 	for w := range a.waiters {
 		waited := now.Sub(w.began)
-		if full && (waited >= patience && now.Sub(a.word) >= patience || waited >= giveUpFull && a.counted == 0) {
+		if full && (waited >= patience && now.Sub(a.heard) >= patience || waited >= giveUpFull && a.counted == 0) {
 			a.deliver(w, nil, a.fullError())
 		}
 	}

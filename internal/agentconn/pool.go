@@ -74,8 +74,8 @@ type agentKey struct{ scheme, host string }
 // New makes a Pool. It connects to nothing.
 func New(config Config) *Pool { return &Pool{config: config, agents: map[agentKey]*agent{}} }
 
-// How many connections may end without a response after one request was sent on them: to an agent that never sent a
-// word, and to one that did and so may be full. From the second on the request waits longer before each.
+// How many connections may end without a response to one request: maxLost if the agent never sent anything, maxLostKnown if
+// it did, because it may be full. From the second on, the request waits longer before each.
 const (
 	maxLost, maxLostKnown = 5, 12
 	pauseLost             = 200 * time.Millisecond
@@ -242,12 +242,12 @@ func (p *Pool) responded(c *conn, res *http.Response, mark Mark, refused bool, c
 	cancel()
 }
 
-// failed drops a connection that carried no response, and reports whether the agent ever sent a word.
-func (p *Pool) failed(c *conn, said, silent bool) bool {
+// failed drops a connection that carried no response, and reports whether the agent ever sent anything.
+func (p *Pool) failed(c *conn, with429, silent bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !c.served && (said || silent) {
-		c.agent.refuse(said)
+	if !c.served && (with429 || silent) {
+		c.agent.refuse(with429)
 	}
 	c.agent.drop(c)
 	c.agent.dispatch()
