@@ -145,8 +145,8 @@ func inGoodOrder(err error) error {
 	return err
 }
 
-// FuzzResponse responds to a call with an arbitrary status, type, encoding and body.
-func FuzzResponse(f *testing.F) {
+// FuzzAnswer responds to a call with an arbitrary status, type, encoding and body.
+func FuzzAnswer(f *testing.F) {
 	calls := slices.Sorted(maps.Keys(completeCalls))
 	for _, body := range []string{"", "null", "[]", "{}", `["a:1"]`, `{"Members":[{"Name":"a","Addr":"::1","Tags":{"a":"b"}}]}`,
 		`{"config":{"Region":"x"},"member":{"Addr":null},"stats":{"a":{"b":"c"}}}`, `{"num_joined":1,"error":""}`,
