@@ -18,7 +18,7 @@ import (
 	"github.com/nomad-go/nomad/agentstats"
 )
 
-// recordedSelfs are the recorded answers of Self, by version and case.
+// recordedSelfs returns the recorded responses to Self, by version and case.
 func recordedSelfs(t testing.TB) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -33,7 +33,7 @@ func recordedSelfs(t testing.TB) map[string]string {
 	return all
 }
 
-// selfOf decodes an answer as a call does.
+// selfOf decodes a response as a call does.
 func selfOf(t testing.TB, body string) *nomad.Self {
 	t.Helper()
 	client, err := nomad.NewClient(playing(200, body))
@@ -43,14 +43,14 @@ func selfOf(t testing.TB, body string) *nomad.Self {
 	return self
 }
 
-// TestRecordedSelfArrivesInTheFields compares every recorded document with the member and the statistics, leaf by leaf.
-// Package agentconfig does it for the configuration.
-func TestRecordedSelfArrivesInTheFields(t *testing.T) {
+// TestRecordedSelfIsDecoded compares every recorded document with the decoded member and statistics,
+// leaf by leaf. Package agentconfig does the same for the configuration.
+func TestRecordedSelfIsDecoded(t *testing.T) {
 	for name, body := range recordedSelfs(t) {
 		t.Run(name, func(t *testing.T) {
 			self := selfOf(t, body)
 			assert.Equal(t, body, string(self.Raw()))
-			assert.Empty(t, self.Config.Unknown(), "every key has a field that it fits")
+			assert.Empty(t, self.Config.Unknown(), "every key has a field of its type")
 			encoded, err := json.Marshal(self)
 			require.NoError(t, err)
 			var want, have map[string]any
@@ -69,13 +69,13 @@ func TestRecordedSelfArrivesInTheFields(t *testing.T) {
 			assert.Equal(t, self, &again)
 			require.NoError(t, jsonv2.Unmarshal([]byte(body), &v2))
 			assert.Equal(t, self, &v2)
-			require.NoError(t, json.Unmarshal(encoded, &again), "the JSON of a Self is one too")
+			require.NoError(t, json.Unmarshal(encoded, &again), "the JSON of a Self can be decoded again")
 			assert.Empty(t, again.Config.Unknown())
 		})
 	}
 }
 
-// keysOf lists the paths of all keys.
+// keysOf returns the paths of all keys.
 func keysOf(path string, value any) map[string]bool {
 	all := map[string]bool{}
 	switch value := value.(type) {
@@ -96,8 +96,8 @@ func keysOf(path string, value any) map[string]bool {
 	return all
 }
 
-// TestSelfOfAnotherVersion changes each leaf of each recorded answer to a value of another type, one at a time. Each
-// answer must still decode, with all other leaves as they were.
+// TestSelfOfAnotherVersion changes each leaf of each recorded response to a value of another type, one
+// at a time. The response must still decode, and no other leaf may change.
 func TestSelfOfAnotherVersion(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it decodes 30,000 documents")
@@ -110,7 +110,8 @@ func TestSelfOfAnotherVersion(t *testing.T) {
 			require.NoError(t, json.Unmarshal([]byte(body), &document))
 			var changes []change
 			eachLeaf(document, "", func(c change) {
-				// The answers of one version differ in few leaves: one of a kind, with one value, is enough.
+				// The responses of one version have most leaves in common. Test each leaf with
+				// each value once.
 				key := name[:5] + c.path + fmt.Sprint(c.value)
 				if !seen[key] {
 					changes = append(changes, c)
@@ -143,11 +144,11 @@ func TestSelfOfAnotherVersion(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d changes tried", tried.Load())
+	t.Logf("%d changes tested", tried.Load())
 	assert.Greater(t, tried.Load(), int64(1000))
 }
 
-// change is a leaf of a document that can be given another value.
+// change is a leaf of a document, with a function that replaces its value.
 type change struct {
 	path  string
 	value any
@@ -162,7 +163,7 @@ func encodedLeaves(t *testing.T, self *nomad.Self) map[string]any {
 	return leaves(value)
 }
 
-// eachLeaf visits the values that have no others below them.
+// eachLeaf calls visit for every scalar, empty list and empty object.
 func eachLeaf(value any, path string, visit func(change)) {
 	below := func(path string, value any, set func(any)) {
 		object, _ := value.(map[string]any)
@@ -185,8 +186,8 @@ func eachLeaf(value any, path string, visit func(change)) {
 	}
 }
 
-// TestSelfSkipsWhatDoesNotFit decodes values of other types than the fields have.
-func TestSelfSkipsWhatDoesNotFit(t *testing.T) {
+// TestSelfSkipsMismatchedTypes decodes values that do not have the types of their fields.
+func TestSelfSkipsMismatchedTypes(t *testing.T) {
 	body := `{"config":{"Region":5,"Later":{"a":[1]}},"member":{"Name":"x","Port":"y","Status":"alive","Addr":"nowhere"},
 		"stats":{"raft":{"term":5,"state":["x"]},"new":"x"},"future":{"a":1}}`
 	self := selfOf(t, body)
@@ -228,7 +229,7 @@ func TestSelfString(t *testing.T) {
 	assert.Nil(t, new(nomad.Self).Raw())
 }
 
-// exactly decodes JSON with the numbers as they are written.
+// exactly decodes JSON without converting numbers.
 func exactly(t *testing.T, text string) (value any) {
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.UseNumber()
@@ -236,7 +237,7 @@ func exactly(t *testing.T, text string) (value any) {
 	return value
 }
 
-// TestSelfKeepsSecrets prints a Self that has some, one of them in a field that is not known.
+// TestSelfKeepsSecrets prints a Self with secrets, one of them in an unknown field.
 func TestSelfKeepsSecrets(t *testing.T) {
 	self := selfOf(t, `{"config":{"ACL":{"ReplicationToken":"hunter2"},"Vault":{"Token":"hunter2"},
 		"Client":{"IntroToken":"hunter2"},"HTTPAPIResponseHeaders":{"X-Key":"hunter2"},"Later":{"Token":"hunter2"}},"member":{},"stats":{},"later":"hunter2"}`)
@@ -260,7 +261,8 @@ func TestSelfKeepsSecrets(t *testing.T) {
 	assert.Contains(t, string(encoded), "<redacted>")
 }
 
-// BenchmarkSelfDecode decodes the document of a server and client, and the way of the official client beside it.
+// BenchmarkSelfDecode decodes the document of an agent that is server and client. The "map" variant
+// decodes it as the official client does.
 func BenchmarkSelfDecode(b *testing.B) {
 	body := []byte(recordedSelfs(b)["2.0.5 self on both1"])
 	b.Run("Self", func(b *testing.B) {

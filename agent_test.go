@@ -19,11 +19,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// What tests of other packages use too.
+// Shared with the tests of other packages.
 const agentsRefusal = testkit.Refusal
 
 var (
-	answering   = testkit.Responding
+	responding  = testkit.Responding
 	call        = testkit.Call
 	clientOf    = testkit.NewClient
 	connectBoth = testkit.ConnectBoth
@@ -41,7 +41,7 @@ type (
 	roundTripper = testkit.RoundTripper
 )
 
-// recordings are the stored recordings.
+// recordings returns the stored recordings.
 func recordings(t testing.TB) []wire.Recording {
 	t.Helper()
 	all, err := wire.Stored()
@@ -49,7 +49,8 @@ func recordings(t testing.TB) []wire.Recording {
 	return all
 }
 
-// TestCoreCalls checks which request each of the seven core calls sends, and what it makes of the response.
+// TestCoreCalls checks the request that each of the seven core calls sends, and the value that it
+// returns for a response.
 func TestCoreCalls(t *testing.T) {
 	member := nomad.Member{
 		Name: "a.global", Addr: netip.MustParseAddr("10.0.0.1"), Port: 4648, Status: nomad.StatusAlive,

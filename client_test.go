@@ -25,8 +25,8 @@ import (
 	"github.com/nomad-go/nomad"
 )
 
-// TestWrongAnswers gives every call what it cannot use.
-func TestWrongAnswers(t *testing.T) {
+// TestInvalidResponses sends responses that a call cannot decode.
+func TestInvalidResponses(t *testing.T) {
 	reads := map[string]func(context.Context, *nomad.Client) error{
 		"Members": func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Members(ctx); return err },
 		"Servers": func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.Servers(ctx); return err },
@@ -54,19 +54,19 @@ func TestWrongAnswers(t *testing.T) {
 	} {
 		for call, do := range reads {
 			t.Run(call+"/"+name, func(t *testing.T) {
-				err := do(t.Context(), newClient(t, answering(200, "application/json", body)))
+				err := do(t.Context(), newClient(t, responding(200, "application/json", body)))
 				require.ErrorIs(t, err, nomad.ErrInvalidResponse)
 				assert.Less(t, len(err.Error()), 2000)
 			})
 		}
 	}
-	// An object that is not the one that was asked for.
+	// A JSON object without the fields that the call needs.
 	for _, call := range []string{"Members", "Self", "Join", "Health", "Servers"} {
-		err := reads[call](t.Context(), newClient(t, answering(200, "application/json", "{}")))
+		err := reads[call](t.Context(), newClient(t, responding(200, "application/json", "{}")))
 		assert.ErrorIs(t, err, nomad.ErrInvalidResponse, call)
 	}
 	for _, call := range []string{"ForceLeave", "UpdateServers"} {
-		client := newClient(t, answering(200, "text/html", "<html>Log in</html>"))
+		client := newClient(t, responding(200, "text/html", "<html>Log in</html>"))
 		err := client.Agent.ForceLeave(t.Context(), "a.global")
 		if call == "UpdateServers" {
 			err = client.Agent.UpdateServers(t.Context(), "a:1")
@@ -74,16 +74,16 @@ func TestWrongAnswers(t *testing.T) {
 		assert.ErrorIs(t, err, nomad.ErrInvalidResponse, call)
 		assert.ErrorContains(t, err, `: invalid response: status 200, content type "text/html": want an empty response`)
 	}
-	// What a decoder repeats of an answer is bounded and on one line.
+	// An error that quotes the response is bounded and on one line.
 	long := `{"Members":[{"Addr":"` + strings.Repeat(`x\n`, 1<<19) + `"}]}`
-	_, err := newClient(t, answering(200, "application/json", long)).Agent.Members(t.Context())
+	_, err := newClient(t, responding(200, "application/json", long)).Agent.Members(t.Context())
 	require.ErrorIs(t, err, nomad.ErrInvalidResponse)
 	assert.Less(t, len(err.Error()), 2000)
 	assert.NotContains(t, err.Error(), "\n")
 }
 
-// TestTruncatedAnswer breaks the connection in the middle of a body.
-func TestTruncatedAnswer(t *testing.T) {
+// TestTruncatedResponse closes the connection in the middle of a body.
+func TestTruncatedResponse(t *testing.T) {
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		io.WriteString(w, `["a:1"`)
@@ -94,7 +94,7 @@ func TestTruncatedAnswer(t *testing.T) {
 	assert.ErrorContains(t, err, "/v1/agent/servers: invalid response: it ended after 6 bytes: unexpected EOF")
 }
 
-// zip compresses a body.
+// zip returns body, compressed with gzip.
 func zip(body string) string {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
@@ -103,7 +103,7 @@ func zip(body string) string {
 	return b.String()
 }
 
-// TestResponseSize checks the limit, before and after decompression.
+// TestResponseSize checks the size limit of plain and compressed responses.
 func TestResponseSize(t *testing.T) {
 	exact := `["` + strings.Repeat("a", 996) + `"]`
 	for _, test := range []struct {
@@ -111,11 +111,11 @@ func TestResponseSize(t *testing.T) {
 		length, want         error
 	}{
 		{"at the limit", "", exact, nil, nil},
-		{"above it", "", exact + " ", nil, nomad.ErrResponseTooLarge},
+		{"above the limit", "", exact + " ", nil, nomad.ErrResponseTooLarge},
 		{"at the limit, compressed", "gzip", zip(exact), nil, nil},
-		{"a bomb", "gzip", zip(`["` + strings.Repeat("a", 50<<20) + `"]`), nil, nomad.ErrResponseTooLarge},
+		{"a decompression bomb", "gzip", zip(`["` + strings.Repeat("a", 50<<20) + `"]`), nil, nomad.ErrResponseTooLarge},
 		{"not gzip", "gzip", exact, nil, nomad.ErrInvalidResponse},
-		{"half of gzip", "gzip", zip(exact)[:20], nil, nomad.ErrInvalidResponse},
+		{"truncated gzip", "gzip", zip(exact)[:20], nil, nomad.ErrInvalidResponse},
 		{"another encoding", "br", exact, nil, nomad.ErrInvalidResponse},
 	} {
 		for _, chunked := range []bool{false, true} {
@@ -141,9 +141,10 @@ func TestResponseSize(t *testing.T) {
 	}
 }
 
-// TestErrorBodies checks that the text of a failure is bounded, on one line, and kept when it is cut short.
+// TestErrorBodies checks that the message of an error response is bounded and on one line, and that
+// a truncated body is still interpreted.
 func TestErrorBodies(t *testing.T) {
-	_, err := newClient(t, answering(500, "text/plain", strings.Repeat("x\x1b[31m\n\u202e", 1<<20))).Agent.Members(t.Context())
+	_, err := newClient(t, responding(500, "text/plain", strings.Repeat("x\x1b[31m\n\u202e", 1<<20))).Agent.Members(t.Context())
 	var api *nomad.APIError
 	require.ErrorAs(t, err, &api)
 	assert.LessOrEqual(t, len(api.Message), 1100)
@@ -159,7 +160,7 @@ func TestErrorBodies(t *testing.T) {
 	assert.Equal(t, "ErrPermissionDenied", meaning(err))
 }
 
-// TestMeanings covers answers that were not recorded on the core calls.
+// TestMeanings checks the errors for responses that are not among the recorded ones.
 func TestMeanings(t *testing.T) {
 	for _, test := range []struct {
 		status     int
@@ -183,7 +184,7 @@ func TestMeanings(t *testing.T) {
 		{304, "", ""},
 		{501, "Not Implemented", ""},
 	} {
-		_, err := newClient(t, answering(test.status, "text/plain", test.body), nomad.WithRetries(0)).Agent.Self(t.Context())
+		_, err := newClient(t, responding(test.status, "text/plain", test.body), nomad.WithRetries(0)).Agent.Self(t.Context())
 		var api *nomad.APIError
 		require.ErrorAs(t, err, &api)
 		assert.Equal(t, test.status, api.StatusCode)
@@ -191,7 +192,7 @@ func TestMeanings(t *testing.T) {
 	}
 }
 
-// TestRetries counts the tries of calls that fail in ways that pass, and in ways that stay.
+// TestRetries counts the attempts after temporary and after permanent failures.
 func TestRetries(t *testing.T) {
 	hijack := func(w http.ResponseWriter, text string) {
 		conn, _, err := w.(http.Hijacker).Hijack()
@@ -206,16 +207,16 @@ func TestRetries(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		fail func(w http.ResponseWriter)
-		want int // tries when the first two fail
-		call int // tries of a PUT through Call
+		want int // attempts when the first two fail
+		call int // attempts of a PUT through Do
 	}{
 		{"429", status(429), 3, 3},
 		{"502", status(502), 3, 1},
 		{"503", status(503), 3, 1},
 		{"504", status(504), 3, 1},
-		{"closed before the head", func(w http.ResponseWriter) { hijack(w, "") }, 3, 1},
-		{"closed in the head", func(w http.ResponseWriter) { hijack(w, "HTTP/1.1 200 OK\r\nX-A: b\r\n") }, 3, 1},
-		{"a raw 429, as of an agent at its limit", func(w http.ResponseWriter) { hijack(w, "HTTP/1.1 429 Too Many Requests\r\n\r\n") }, 3, 3},
+		{"closed before the headers", func(w http.ResponseWriter) { hijack(w, "") }, 3, 1},
+		{"closed in the headers", func(w http.ResponseWriter) { hijack(w, "HTTP/1.1 200 OK\r\nX-A: b\r\n") }, 3, 1},
+		{"a raw 429 of an agent at its connection limit", func(w http.ResponseWriter) { hijack(w, "HTTP/1.1 429 Too Many Requests\r\n\r\n") }, 3, 3},
 		{"500", status(500), 1, 1},
 		{"403", status(403), 1, 1},
 		{"404", status(404), 1, 1},
@@ -223,9 +224,9 @@ func TestRetries(t *testing.T) {
 		{"not HTTP", func(w http.ResponseWriter) { hijack(w, "SSH-2.0-OpenSSH_9.6\r\n") }, 1, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var tries atomic.Int32
+			var attempts atomic.Int32
 			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if tries.Add(1) <= 2 {
+				if attempts.Add(1) <= 2 {
 					test.fail(w)
 					return
 				}
@@ -235,36 +236,37 @@ func TestRetries(t *testing.T) {
 			})
 			client := newClient(t, handler)
 			_, err := client.Agent.Servers(t.Context())
-			assert.EqualValues(t, test.want, tries.Load())
+			assert.EqualValues(t, test.want, attempts.Load())
 			assert.Equal(t, test.want == 3, err == nil, "%v", err)
 
-			tries.Store(0)
+			attempts.Store(0)
 			err = client.Agent.ForceLeave(t.Context(), "a.global")
-			assert.EqualValues(t, test.want, tries.Load(), "ForceLeave is idempotent")
+			assert.EqualValues(t, test.want, attempts.Load(), "ForceLeave is idempotent")
 			if test.want == 3 {
 				assert.NoError(t, err)
 			}
 
-			tries.Store(0)
+			attempts.Store(0)
 			err = call(t.Context(), client, "PUT", "/v1/jobs", nil, map[string]string{"a": "b"}, nil)
-			assert.EqualValues(t, test.call, tries.Load(), "a PUT of unknown effect")
+			assert.EqualValues(t, test.call, attempts.Load(), "a PUT that is not known to be idempotent")
 			assert.Equal(t, test.call == 3, err == nil, "%v", err)
 
-			tries.Store(0)
+			attempts.Store(0)
 			off := newClient(t, handler, nomad.WithRetries(0))
 			_, err = off.Agent.Servers(t.Context())
-			assert.EqualValues(t, 1, tries.Load())
+			assert.EqualValues(t, 1, attempts.Load())
 			assert.Error(t, err)
 		})
 	}
 }
 
-// TestRetryAfter checks that a wait which is asked for is kept, and that one beyond the time limit is not begun.
+// TestRetryAfter checks that Retry-After delays the next attempt, and that there is no next attempt
+// when the delay exceeds the time limit.
 func TestRetryAfter(t *testing.T) {
-	var tries atomic.Int32
+	var attempts atomic.Int32
 	wait := "1"
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if tries.Add(1) == 1 {
+		if attempts.Add(1) == 1 {
 			w.Header().Set("Retry-After", wait)
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
@@ -276,15 +278,15 @@ func TestRetryAfter(t *testing.T) {
 	require.NoError(t, err)
 	assert.GreaterOrEqual(t, time.Since(started), time.Second)
 
-	tries.Store(0)
+	attempts.Store(0)
 	wait = "3600"
 	_, err = client.Agent.Servers(t.Context())
-	assert.EqualValues(t, 1, tries.Load())
+	assert.EqualValues(t, 1, attempts.Load())
 	var api *nomad.APIError
 	assert.ErrorAs(t, err, &api)
 }
 
-// TestDeadAgent checks what a call to nobody says, and that it can be told apart.
+// TestDeadAgent checks the error when nothing listens at the address.
 func TestDeadAgent(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -299,7 +301,7 @@ func TestDeadAgent(t *testing.T) {
 	assert.Equal(t, "", meaning(err))
 }
 
-// stalling is an agent that takes a request and does not answer before the test ends.
+// stalling returns an agent that runs before for each request and then stalls until the test ends.
 func stalling(t *testing.T, before func(w http.ResponseWriter)) http.Handler {
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
@@ -312,9 +314,9 @@ func stalling(t *testing.T, before func(w http.ResponseWriter)) http.Handler {
 	})
 }
 
-// TestLongestTimeout makes calls with time limits that no clock can hold.
+// TestLongestTimeout uses the largest time.Duration as the time limit, which overflows a time.Time.
 func TestLongestTimeout(t *testing.T) {
-	client := newClient(t, answering(200, "application/json", `["a:1"]`), nomad.WithTimeout(1<<63-1))
+	client := newClient(t, responding(200, "application/json", `["a:1"]`), nomad.WithTimeout(1<<63-1))
 	_, err := client.Agent.Servers(t.Context())
 	assert.NoError(t, err)
 	profile, err := client.Agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileCPU, Duration: time.Second})
@@ -323,17 +325,17 @@ func TestLongestTimeout(t *testing.T) {
 	}
 }
 
-// TestTime checks that each wait ends with the client's limit, or with the caller's patience if that is sooner, and that
-// the error says which.
+// TestTime checks that every wait ends at the client's time limit or with the caller's context,
+// whichever is first, and that the error reports which one.
 func TestTime(t *testing.T) {
 	for name, before := range map[string]func(http.ResponseWriter){
-		"no head": func(http.ResponseWriter) {},
-		"no body": func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
+		"no headers": func(http.ResponseWriter) {},
+		"no body":    func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
 		"half a body": func(w http.ResponseWriter) {
 			io.WriteString(w, `["a`)
 			w.(http.Flusher).Flush()
 		},
-		"half of an error": func(w http.ResponseWriter) {
+		"half an error": func(w http.ResponseWriter) {
 			w.WriteHeader(500)
 			io.WriteString(w, `oops`)
 			w.(http.Flusher).Flush()
@@ -360,14 +362,14 @@ func TestTime(t *testing.T) {
 			assert.ErrorContains(t, err, "context canceled: the operator went home")
 		})
 	}
-	t.Run("while it waits to try again", func(t *testing.T) {
-		client := newClient(t, answering(503, "", ""), nomad.WithRetries(1000))
+	t.Run("during the delay before a retry", func(t *testing.T) {
+		client := newClient(t, responding(503, "", ""), nomad.WithRetries(1000))
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(30*time.Millisecond, cancel)
 		_, err := client.Agent.Servers(ctx)
 		assert.Error(t, err)
 	})
-	t.Run("while it waits for a connection", func(t *testing.T) {
+	t.Run("while waiting for a connection", func(t *testing.T) {
 		client := newClient(t, stalling(t, func(http.ResponseWriter) {}), nomad.WithMaxConns(1))
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
@@ -380,18 +382,18 @@ func TestTime(t *testing.T) {
 		time.AfterFunc(50*time.Millisecond, cancel)
 		group.Wait()
 	})
-	t.Run("when it has ended before", func(t *testing.T) {
-		asked := false
-		client := newClient(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	t.Run("context that has ended before the call", func(t *testing.T) {
+		sent := false
+		client := newClient(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { sent = true }))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, err := client.Agent.Servers(ctx)
 		assert.ErrorIs(t, err, context.Canceled)
-		assert.False(t, asked)
+		assert.False(t, sent)
 	})
 }
 
-// TestMaxConns counts the connections of many calls at once.
+// TestMaxConns counts the connections of many concurrent calls.
 func TestMaxConns(t *testing.T) {
 	var open, most atomic.Int32
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "[]") }))
@@ -425,10 +427,11 @@ func TestMaxConns(t *testing.T) {
 	assert.LessOrEqual(t, most.Load(), int32(3))
 }
 
-// TestRedirects follows those that stay with the agent, and checks that no other one is sent anything.
+// TestRedirects checks that redirects to the same agent are followed, and that no request is sent to
+// another host.
 func TestRedirects(t *testing.T) {
-	var thief atomic.Int32
-	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { thief.Add(1) }))
+	var strayRequests atomic.Int32
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { strayRequests.Add(1) }))
 	defer other.Close()
 	redirect := func(status int, location string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -446,7 +449,7 @@ func TestRedirects(t *testing.T) {
 	for _, test := range []struct {
 		status   int
 		location string
-		get, put bool // followed
+		get, put bool // whether the redirect is followed
 	}{
 		{301, "/v1/agent/elsewhere", true, false},
 		{302, "/v1/agent/elsewhere", true, false},
@@ -475,7 +478,7 @@ func TestRedirects(t *testing.T) {
 			}
 		})
 	}
-	assert.Zero(t, thief.Load(), "requests that reached another host")
+	assert.Zero(t, strayRequests.Load(), "requests that reached another host")
 }
 
 // TestDowngrade redirects from https to http on the same host and port.
@@ -493,7 +496,7 @@ func TestDowngrade(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	client := newClient(t, answering(200, "application/json", "[]"))
+	client := newClient(t, responding(200, "application/json", "[]"))
 	derived, err := client.With(nomad.WithToken("x"))
 	require.NoError(t, err)
 	_, err = client.Agent.Servers(t.Context())
@@ -506,10 +509,10 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestWrongUse checks that what can be seen to be wrong here is not sent.
+// TestWrongUse checks that calls with invalid arguments return an error and send no request.
 func TestWrongUse(t *testing.T) {
-	var asked atomic.Int32
-	client := newClient(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	var sent atomic.Int32
+	client := newClient(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { sent.Add(1) }))
 	ctx, agent := t.Context(), client.Agent
 	result := func(_ any, err error) error { return err }
 	for want, err := range map[string]error{
@@ -532,10 +535,10 @@ func TestWrongUse(t *testing.T) {
 		assert.EqualError(t, err, "nomad: "+want)
 		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
 	}
-	assert.Zero(t, asked.Load())
+	assert.Zero(t, sent.Load())
 }
 
-// TestCall reaches an endpoint that has no method.
+// TestCall sends requests to an endpoint for which the library has no method.
 func TestCall(t *testing.T) {
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -552,7 +555,8 @@ func TestCall(t *testing.T) {
 	require.NoError(t, call(t.Context(), client, "DELETE", "/v1/x", nil, nil, nil))
 }
 
-// TestInformational answers with 1xx heads first, a few and without end.
+// TestInformational sends 1xx responses before the final one. A few are skipped, endless ones are an
+// error.
 func TestInformational(t *testing.T) {
 	for _, n := range []int{3, 1 << 20} {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -582,7 +586,8 @@ func TestInformational(t *testing.T) {
 	}
 }
 
-// TestEscapedPaths calls paths that are escaped in part. What is escaped has to stay so, or the call reaches something else.
+// TestEscapedPaths uses partly escaped paths. Escaped characters must stay escaped, or the request
+// reaches another endpoint.
 func TestEscapedPaths(t *testing.T) {
 	var got string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -607,7 +612,7 @@ func TestEscapedPaths(t *testing.T) {
 	}
 }
 
-// TestHTTP2IsNotOffered gives a TLS configuration that package http has used, and so offers what is not spoken here.
+// TestHTTP2IsNotOffered uses a TLS configuration that offers HTTP/2, which the client does not speak.
 func TestHTTP2IsNotOffered(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// TestDecodingEnds checks that decoding a large list ends with the context.
+// TestDecodingEnds checks that decoding a large list stops when the context ends.
 func TestDecodingEnds(t *testing.T) {
 	member := `{"Name":"` + strings.Repeat("a", 100) + `","Tags":{"a":"b"}}`
 	body := []byte(`{"Members":[` + strings.Repeat(member+",", 1<<20/len(member)) + member + `]}`)

@@ -15,7 +15,7 @@ import (
 	"github.com/nomad-go/nomad"
 )
 
-// TestDoSends checks what Do makes of a Request.
+// TestDoSends checks the HTTP request that Do makes from a Request.
 func TestDoSends(t *testing.T) {
 	var got *http.Request
 	var body string
@@ -30,7 +30,7 @@ func TestDoSends(t *testing.T) {
 		req                                   nomad.Request
 		method, query, contentType, body, own string
 	}{
-		"no more than a path":         {nomad.Request{Path: "/v1/x"}, "GET", "namespace=ops&region=eu", "", "", ""},
+		"only a path":                 {nomad.Request{Path: "/v1/x"}, "GET", "namespace=ops&region=eu", "", "", ""},
 		"a query of its own":          {nomad.Request{Path: "/v1/x", Query: url.Values{"namespace": {"*"}}}, "GET", "namespace=%2A&region=eu", "", "", ""},
 		"a struct":                    {nomad.Request{Method: "put", Path: "/v1/x", Body: struct{ A int }{1}}, "PUT", "namespace=ops&region=eu", "application/json", `{"A":1}`, ""},
 		"bytes":                       {nomad.Request{Method: "POST", Path: "/v1/x", Body: []byte("job {}")}, "POST", "namespace=ops&region=eu", "", "job {}", ""},
@@ -63,7 +63,7 @@ func TestDoSends(t *testing.T) {
 	}
 }
 
-// TestDoBlocks checks that the wait of a blocking query is added to the time limit.
+// TestDoBlocks checks that the wait time of a blocking query is added to the time limit.
 func TestDoBlocks(t *testing.T) {
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -80,7 +80,7 @@ func TestDoBlocks(t *testing.T) {
 	}
 }
 
-// TestDoRetries checks which requests may reach an agent twice.
+// TestDoRetries checks which requests are retried.
 func TestDoRetries(t *testing.T) {
 	var requests atomic.Int32
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -92,11 +92,11 @@ func TestDoRetries(t *testing.T) {
 		req  nomad.Request
 		want int32
 	}{
-		"GET":                   {nomad.Request{}, 2},
-		"PUT":                   {nomad.Request{Method: "PUT", Body: 1}, 1},
-		"an idempotent PUT":     {nomad.Request{Method: "PUT", Body: 1, Idempotent: true}, 2},
-		"a body to read once":   {nomad.Request{Method: "PUT", Body: strings.NewReader("x"), Idempotent: true}, 1},
-		"a body that is a byte": {nomad.Request{Method: "PUT", Body: []byte("x"), Idempotent: true}, 2},
+		"GET":                          {nomad.Request{}, 2},
+		"PUT":                          {nomad.Request{Method: "PUT", Body: 1}, 1},
+		"an idempotent PUT":            {nomad.Request{Method: "PUT", Body: 1, Idempotent: true}, 2},
+		"a body that can be read once": {nomad.Request{Method: "PUT", Body: strings.NewReader("x"), Idempotent: true}, 1},
+		"a body of one byte":           {nomad.Request{Method: "PUT", Body: []byte("x"), Idempotent: true}, 2},
 	} {
 		requests.Store(0)
 		test.req.Path = "/v1/x"

@@ -13,7 +13,7 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// Options that follow FromEnvironment have the last word.
+// Options after FromEnvironment override the variables.
 func ExampleFromEnvironment() {
 	os.Setenv("NOMAD_ADDR", "https://nomad.example.com:4646")
 	defer os.Unsetenv("NOMAD_ADDR")
@@ -27,7 +27,7 @@ func ExampleFromEnvironment() {
 	// Output: nomad.Client(https://nomad.example.com:4646)
 }
 
-// The task API of a Nomad client is a unix socket.
+// An address can be a URL, a host and port, or a unix socket such as that of the task API.
 func ExampleWithAddress() {
 	for _, address := range []string{"10.0.0.1:4646", "[::1]:4646", "https://nomad.example.com", "unix:///secrets/api.sock"} {
 		client, err := nomad.NewClient(nomad.WithAddress(address))
@@ -44,11 +44,12 @@ func ExampleWithAddress() {
 	// nomad.Client(unix:///secrets/api.sock)
 }
 
-// The limit is for a call as a whole, with all that is tried again. A context that ends sooner ends it sooner.
+// The limit applies to a whole call, including retries. A context with an earlier deadline ends the
+// call earlier.
 func ExampleWithTimeout() {
 	cluster := nomadtest.NewCluster()
 	defer cluster.Close()
-	cluster.Agent("server-1").Inject(nomadtest.Stall()) // it never answers
+	cluster.Agent("server-1").Inject(nomadtest.Stall()) // the request gets no response
 
 	client := cluster.Client("server-1", nomad.WithTimeout(50*time.Millisecond))
 	_, err := client.Agent.Self(context.Background())
@@ -56,7 +57,7 @@ func ExampleWithTimeout() {
 	// Output: true
 }
 
-// What is safe to send again is sent again: here the agent is too busy twice, and the call succeeds all the same.
+// Safe requests are retried. Here the agent refuses the request twice and the third attempt succeeds.
 func ExampleWithRetries() {
 	cluster := nomadtest.NewCluster()
 	defer cluster.Close()
@@ -78,7 +79,7 @@ func ExampleWithHeader() {
 	// Output: reaper
 }
 
-// An http.Client of your own brings its own transport: connections, TLS and proxies are its business.
+// Your own http.Client uses its own transport, which handles connections, TLS and proxies.
 func ExampleWithHTTPClient() {
 	cluster := nomadtest.NewCluster()
 	defer cluster.Close()
@@ -95,7 +96,7 @@ func ExampleWithHTTPClient() {
 	// Output: true <nil>
 }
 
-// A Secret shows itself only when it is asked to.
+// A Secret is redacted when it is printed. Reveal returns its value.
 func ExampleSecret() {
 	token := nomad.NewSecret("6d616e61-6765-6d65-6e74-20746f6b656e")
 	fmt.Printf("%v %s %+v\n", token, token, struct{ Token nomad.Secret }{token})
@@ -105,7 +106,7 @@ func ExampleSecret() {
 	// 6d616e61-6765-6d65-6e74-20746f6b656e
 }
 
-// One agent can pass a call on to another: a server by its name, a client by the ID of its node.
+// An agent can forward a call to another agent: to a server by its name, to a client by its node ID.
 func ExampleTarget() {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3), nomadtest.Debug())
 	defer cluster.Close()

@@ -21,7 +21,7 @@ import (
 func Example() {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	defer cluster.Close()
-	os.Setenv("NOMAD_ADDR", cluster.URL("server-1")) // as an operator's shell has it
+	os.Setenv("NOMAD_ADDR", cluster.URL("server-1")) // as in an operator's shell
 
 	client, err := nomad.NewClient(nomad.FromEnvironment())
 	if err != nil {
@@ -70,7 +70,7 @@ func ExampleClient_With() {
 	defer cluster.Close()
 	client := cluster.Client("server-1")
 
-	// The same agent, asked about another region with another token, over the same connections.
+	// Requests go to the same agent over the same connections, with another region and another token.
 	eu, err := client.With(nomad.WithRegion("eu"), nomad.WithToken("c2f7…"))
 	if err != nil {
 		fmt.Println(err)
@@ -84,12 +84,12 @@ func ExampleClient_Do() {
 	defer cluster.Close()
 	client := cluster.Client("server-1")
 
-	// Call reaches what has no method. Here it asks for the members again.
-	var answer struct{ ServerRegion string }
-	if _, err := client.Do(context.Background(), &nomad.Request{Path: "/v1/agent/members"}, &answer); err != nil {
+	// Do sends requests to endpoints that have no method. Here it requests the members.
+	var members struct{ ServerRegion string }
+	if _, err := client.Do(context.Background(), &nomad.Request{Path: "/v1/agent/members"}, &members); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(answer.ServerRegion)
+	fmt.Println(members.ServerRegion)
 	// Output: global
 }
 
@@ -98,11 +98,11 @@ func ExampleClient_HTTPClient() {
 	defer cluster.Close()
 	client := cluster.Client("server-1")
 
-	// For Nomad's official client this is one line:
+	// Nomad's official client can use it too:
 	//
 	//	api.NewClient(&api.Config{Address: client.Address(), HttpClient: client.HTTPClient()})
 	//
-	// Any other code that takes an http.Client can have it too.
+	// So can any other code that accepts an http.Client.
 	res, err := client.HTTPClient().Get(client.Address() + "/v1/agent/members")
 	if err != nil {
 		log.Fatal(err)
@@ -139,7 +139,7 @@ func ExampleAgent_Servers() {
 	}
 	fmt.Println(len(servers), "servers")
 
-	// A server has no such list.
+	// A server does not have this list.
 	_, err = cluster.Client("server-1").Agent.Servers(context.Background())
 	fmt.Println(errors.Is(err, nomad.ErrClientOnly))
 	// Output:
@@ -151,7 +151,7 @@ func ExampleAgent_UpdateServers() {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Clients(1))
 	defer cluster.Close()
 
-	address := cluster.Agent("server-1").RPCAddr() // of a real server: host:4647
+	address := cluster.Agent("server-1").RPCAddr() // on a real server: host:4647
 	if err := cluster.Client("client-1").Agent.UpdateServers(context.Background(), address); err != nil {
 		log.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func ExampleAgent_Join() {
 func ExampleAgent_ForceLeave() {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	defer cluster.Close()
-	cluster.Agent("server-3").Stop() // it crashes, and stays in the list as failed
+	cluster.Agent("server-3").Stop() // it crashes and stays in the list as failed
 
 	client := cluster.Client("server-1")
 	if err := client.Agent.ForceLeave(context.Background(), "server-3.global"); err != nil {
@@ -205,7 +205,7 @@ func ExampleAgent_ForceLeave() {
 	slices.SortFunc(members.Members, nomad.CompareMembers)
 	fmt.Println(members.Members)
 
-	// Prune forgets it altogether.
+	// Prune also removes it from the list.
 	if err := client.Agent.ForceLeave(context.Background(), "server-3.global", nomad.Prune()); err != nil {
 		log.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func ExampleAgent_Health() {
 	_, err := client.Agent.Health(context.Background())
 	fmt.Println("healthy:", err == nil)
 
-	// Two of three servers die, and there can be no leader.
+	// With two of three servers down there is no leader.
 	cluster.Agent("server-2").Stop()
 	cluster.Agent("server-3").Stop()
 	health, err := client.Agent.Health(context.Background(), nomad.RoleServer)
@@ -237,7 +237,7 @@ func ExampleAgent_Host() {
 	defer cluster.Close()
 	client := cluster.Client("server-1")
 
-	// The machine of the server itself, and that of a client, asked through the server.
+	// The zero Target is the server itself. The request about the client goes through the server.
 	for _, target := range []nomad.Target{{}, nomad.OnNode(cluster.Agent("client-1").NodeID())} {
 		host, err := client.Agent.Host(context.Background(), target)
 		if err != nil {
@@ -266,7 +266,7 @@ func ExampleAgent_Monitor() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Println(line[len("2026-11-23T18:43:00.870Z "):]) // without its time
+		fmt.Println(line[len("2026-11-23T18:43:00.870Z "):]) // without the timestamp
 		break                                                // this closes the stream
 	}
 	// Output: [WARN]  nomad.raft: heartbeat timeout reached
@@ -323,7 +323,7 @@ func ExampleAgent_Profile() {
 		log.Fatal(err)
 	}
 	defer profile.Close()
-	file, err := os.CreateTemp("", "heap-*.pprof") // look at it with go tool pprof
+	file, err := os.CreateTemp("", "heap-*.pprof") // open it with go tool pprof
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -379,7 +379,8 @@ func ExampleAgent_UpdateSchedulerConfig() {
 	// Output: 1 [service _core]
 }
 
-// Rotating the key that servers encrypt gossip with takes three steps, each after the one before is seen everywhere.
+// Rotating the gossip encryption key takes three steps: install, use and remove. Start the next step
+// only when the previous one has reached every server.
 func ExampleAgent_InstallKey() {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3), nomadtest.GossipKey("cg8StVXbQJ0gPvMd9o7yrg=="))
 	defer cluster.Close()
@@ -441,7 +442,7 @@ func ExampleAgent_RemoveKey() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	for key := range ring.Keys { // the only key is in use, and stays
+	for key := range ring.Keys { // the only key is active and cannot be removed
 		_, err := agent.RemoveKey(ctx, key)
 		fmt.Println(err != nil)
 	}
@@ -477,7 +478,7 @@ func ExampleAPIError() {
 }
 
 func ExampleWithTLS() {
-	// As written by nomad tls ca create and nomad tls cert create -cli.
+	// The files that "nomad tls ca create" and "nomad tls cert create -cli" write.
 	_, err := nomad.NewClient(
 		nomad.WithAddress("https://10.0.0.1:4646"),
 		nomad.WithTLS(nomad.TLS{

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzErrorText gives what agents say about failures to what makes errors of it.
+// FuzzErrorText turns arbitrary error messages of agents into errors.
 func FuzzErrorText(f *testing.F) {
 	client, err := NewClient(WithToken("hunter2-token"), WithBasicAuth("ops", `hunter2-"pass"`), WithHeader("X-Session", "hunter2-header"))
 	if err != nil {
@@ -32,7 +32,7 @@ func FuzzErrorText(f *testing.F) {
 		}
 		for _, secret := range []string{"hunter2-token", "hunter2-header", `hunter2-"pass"`} {
 			if strings.Contains(cleaned, secret) {
-				t.Fatalf("%q shows %q", cleaned, secret)
+				t.Fatalf("%q contains %q", cleaned, secret)
 			}
 		}
 		kinds := client.classify(r, status, text, false)

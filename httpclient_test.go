@@ -37,8 +37,8 @@ type seenRequest struct {
 	Length                  int64
 }
 
-// recordingAgent keeps the requests that it receives, and responds with the last one as JSON, or
-// what respond says.
+// recordingAgent records the requests that it receives. It responds with the request as JSON, or as
+// respond does if that is set.
 type recordingAgent struct {
 	*httptest.Server
 	respond http.HandlerFunc
@@ -74,14 +74,14 @@ func (a *recordingAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(seen)
 }
 
-// received returns all requests.
+// received returns all recorded requests.
 func (a *recordingAgent) received() []seenRequest {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return append([]seenRequest(nil), a.seen...)
 }
 
-// last returns the last request.
+// last returns the most recent request.
 func (a *recordingAgent) last(t *testing.T) seenRequest {
 	t.Helper()
 	seen := a.received()
@@ -89,7 +89,7 @@ func (a *recordingAgent) last(t *testing.T) seenRequest {
 	return seen[len(seen)-1]
 }
 
-// client makes a client of the agent.
+// client returns a client that sends its requests to the agent.
 func (a *recordingAgent) client(t *testing.T, opts ...nomad.Option) *nomad.Client {
 	return clientOf(t, append([]nomad.Option{nomad.WithAddress(a.URL)}, opts...)...)
 }
@@ -115,7 +115,7 @@ func do(h *http.Client, req *http.Request) (*http.Response, string, error) {
 	return res, string(text), err
 }
 
-// get is send for a GET that has to succeed.
+// get sends a GET request, which must succeed, and returns the body.
 func get(t *testing.T, h *http.Client, address string) string {
 	t.Helper()
 	res, text, err := send(t, h, http.MethodGet, address, nil, http.Header{})
@@ -142,7 +142,7 @@ func TestHTTPClientToken(t *testing.T) {
 		name   string
 		client *nomad.Client
 		header http.Header
-		token  []string // that arrives
+		token  []string // that the agent receives
 	}{
 		{"request without a token gets the Client's", with, http.Header{}, []string{"clients"}},
 		{"request without headers gets the Client's", with, nil, []string{"clients"}},
@@ -185,10 +185,10 @@ func TestHTTPClientAcceptEncoding(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		opts []nomad.Option
-		want map[string]string // by what the request has
+		want map[string]string // by the header of the request
 	}{
 		{"dropped", nil, map[string]string{"": "", "gzip": "", "br": ""}},
-		{"kept WithCompression", []nomad.Option{nomad.WithCompression(true)},
+		{"unchanged WithCompression", []nomad.Option{nomad.WithCompression(true)},
 			map[string]string{"": "", "gzip": "gzip", "br": "br"}},
 		{"identity WithHTTPClient, whose transport would ask for gzip",
 			[]nomad.Option{nomad.WithHTTPClient(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}})},
@@ -224,7 +224,7 @@ func TestHTTPClientResponseThatIsCompressedComesUnchanged(t *testing.T) {
 
 func TestHTTPClientRequestsComeUnchanged(t *testing.T) {
 	agent := newRecordingAgent(t, nil)
-	// None of these options is for other code's requests.
+	// None of these options applies to requests of other code.
 	h := agent.client(t, nomad.WithRegion("eu"), nomad.WithBasicAuth("ops", "hunter2"),
 		nomad.WithHeader("X-Team", "a"), nomad.WithUserAgent("me/1")).HTTPClient()
 	const uri = "/v1/job/web%2Ffront/plan?namespace=a+b&x=%2F"
@@ -301,7 +301,7 @@ func TestHTTPClientResponsesComeUnchanged(t *testing.T) {
 	}
 }
 
-func TestHTTPClientHasNoLimitOfTheCalls(t *testing.T) {
+func TestHTTPClientHasNoLimitsOfCalls(t *testing.T) {
 	t.Run("body larger than WithMaxResponseSize is not cut", func(t *testing.T) {
 		large := strings.Repeat("x", 5<<20)
 		agent := newRecordingAgent(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, large) })
@@ -349,14 +349,15 @@ func TestHTTPClientHasNoLimitOfTheCalls(t *testing.T) {
 	})
 }
 
-// TestHTTPClientDestinations records requests where they would leave the process.
+// TestHTTPClientDestinations replaces the transport, records the requests and checks which of them
+// carry the token.
 func TestHTTPClientDestinations(t *testing.T) {
-	const dots = "bug: .. is taken for a path below the Client's"
-	const escapes = "bug: paths are compared without their escapes"
+	const dots = "bug: a path with .. counts as below the Client's path"
+	const escapes = "bug: paths are compared unescaped"
 	for _, row := range []struct {
 		name, base, url string
 		own             bool
-		bug             string // that makes the case fail
+		bug             string // known bug that makes the case fail
 	}{
 		{"same address", "http://a.example:4646", "http://a.example:4646/v1/jobs", true, ""},
 		{"same address without a path", "http://a.example:4646", "http://a.example:4646", true, ""},
@@ -382,9 +383,9 @@ func TestHTTPClientDestinations(t *testing.T) {
 		{"path that begins the same", "http://a.example/eu", "http://a.example/europe/v1/jobs", false, ""},
 		{"path above", "http://a.example/eu", "http://a.example/v1/jobs", false, ""},
 		{"path in another case", "http://a.example/eu", "http://a.example/EU/v1/jobs", false, ""},
-		{"path that leads out", "http://a.example/eu", "http://a.example/eu/../us/v1/jobs", false, dots},
-		{"escaped path that leads out", "http://a.example/eu", "http://a.example/eu/%2e%2e/us/v1/jobs", false, dots},
-		{"path without the escapes", "http://a.example/eu%2F1", "http://a.example/eu/1/v1/jobs", false, escapes},
+		{"path that leaves the Client's path", "http://a.example/eu", "http://a.example/eu/../us/v1/jobs", false, dots},
+		{"escaped path that leaves the Client's path", "http://a.example/eu", "http://a.example/eu/%2e%2e/us/v1/jobs", false, dots},
+		{"unescaped path", "http://a.example/eu%2F1", "http://a.example/eu/1/v1/jobs", false, escapes},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if row.bug != "" {
@@ -420,7 +421,7 @@ func TestHTTPClientSendsNoSecretToAnotherServer(t *testing.T) {
 	}
 	_, _, err := send(t, h, http.MethodGet, other.URL+"/v1/jobs", nil, http.Header{"X-Nomad-Token": {"others"}})
 	require.NoError(t, err)
-	assert.Equal(t, "others", other.last(t).Header.Get("X-Nomad-Token"), "the request's own goes where it leads")
+	assert.Equal(t, "others", other.last(t).Header.Get("X-Nomad-Token"), "the request's own token is sent to any server")
 	assert.Empty(t, agent.received())
 }
 
@@ -481,7 +482,7 @@ func TestHTTPClientRedirects(t *testing.T) {
 			}
 		})
 	}
-	t.Run("out of the Client's path gets no token", func(t *testing.T) {
+	t.Run("redirect out of the Client's path gets no token", func(t *testing.T) {
 		before := len(agent.received())
 		get(t, prefixed.HTTPClient(), agent.URL+"/eu/v1/here?status=307&to=/us/v1/there")
 		seen := agent.received()[before:]
@@ -489,7 +490,7 @@ func TestHTTPClientRedirects(t *testing.T) {
 		assert.Equal(t, "clients", seen[0].Header.Get("X-Nomad-Token"))
 		assert.NotContains(t, seen[1].Header, "X-Nomad-Token")
 	})
-	t.Run("without end", func(t *testing.T) {
+	t.Run("endless redirects are an error", func(t *testing.T) {
 		var loop *recordingAgent
 		loop = newRecordingAgent(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, loop.URL+"/v1/there", http.StatusTemporaryRedirect)
@@ -499,7 +500,7 @@ func TestHTTPClientRedirects(t *testing.T) {
 	})
 }
 
-// trackedBody is a request's body that notes whether it was closed.
+// trackedBody is a request body that records whether it was closed.
 type trackedBody struct {
 	io.Reader
 	closed atomic.Bool
@@ -517,14 +518,14 @@ func TestHTTPClientAfterClose(t *testing.T) {
 	require.NoError(t, err)
 	before := client.HTTPClient()
 	get(t, before, agent.URL)
-	require.NoError(t, derived.Close(), "it does nothing")
+	require.NoError(t, derived.Close(), "closing a derived client does nothing")
 	get(t, derived.HTTPClient(), agent.URL)
 	require.NoError(t, client.Close())
 	for _, h := range []*http.Client{before, client.HTTPClient(), derived.HTTPClient()} {
 		body := &trackedBody{Reader: strings.NewReader("hello")}
 		_, _, err := send(t, h, http.MethodPost, agent.URL, body, nil)
 		assert.ErrorIs(t, err, nomad.ErrClosed)
-		assert.True(t, body.closed.Load(), "a RoundTripper has to close the body")
+		assert.True(t, body.closed.Load(), "a RoundTripper must close the body")
 	}
 	assert.Len(t, agent.received(), 2)
 }
@@ -561,16 +562,16 @@ func TestHTTPClientOfDerivedClients(t *testing.T) {
 		assert.Equal(t, want, agent.last(t).Header.Get("X-Nomad-Token"))
 	}
 	_, err = client.Agent.Servers(t.Context())
-	require.Error(t, err) // it is no list
+	require.Error(t, err) // the response is not a list
 	for _, request := range agent.received() {
-		assert.Equal(t, agent.received()[0].From, request.From, "one connection serves all")
+		assert.Equal(t, agent.received()[0].From, request.From, "all clients share one connection")
 	}
 
 	get(t, elsewhere.HTTPClient(), other.URL)
 	assert.Equal(t, "third", other.last(t).Header.Get("X-Nomad-Token"))
 	assert.Equal(t, other.URL, elsewhere.Address())
 	get(t, elsewhere.HTTPClient(), agent.URL)
-	assert.NotContains(t, agent.last(t).Header, "X-Nomad-Token", "the first Client's address is not its own")
+	assert.NotContains(t, agent.last(t).Header, "X-Nomad-Token", "the token is only sent to the derived client's own address")
 	get(t, client.HTTPClient(), other.URL)
 	assert.NotContains(t, other.last(t).Header, "X-Nomad-Token")
 }
@@ -608,7 +609,7 @@ func TestHTTPClientWithHTTPClient(t *testing.T) {
 	get(t, h, agent.URL)
 	assert.Empty(t, agent.last(t).Header.Get("Cookie"))
 	get(t, h, agent.URL)
-	assert.Equal(t, "session=1", agent.last(t).Header.Get("Cookie"), "it has the jar")
+	assert.Equal(t, "session=1", agent.last(t).Header.Get("Cookie"), "the cookie jar is used")
 	assert.Equal(t, "clients", agent.last(t).Header.Get("X-Nomad-Token"))
 	assert.Zero(t, h.Timeout)
 	require.NoError(t, client.Close())
@@ -621,7 +622,7 @@ func TestHTTPClientThroughUnixSocket(t *testing.T) {
 	defer cluster.Close()
 	client := clientOf(t, nomad.WithAddress("unix://"+cluster.Agent("client-1").SocketPath()),
 		nomad.WithToken(nomadtest.ManagementToken))
-	for _, address := range []string{"http://127.0.0.1", "http://localhost"} { // as clients of the socket say
+	for _, address := range []string{"http://127.0.0.1", "http://localhost"} { // the hosts that clients of the socket use
 		assert.Contains(t, get(t, client.HTTPClient(), address+"/v1/agent/members"), "server-1.global")
 	}
 }
@@ -636,12 +637,12 @@ func TestHTTPClientOverTLS(t *testing.T) {
 
 func TestHTTPClientThatIsRefusedForTheLimit(t *testing.T) {
 	for scheme, opts := range map[string][]nomadtest.AgentOption{"http": nil, "https": {nomadtest.TLS()}} {
-		t.Run(scheme+": requests are sent again", func(t *testing.T) {
+		t.Run(scheme+": refused requests are retried", func(t *testing.T) {
 			cluster := nomadtest.NewCluster(nomadtest.Servers(1, append(opts, nomadtest.MaxConns(16))...))
 			defer cluster.Close()
 			agent := cluster.Agents()[0]
 			var group sync.WaitGroup
-			for range 3 { // as many processes, which want 48 connections
+			for range 3 { // like three processes, which need 48 connections
 				group.Go(func() {
 					client := cluster.Client(agent.Name())
 					defer client.Close()
@@ -665,7 +666,7 @@ func TestHTTPClientThatIsRefusedForTheLimit(t *testing.T) {
 			assert.LessOrEqual(t, most, 16)
 		})
 	}
-	t.Run("request waits for room until its context ends", func(t *testing.T) {
+	t.Run("request waits for a connection until its context ends", func(t *testing.T) {
 		cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.MaxConns(1)))
 		defer cluster.Close()
 		agent := cluster.Agents()[0]
@@ -674,10 +675,10 @@ func TestHTTPClientThatIsRefusedForTheLimit(t *testing.T) {
 		defer logs.Close()
 		client := clientOf(t, nomad.WithAddress(agent.URL()))
 		for _, body := range []string{"", `{"a":"b"}`} {
-			// The first attempt on a busy machine may end before it was refused.
-			for patience, said := 300*time.Millisecond, false; !said; patience *= 2 {
-				require.Less(t, patience, 30*time.Second, "no error says why")
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
+			// On a busy machine the first request may time out before it was refused.
+			for timeout, explained := 300*time.Millisecond, false; !explained; timeout *= 2 {
+				require.Less(t, timeout, 30*time.Second, "no error names the connection limit")
+				ctx, cancel := context.WithTimeout(t.Context(), timeout)
 				method, reader := http.MethodGet, io.Reader(nil)
 				if body != "" {
 					method, reader = http.MethodPut, strings.NewReader(body)
@@ -687,7 +688,7 @@ func TestHTTPClientThatIsRefusedForTheLimit(t *testing.T) {
 				_, _, err = do(client.HTTPClient(), req)
 				cancel()
 				require.ErrorIs(t, err, context.DeadlineExceeded)
-				said = strings.Contains(err.Error(), "the agent accepts no more connections from this address")
+				explained = strings.Contains(err.Error(), "the agent accepts no more connections from this address")
 			}
 		}
 		logs.Close()
@@ -698,10 +699,10 @@ func TestHTTPClientThatIsRefusedForTheLimit(t *testing.T) {
 // refusingListener refuses the first connections as an agent at its limit does.
 type refusingListener struct {
 	net.Listener
-	words string // none: it closes them without a byte
-	onTry func()
-	left  atomic.Int32
-	group sync.WaitGroup
+	words     string // body of the 429; if it is empty, connections are closed without a response
+	onAttempt func()
+	left      atomic.Int32
+	group     sync.WaitGroup
 }
 
 func (l *refusingListener) Accept() (net.Conn, error) {
@@ -710,8 +711,8 @@ func (l *refusingListener) Accept() (net.Conn, error) {
 		if err != nil || l.left.Add(-1) < 0 {
 			return conn, err
 		}
-		if l.onTry != nil {
-			l.onTry()
+		if l.onAttempt != nil {
+			l.onAttempt()
 		}
 		if l.words != "" {
 			fmt.Fprintf(conn, "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\n"+
@@ -720,14 +721,14 @@ func (l *refusingListener) Accept() (net.Conn, error) {
 		}
 		l.group.Go(func() {
 			if l.words != "" {
-				io.Copy(io.Discard, conn) // or what was written could be lost
+				io.Copy(io.Discard, conn) // unread data would reset the connection and lose the response
 			}
 			conn.Close()
 		})
 	}
 }
 
-func TestHTTPClientSendsRefusedRequestsAgain(t *testing.T) {
+func TestHTTPClientRetriesRefusedRequests(t *testing.T) {
 	const words = agentsRefusal
 	for _, row := range []struct {
 		name, words, method string
@@ -775,16 +776,16 @@ func TestHTTPClientSendsRefusedRequestsAgain(t *testing.T) {
 	}
 }
 
-// TestHTTPClientSaysThatTheAgentIsFull ends the context of a request in the moment of a refusal.
-func TestHTTPClientSaysThatTheAgentIsFull(t *testing.T) {
-	for range 50 { // it depends on how far the request is
-		server := httptest.NewUnstartedServer(answering(200, "application/json", "[]"))
+// TestHTTPClientReportsTheConnectionLimit cancels the context of a request at the moment of a refusal.
+func TestHTTPClientReportsTheConnectionLimit(t *testing.T) {
+	for range 50 { // the result depends on timing
+		server := httptest.NewUnstartedServer(responding(200, "application/json", "[]"))
 		listener := &refusingListener{Listener: server.Listener, words: agentsRefusal}
 		listener.left.Store(1000)
 		ctx, cancel := context.WithCancel(t.Context())
-		tries := 0
-		listener.onTry = func() {
-			if tries++; tries == 3 {
+		attempts := 0
+		listener.onAttempt = func() {
+			if attempts++; attempts == 3 {
 				cancel()
 			}
 		}
@@ -809,7 +810,7 @@ func TestHTTPClientOutlastsIdleConnectionsOfOthers(t *testing.T) {
 	agentAddress := agent.Listener.Addr().String()
 	var open atomic.Int32
 	var group sync.WaitGroup
-	group.Go(func() { // takes one connection at a time, and closes the others without a byte
+	group.Go(func() { // serves one connection at a time and closes the others without a response
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
@@ -838,8 +839,9 @@ func TestHTTPClientOutlastsIdleConnectionsOfOthers(t *testing.T) {
 	}
 }
 
-// TestHTTPClientSeesTheRefusalOverTLS has an agent close one connection without a byte, so that the
-// next ones are read before a request is sent, and say on those that it is full.
+// TestHTTPClientSeesTheRefusalOverTLS has an agent close one connection without a response, after
+// which the client reads from new connections before it sends a request. The agent refuses those with
+// a 429.
 func TestHTTPClientSeesTheRefusalOverTLS(t *testing.T) {
 	pki := newPKI(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -1010,7 +1012,7 @@ func TestHTTPClientWithBodyThatFails(t *testing.T) {
 		assert.ErrorIs(t, err, broken)
 	}
 
-	// A request holds the one connection, and the next one is told why it waits.
+	// One request holds the only connection. The error of the next one must not blame the agent.
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	var group sync.WaitGroup
@@ -1062,7 +1064,7 @@ func TestHTTPClientSwitchesProtocols(t *testing.T) {
 	}
 }
 
-// TestHTTPClientInManyGoroutines has requests and calls of several Clients share connections.
+// TestHTTPClientInManyGoroutines sends requests and calls of several Clients over shared connections.
 func TestHTTPClientInManyGoroutines(t *testing.T) {
 	agent := newRecordingAgent(t, nil)
 	path := filepath.Join(t.TempDir(), "token")
@@ -1087,12 +1089,12 @@ func TestHTTPClientInManyGoroutines(t *testing.T) {
 				if n%2 == 0 {
 					body = struct{ io.Reader }{body}
 				}
-				_, answer, err := send(t, h, http.MethodPost, agent.URL+"/v1/jobs", body, nil)
+				_, response, err := send(t, h, http.MethodPost, agent.URL+"/v1/jobs", body, nil)
 				if !assert.NoError(t, err) {
 					return
 				}
 				var seen seenRequest
-				assert.NoError(t, json.Unmarshal([]byte(answer), &seen))
+				assert.NoError(t, json.Unmarshal([]byte(response), &seen))
 				assert.Equal(t, text, seen.Body)
 				assert.Equal(t, token, seen.Header.Get("X-Nomad-Token"))
 				if n%8 == 0 {

@@ -27,7 +27,7 @@ import (
 
 const forms = "want http://host:port, https://host:port, unix:///path/to/socket or host:port"
 
-// TestAddresses checks addresses as people write them: which agent they name, or the exact error.
+// TestAddresses checks the URL that each spelling of an address leads to, or the exact error.
 func TestAddresses(t *testing.T) {
 	for _, test := range []struct{ in, want, err string }{
 		{in: "http://127.0.0.1:4646", want: "http://127.0.0.1:4646"},
@@ -89,7 +89,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// clearEnvironment hides the variables of the machine that runs the test.
+// clearEnvironment unsets the Nomad variables of the machine that runs the test.
 func clearEnvironment(t *testing.T) {
 	for _, name := range []string{"NOMAD_ADDR", "NOMAD_UNIX_ADDR", "NOMAD_TOKEN", "NOMAD_REGION", "NOMAD_HTTP_AUTH",
 		"NOMAD_CACERT", "NOMAD_CAPATH", "NOMAD_CLIENT_CERT", "NOMAD_CLIENT_KEY", "NOMAD_TLS_SERVER_NAME", "NOMAD_SKIP_VERIFY"} {
@@ -97,7 +97,7 @@ func clearEnvironment(t *testing.T) {
 	}
 }
 
-// TestEnvironments checks which agent the environment names, or the exact error.
+// TestEnvironments checks the client that the variables configure, or the exact error.
 func TestEnvironments(t *testing.T) {
 	pki := newPKI(t)
 	folder := t.TempDir()
@@ -167,15 +167,15 @@ func TestEnvironments(t *testing.T) {
 	}
 }
 
-// TestEnvironmentIsAskedFor checks that NewClient alone does not read it.
-func TestEnvironmentIsAskedFor(t *testing.T) {
+// TestEnvironmentNeedsOption checks that NewClient ignores the environment without FromEnvironment.
+func TestEnvironmentNeedsOption(t *testing.T) {
 	t.Setenv("NOMAD_ADDR", "nowhere")
 	client, err := nomad.NewClient()
 	require.NoError(t, err)
 	assert.Equal(t, "nomad.Client("+nomad.DefaultAddress+")", client.String())
 }
 
-// TestBadOptions checks that each bad value is an error that names the option and not the secret.
+// TestBadOptions checks that each invalid value is an error that names the option and shows no secret.
 func TestBadOptions(t *testing.T) {
 	var nilTransport = func(http.RoundTripper) http.RoundTripper { return nil }
 	for _, test := range []struct {
@@ -222,7 +222,7 @@ func TestBadOptions(t *testing.T) {
 	}
 }
 
-// headersOf gives what a client with opts sends.
+// headersOf returns the headers that a client with opts sends.
 func headersOf(t *testing.T, opts ...nomad.Option) http.Header {
 	t.Helper()
 	var got http.Header
@@ -253,11 +253,12 @@ func TestHeaders(t *testing.T) {
 	assert.Equal(t, "gzip", full.Get("Accept-Encoding"))
 
 	bearer, basic := nomad.WithHeader("Authorization", "Bearer t"), nomad.WithBasicAuth("ops", "p")
-	assert.Equal(t, "Bearer t", headersOf(t, basic, bearer).Get("Authorization"), "the later one counts")
+	assert.Equal(t, "Bearer t", headersOf(t, basic, bearer).Get("Authorization"), "the later option wins")
 	assert.Equal(t, "Basic b3BzOnA=", headersOf(t, bearer, basic).Get("Authorization"))
 }
 
-// TestWith checks that a derived client differs in what was asked for only, and leaves the first as it was.
+// TestWith checks that only the given options change in a derived client, and that the original
+// client does not change.
 func TestWith(t *testing.T) {
 	var seen []string
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -271,7 +272,7 @@ func TestWith(t *testing.T) {
 		_, err := c.Agent.Servers(t.Context())
 		require.NoError(t, err)
 	}
-	require.NoError(t, derived.Close(), "closing it does nothing")
+	require.NoError(t, derived.Close(), "closing a derived client does nothing")
 	_, err = client.Agent.Servers(t.Context())
 	require.NoError(t, err)
 
@@ -302,11 +303,11 @@ func TestWith(t *testing.T) {
 	}
 }
 
-// TestSecretsDoNotPrint prints everything that holds one.
+// TestSecretsDoNotPrint prints and logs values that hold a secret.
 func TestSecretsDoNotPrint(t *testing.T) {
 	var log strings.Builder
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(http.StatusForbidden) // and repeat every secret
+		w.WriteHeader(http.StatusForbidden) // the body repeats every secret
 		fmt.Fprintf(w, "no %s %s %s", r.Header.Get("X-Nomad-Token"), r.Header.Get("X-Api-Key"), "hunter2-password")
 	}), nomad.WithToken("hunter2-token"), nomad.WithBasicAuth("ops", "hunter2-password"), nomad.WithHeader("X-Api-Key", "hunter2-key"),
 		nomad.WithLogger(slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
@@ -347,7 +348,7 @@ func TestLogger(t *testing.T) {
 	assert.Regexp(t, `level=DEBUG msg="nomad request" method=GET url=http://127.0.0.1:\d+/v1/agent/servers attempt=1 duration=\S+ status=200\n$`, log.String())
 }
 
-// TestTransportWrappers checks that wrappers see every attempt, the last one outermost.
+// TestTransportWrappers checks that wrappers see every attempt and that the last one is outermost.
 func TestTransportWrappers(t *testing.T) {
 	var seen []string
 	wrap := func(name string) nomad.Option {
@@ -358,9 +359,9 @@ func TestTransportWrappers(t *testing.T) {
 			})
 		})
 	}
-	tries := 0
+	attempts := 0
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if tries++; tries == 1 {
+		if attempts++; attempts == 1 {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
@@ -371,14 +372,14 @@ func TestTransportWrappers(t *testing.T) {
 	assert.Equal(t, []string{"outer", "inner", "outer", "inner"}, seen)
 }
 
-// TestHTTPClientOfYourOwnIsRetried loses connections of an http.Client that the program brings.
-func TestHTTPClientOfYourOwnIsRetried(t *testing.T) {
+// TestOwnHTTPClientIsRetried closes the connections of an http.Client that the program provides.
+func TestOwnHTTPClientIsRetried(t *testing.T) {
 	var hits atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if hits.Add(1) <= 2 {
 			panic(http.ErrAbortHandler)
 		}
-		answering(200, "application/json", `["a:1"]`).ServeHTTP(w, r)
+		responding(200, "application/json", `["a:1"]`).ServeHTTP(w, r)
 	}))
 	defer server.Close()
 	var dials atomic.Int32
@@ -396,7 +397,7 @@ func TestHTTPClientOfYourOwnIsRetried(t *testing.T) {
 	assert.EqualValues(t, 3, hits.Load())
 }
 
-// TestHTTPClient checks that a client of one's own is used, and neither changed nor closed.
+// TestHTTPClient checks that the http.Client of the program is used, and neither changed nor closed.
 func TestHTTPClient(t *testing.T) {
 	used := 0
 	own := &http.Client{Timeout: time.Nanosecond, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -411,7 +412,7 @@ func TestHTTPClient(t *testing.T) {
 	assert.Nil(t, own.CheckRedirect)
 }
 
-// TestTLS makes calls over mutual TLS, with what can be wrong on either side.
+// TestTLS makes calls over mutual TLS, with valid and with invalid settings.
 func TestTLS(t *testing.T) {
 	pki := newPKI(t)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "[]") }))
@@ -449,14 +450,14 @@ func TestTLS(t *testing.T) {
 				return
 			}
 			require.ErrorContains(t, err, test.err)
-			assert.Equal(t, 1, attempts, "what is refused once is refused again")
+			assert.Equal(t, 1, attempts, "a TLS failure is not retried")
 		})
 	}
 }
 
-// TestUnixSocket calls an agent through a socket, as a task calls the task API.
+// TestUnixSocket calls an agent through a unix socket, as a task does with the task API.
 func TestUnixSocket(t *testing.T) {
-	folder, err := os.MkdirTemp("", "nomad") // shorter than t.TempDir: a socket's path has about 100 bytes
+	folder, err := os.MkdirTemp("", "nomad") // t.TempDir is too long: a socket's path is limited to about 100 bytes
 	require.NoError(t, err)
 	defer os.RemoveAll(folder)
 	socket := filepath.Join(folder, "api.sock")
@@ -487,11 +488,11 @@ func TestUnixSocket(t *testing.T) {
 	assert.ErrorContains(t, err, "nomad: GET unix://"+socket+"/v1/agent/servers: dial unix "+socket+": connect: no such file or directory")
 }
 
-// TestIPv6 calls an agent on the IPv6 loopback address, where the machine has one.
+// TestIPv6 calls an agent on the IPv6 loopback address, if the machine has one.
 func TestIPv6(t *testing.T) {
 	listener, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
-		t.Skip("no IPv6: ", err)
+		t.Skip("IPv6 is not available: ", err)
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "[]") })}
 	go server.Serve(listener)
@@ -505,7 +506,7 @@ func TestIPv6(t *testing.T) {
 	}
 }
 
-// TestPathPrefix calls an agent behind a proxy that serves it below a path.
+// TestPathPrefix calls an agent through a proxy that serves it below a path.
 func TestPathPrefix(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "[%q]", r.URL.EscapedPath())

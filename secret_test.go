@@ -18,8 +18,8 @@ import (
 	"github.com/nomad-go/nomad"
 )
 
-// TestSecretsDoNotShow prints all that is exported and holds a secret, in every way that packages fmt, log/slog and
-// encoding/json have.
+// TestSecretsDoNotShow prints every exported type that holds a secret, in every way that packages fmt,
+// log/slog and encoding/json offer.
 func TestSecretsDoNotShow(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte("hunter2-file"), 0o600))
@@ -54,10 +54,10 @@ func assertNoSecret(t *testing.T, text, what string) {
 	}
 }
 
-// TestSecretsInLayersOfErrors has an agent repeat the token where package http puts it into its error, and goes through
-// that as loggers do that print every layer.
+// TestSecretsInLayersOfErrors has an agent repeat the token where net/http quotes it in an error. It
+// unwraps the error as loggers do that print every layer.
 func TestSecretsInLayersOfErrors(t *testing.T) {
-	for _, answer := range []string{
+	for _, response := range []string{
 		"hunter2-token\r\n\r\n",
 		"HTTP/1.1 hunter2-token\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Length: hunter2-token\r\n\r\n",
@@ -70,13 +70,13 @@ func TestSecretsInLayersOfErrors(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 27\r\n\r\n{\"Members\":\"hunter2-token\"}}",
 		"HTTP/1.1 500 No\r\nContent-Length: 13\r\n\r\nhunter2-token",
 	} {
-		client := clientOf(t, nomad.WithAddress(rawAgent(t, answer)), nomad.WithToken("hunter2-token"), nomad.WithRetries(0))
+		client := clientOf(t, nomad.WithAddress(rawAgent(t, response)), nomad.WithToken("hunter2-token"), nomad.WithRetries(0))
 		_, err := client.Agent.Members(t.Context())
-		require.Error(t, err, answer)
+		require.Error(t, err, response)
 		layers := []error{err}
 		for i := 0; i < len(layers); i++ {
 			for _, verb := range []string{"%v", "%+v", "%#v", "%q", "%s", "%x"} {
-				assertNoSecret(t, fmt.Sprintf(verb, layers[i]), answer)
+				assertNoSecret(t, fmt.Sprintf(verb, layers[i]), response)
 			}
 			switch layer := layers[i].(type) {
 			case interface{ Unwrap() error }:
@@ -88,7 +88,7 @@ func TestSecretsInLayersOfErrors(t *testing.T) {
 			}
 		}
 	}
-	// What is sealed can be matched still.
+	// The error can still be matched.
 	client := clientOf(t, nomad.WithAddress(rawAgent(t, "hunter2-token\r\n\r\n")), nomad.WithToken("hunter2-token"), nomad.WithRetries(0))
 	_, err := client.Agent.Members(t.Context())
 	assert.ErrorIs(t, err, nomad.ErrInvalidResponse)

@@ -23,8 +23,9 @@ import (
 	"github.com/nomad-go/nomad/internal/memnet"
 )
 
-// logging is an agent whose log is written by write. The channel is closed when the agent sees that the caller has gone.
-func logging(write func(w io.Writer, flush func(), gone <-chan struct{})) http.Handler {
+// logging returns an agent whose log is written by write. The channel gone is closed when the caller
+// disconnects.
+func logAgent(write func(w io.Writer, flush func(), gone <-chan struct{})) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		flush := w.(http.Flusher).Flush
@@ -32,9 +33,9 @@ func logging(write func(w io.Writer, flush func(), gone <-chan struct{})) http.H
 	})
 }
 
-// sends is an agent whose log is text, which then ends.
-func sends(text string) http.Handler {
-	return logging(func(w io.Writer, _ func(), _ <-chan struct{}) { io.WriteString(w, text) })
+// sends returns an agent whose log is text. The stream ends after it.
+func logOf(text string) http.Handler {
+	return logAgent(func(w io.Writer, _ func(), _ <-chan struct{}) { io.WriteString(w, text) })
 }
 
 func collect(t *testing.T, stream *nomad.LogStream) (lines []string, err error) {
@@ -48,7 +49,7 @@ func collect(t *testing.T, stream *nomad.LogStream) (lines []string, err error) 
 	return lines, nil
 }
 
-// TestLines reads lines however they are spread over frames.
+// TestLines reads lines that are spread over frames in different ways.
 func TestLines(t *testing.T) {
 	long := strings.Repeat("x", 3<<20)
 	for _, test := range []struct {
@@ -56,20 +57,20 @@ func TestLines(t *testing.T) {
 		wire string
 		want []string
 	}{
-		{"a line a frame", frame("a\n") + frame("b\n"), []string{"a", "b"}},
-		{"lines in a frame", frame("a\nb\n"), []string{"a", "b"}},
-		{"a line over frames", frame("a") + "{}" + frame("b\nc") + frame("\n"), []string{"ab", "c"}},
+		{"one line per frame", frame("a\n") + frame("b\n"), []string{"a", "b"}},
+		{"several lines in a frame", frame("a\nb\n"), []string{"a", "b"}},
+		{"a line over several frames", frame("a") + "{}" + frame("b\nc") + frame("\n"), []string{"ab", "c"}},
 		{"heartbeats", "{}{}" + frame("a\n") + "{}\n{}", []string{"a"}},
-		{"no end of line", frame("a\nb"), []string{"a", "b"}},
+		{"no newline at the end", frame("a\nb"), []string{"a", "b"}},
 		{"empty lines", frame("\n\na\n"), []string{"", "", "a"}},
-		{"ends of lines of Windows", frame("a\r\nb\r") + frame("\nc\r\n"), []string{"a", "b", "c"}},
+		{"line endings of Windows", frame("a\r\nb\r") + frame("\nc\r\n"), []string{"a", "b", "c"}},
 		{"invalid UTF-8", frame("a\xffb\n"), []string{"a\xffb"}},
 		{"unknown keys and null", `{"Data":null,"New":[1]}` + frame("a\n"), []string{"a"}},
 		{"a long line", frame(long[:700_000]) + frame(long[:700_000]+"\n"), []string{long[:1<<20], long[:1_400_000-1<<20]}},
-		{"nothing but heartbeats", "{}{}", nil},
+		{"only heartbeats", "{}{}", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			stream, err := newClient(t, sends(test.wire)).Agent.MonitorExport(t.Context(), nomad.MonitorExportOptions{OnDisk: true})
+			stream, err := newClient(t, logOf(test.wire)).Agent.MonitorExport(t.Context(), nomad.MonitorExportOptions{OnDisk: true})
 			require.NoError(t, err)
 			lines, err := collect(t, stream)
 			require.NoError(t, err)
@@ -78,14 +79,14 @@ func TestLines(t *testing.T) {
 				assert.True(t, test.want[i] == lines[i], "line %d", i)
 			}
 			_, err = stream.Read(make([]byte, 1))
-			assert.Error(t, err, "a loop closes the stream")
+			assert.Error(t, err, "the stream is closed at the end of the loop")
 		})
 	}
 }
 
-// TestBrokenStreams reads what no agent sends, and what one sends that dies.
+// TestBrokenStreams reads invalid frames and streams that break off.
 func TestBrokenStreams(t *testing.T) {
-	endless := logging(func(w io.Writer, flush func(), _ <-chan struct{}) {
+	endless := logAgent(func(w io.Writer, flush func(), _ <-chan struct{}) {
 		io.WriteString(w, frame("a\n")+`{"Data":"`)
 		for range 1 << 14 {
 			if _, err := io.WriteString(w, strings.Repeat("QUJD", 1<<10)); err != nil {
@@ -107,21 +108,21 @@ func TestBrokenStreams(t *testing.T) {
 		want  string
 		cause error
 	}{
-		{"ends in a frame", sends(frame("a\n") + frame("b\n")[:12]), 1, "ErrStreamEnded", io.ErrUnexpectedEOF},
+		{"ends in a frame", logOf(frame("a\n") + frame("b\n")[:12]), 1, "ErrStreamEnded", io.ErrUnexpectedEOF},
 		{"dies in a frame", dies(frame("a\n") + frame("b\n")[:12]), 1, "ErrStreamEnded", io.ErrUnexpectedEOF},
 		{"dies between frames", dies(frame("a\n") + "{}"), 1, "ErrStreamEnded", io.ErrUnexpectedEOF},
-		{"not JSON", sends(frame("a\n") + "oops"), 1, "ErrInvalidResponse", nil},
-		{"not a frame", sends(frame("a\n") + "[1]"), 1, "ErrInvalidResponse", nil},
-		{"not base64", sends(frame("a\n") + `{"Data":"*"}`), 1, "ErrInvalidResponse", nil},
-		{"data of another type", sends(frame("a\n") + `{"Data":{}}`), 1, "ErrInvalidResponse", nil},
+		{"not JSON", logOf(frame("a\n") + "oops"), 1, "ErrInvalidResponse", nil},
+		{"not a frame", logOf(frame("a\n") + "[1]"), 1, "ErrInvalidResponse", nil},
+		{"not base64", logOf(frame("a\n") + `{"Data":"*"}`), 1, "ErrInvalidResponse", nil},
+		{"data of another type", logOf(frame("a\n") + `{"Data":{}}`), 1, "ErrInvalidResponse", nil},
 		{"an endless frame", endless, 1, "ErrInvalidResponse", nil},
-		{"endless nesting", sends(frame("a\n") + `{"x":` + strings.Repeat("[", 1<<19)), 1, "ErrInvalidResponse", nil},
+		{"endless nesting", logOf(frame("a\n") + `{"x":` + strings.Repeat("[", 1<<19)), 1, "ErrInvalidResponse", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			stream, err := newClient(t, test.agent).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
 			require.NoError(t, err)
 			lines, err := collect(t, stream)
-			assert.Len(t, lines, test.lines, "what came before is not lost")
+			assert.Len(t, lines, test.lines, "earlier lines are not lost")
 			require.Error(t, err)
 			assert.Equal(t, test.want, meaning(err), "%v", err)
 			if test.cause != nil {
@@ -131,20 +132,21 @@ func TestBrokenStreams(t *testing.T) {
 			assert.Contains(t, err.Error(), "/v1/agent/monitor: ")
 		})
 	}
-	// What is wrong with the first frame is an error of the call.
+	// If the first frame is invalid, the call itself returns the error.
 	for name, text := range map[string]string{"HTML": "<html>", "a list": "[]", "text": "no"} {
-		_, err := newClient(t, sends(text)).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+		_, err := newClient(t, logOf(text)).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
 		assert.ErrorIs(t, err, nomad.ErrInvalidResponse, name)
 	}
-	_, err := newClient(t, sends(`{"Data":"`)).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	_, err := newClient(t, logOf(`{"Data":"`)).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
 	assert.Equal(t, "ErrStreamEnded", meaning(err))
-	_, err = newClient(t, sends("")).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	_, err = newClient(t, logOf("")).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
 	assert.Equal(t, "ErrStreamEnded", meaning(err))
-	_, err = newClient(t, sends(""), nomad.WithToken("x")).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+	_, err = newClient(t, logOf(""), nomad.WithToken("x")).Agent.Monitor(t.Context(), nomad.MonitorOptions{})
 	assert.Equal(t, "ErrInvalidToken ErrPermissionDenied", meaning(err))
 }
 
-// TestStall waits for streams on which nothing comes, and on which a frame comes too slowly to tell.
+// TestStall reads a stream that sends nothing and a stream whose frame arrives too slowly. A slow
+// reader is no stall.
 func TestStall(t *testing.T) {
 	for name, write := range map[string]func(w io.Writer, flush func(), gone <-chan struct{}){
 		"silence": func(w io.Writer, flush func(), gone <-chan struct{}) {
@@ -165,7 +167,7 @@ func TestStall(t *testing.T) {
 			}
 		},
 	} {
-		inBubble(t, name, logging(write), func(t *testing.T, client *nomad.Client) {
+		inBubble(t, name, logAgent(write), func(t *testing.T, client *nomad.Client) {
 			stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
 			require.NoError(t, err)
 			started := time.Now()
@@ -175,7 +177,7 @@ func TestStall(t *testing.T) {
 			assert.InDelta(t, 10, time.Since(started).Seconds(), 1)
 		})
 	}
-	slow := logging(func(w io.Writer, flush func(), gone <-chan struct{}) {
+	slow := logAgent(func(w io.Writer, flush func(), gone <-chan struct{}) {
 		io.WriteString(w, frame("a\n"))
 		flush()
 		select {
@@ -198,7 +200,7 @@ func TestStall(t *testing.T) {
 	})
 }
 
-// inBubble runs a test with an agent in memory, where waits take no time.
+// inBubble runs a test in a synctest bubble with an agent in memory, so that waits take no time.
 func inBubble(t *testing.T, name string, agent http.Handler, test func(*testing.T, *nomad.Client)) {
 	t.Run(name, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -217,7 +219,7 @@ func inBubble(t *testing.T, name string, agent http.Handler, test func(*testing.
 	})
 }
 
-// chatter is a log without an end.
+// chatter writes a log that never ends.
 func chatter(w io.Writer, flush func(), gone <-chan struct{}) {
 	for i := 0; ; i++ {
 		if _, err := io.WriteString(w, frame(fmt.Sprintf("line %d\n", i))); err != nil {
@@ -232,7 +234,7 @@ func chatter(w io.Writer, flush func(), gone <-chan struct{}) {
 	}
 }
 
-// TestEndsOfStreams ends a log in every way that a reader has, and checks that the agent sees it go.
+// TestEndsOfStreams ends a stream in every way that a reader can, and checks that the agent notices.
 func TestEndsOfStreams(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -271,12 +273,12 @@ func TestEndsOfStreams(t *testing.T) {
 		{"close from elsewhere", func(t *testing.T, stream *nomad.LogStream, _ func()) {
 			time.AfterFunc(20*time.Millisecond, func() { stream.Close() })
 			_, err := collect(t, stream)
-			assert.NoError(t, err, "to close it is to end it")
+			assert.NoError(t, err, "closing the stream ends it without an error")
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			left := make(chan struct{})
-			client := newClient(t, logging(func(w io.Writer, flush func(), gone <-chan struct{}) {
+			client := newClient(t, logAgent(func(w io.Writer, flush func(), gone <-chan struct{}) {
 				defer close(left)
 				chatter(w, flush, gone)
 			}), nomad.WithRetries(0))
@@ -288,13 +290,13 @@ func TestEndsOfStreams(t *testing.T) {
 			select {
 			case <-left:
 			case <-time.After(10 * time.Second):
-				t.Fatal("the agent still sends")
+				t.Fatal("the agent is still sending")
 			}
 		})
 	}
 }
 
-// TestConnectingStreams checks the time limit, retries and errors of what comes before a stream.
+// TestConnectingStreams checks the time limit, retries and errors while a stream is being opened.
 func TestConnectingStreams(t *testing.T) {
 	client := newClient(t, stalling(t, func(http.ResponseWriter) {}), nomad.WithTimeout(50*time.Millisecond))
 	_, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
@@ -303,9 +305,9 @@ func TestConnectingStreams(t *testing.T) {
 	_, err = client.Agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileHeap})
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 
-	tries := 0
+	attempts := 0
 	client = newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if tries++; tries < 3 {
+		if attempts++; attempts < 3 {
 			w.WriteHeader(503)
 			return
 		}
@@ -319,7 +321,8 @@ func TestConnectingStreams(t *testing.T) {
 	assert.ErrorIs(t, err, nomad.ErrClosed)
 }
 
-// TestBeginningOfStreams begins an answer and does not go on: the time limit holds until the first frame has come.
+// TestBeginningOfStreams stalls after the headers. The time limit applies until the first frame has
+// arrived.
 func TestBeginningOfStreams(t *testing.T) {
 	for _, encoding := range []string{"", "gzip"} {
 		client := newClient(t, stalling(t, func(w http.ResponseWriter) {
@@ -342,7 +345,7 @@ func TestBeginningOfStreams(t *testing.T) {
 	assert.NotErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// TestOddTransport reports the end of the time in a shape of its own.
+// TestOddTransport uses a transport that wraps the deadline error in a type of its own.
 func TestOddTransport(t *testing.T) {
 	client, err := nomad.NewClient(nomad.WithTimeout(20*time.Millisecond), nomad.WithTransport(func(http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -355,7 +358,7 @@ func TestOddTransport(t *testing.T) {
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// TestStreamsDoNotStarveCalls opens more streams than there are connections for calls.
+// TestStreamsDoNotStarveCalls opens more streams than the client may have connections for calls.
 func TestStreamsDoNotStarveCalls(t *testing.T) {
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/agent/servers" {
@@ -373,12 +376,12 @@ func TestStreamsDoNotStarveCalls(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// TestLongStream reads 100 MB of log, and checks that the memory in use does not grow.
+// TestLongStream reads 100 MB of log and checks that memory use does not grow.
 func TestLongStream(t *testing.T) {
 	const frames, perFrame = 1600, 64 << 10
 	line := strings.Repeat("x", 127) + "\n"
 	text := strings.Repeat(line, perFrame/len(line))
-	client := newClient(t, logging(func(w io.Writer, _ func(), _ <-chan struct{}) {
+	client := newClient(t, logAgent(func(w io.Writer, _ func(), _ <-chan struct{}) {
 		piece := frame(text)
 		for range frames {
 			if _, err := io.WriteString(w, piece); err != nil {
@@ -407,16 +410,16 @@ func TestLongStream(t *testing.T) {
 		}
 	}
 	assert.Equal(t, frames*perFrame, total)
-	t.Logf("%d MB read; heap %d kB after a tenth of it, %d kB at its end", total>>20, early>>10, late>>10)
+	t.Logf("%d MB read; heap %d kB after a tenth, %d kB at the end", total>>20, early>>10, late>>10)
 	require.NotZero(t, late)
 	assert.Less(t, late, early+2<<20)
 }
 
-// TestEntries parses a log in JSON, and keeps what is not.
+// TestEntries parses a log in JSON. Lines that are not JSON are returned as messages.
 func TestEntries(t *testing.T) {
 	wire := frame(`{"@level":"warn","@message":"Election timeout reached","@module":"nomad.raft","@timestamp":"2026-11-23T18:43:00.870Z","term":3,"error":"a b"}` + "\n" +
 		"plain text\n{\"half\n" + `{"@message":5,"@timestamp":"yesterday"}` + "\n" + `{"@message":"twice","a":1,"a":2}` + "\n")
-	stream, err := newClient(t, sends(wire)).Agent.MonitorExport(t.Context(), nomad.MonitorExportOptions{OnDisk: true})
+	stream, err := newClient(t, logOf(wire)).Agent.MonitorExport(t.Context(), nomad.MonitorExportOptions{OnDisk: true})
 	require.NoError(t, err)
 	var entries []nomad.LogEntry
 	for entry, err := range stream.Entries() {
@@ -436,7 +439,7 @@ func TestEntries(t *testing.T) {
 	assert.Equal(t, `a\nb: x\n=\n`, nomad.LogEntry{Message: "a\nb", Fields: map[string]any{"x\n": "\n"}}.String())
 }
 
-// TestProfileStream checks what can be wrong with a profile on its way.
+// TestProfileStream checks large, truncated and slow profiles.
 func TestProfileStream(t *testing.T) {
 	get := func(agent http.Handler, opts ...nomad.Option) ([]byte, error) {
 		profile, err := newClient(t, agent, opts...).Agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileHeap})
@@ -447,11 +450,11 @@ func TestProfileStream(t *testing.T) {
 		return io.ReadAll(profile)
 	}
 	large := bytes.Repeat([]byte("profile "), 1<<20)
-	content, err := get(answering(200, "application/octet-stream", string(large)), nomad.WithMaxResponseSize(1000))
-	require.NoError(t, err, "a profile is not held in memory, and so not limited")
+	content, err := get(responding(200, "application/octet-stream", string(large)), nomad.WithMaxResponseSize(1000))
+	require.NoError(t, err, "a profile is not held in memory, so its size is not limited")
 	assert.True(t, bytes.Equal(large, content))
 
-	_, err = get(answering(200, "application/octet-stream", ""))
+	_, err = get(responding(200, "application/octet-stream", ""))
 	assert.ErrorIs(t, err, nomad.ErrInvalidResponse)
 	_, err = get(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100")
@@ -463,10 +466,10 @@ func TestProfileStream(t *testing.T) {
 		io.WriteString(w, "half")
 		w.(http.Flusher).Flush()
 	}), nomad.WithTimeout(200*time.Millisecond))
-	assert.ErrorIs(t, err, context.DeadlineExceeded, "the limit holds for the profile as a whole")
+	assert.ErrorIs(t, err, context.DeadlineExceeded, "the time limit applies to the whole profile")
 }
 
-// TestProfileTime checks that the time limit allows for the seconds that are asked for.
+// TestProfileTime checks that the requested duration is added to the time limit.
 func TestProfileTime(t *testing.T) {
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "2", r.URL.Query().Get("seconds"))
@@ -481,10 +484,10 @@ func TestProfileTime(t *testing.T) {
 	profile.Close()
 }
 
-// TestWrongOptions checks what the calls about operating an agent refuse before they send.
+// TestWrongOptions checks that calls with invalid options return an error and send no request.
 func TestWrongOptions(t *testing.T) {
-	asked := false
-	client := newClient(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	sent := false
+	client := newClient(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { sent = true }))
 	ctx, agent := t.Context(), client.Agent
 	result := func(_ any, err error) error { return err }
 	const badKey = "the key is not the base64 of 16, 24 or 32 bytes"
@@ -511,13 +514,13 @@ func TestWrongOptions(t *testing.T) {
 		assert.EqualError(t, err, "nomad: "+want)
 		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
 	}
-	assert.False(t, asked)
+	assert.False(t, sent)
 }
 
-// TestKeysDoNotShow looks for a gossip key in everything that is printed, logged or said.
+// TestKeysDoNotShow searches printed values, logs and error messages for a gossip key.
 func TestKeysDoNotShow(t *testing.T) {
 	const key = "cg8StVXbQJ0gPvMd9o7yrg=="
-	ring, err := newClient(t, answering(200, "application/json", `{"Keys":{"`+key+`":3},"Messages":{},"NumNodes":3}`)).Agent.ListKeys(t.Context())
+	ring, err := newClient(t, responding(200, "application/json", `{"Keys":{"`+key+`":3},"Messages":{},"NumNodes":3}`)).Agent.ListKeys(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, map[nomad.Secret]int{nomad.NewSecret(key): 3}, ring.Keys)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
@@ -530,10 +533,10 @@ func TestKeysDoNotShow(t *testing.T) {
 	assert.NotContains(t, log.String(), key)
 
 	for _, breaks := range []string{"\n", "\r\n"} {
-		_, err = newClient(t, answering(200, "", "")).Agent.UseKey(t.Context(), nomad.NewSecret(key+breaks))
+		_, err = newClient(t, responding(200, "", "")).Agent.UseKey(t.Context(), nomad.NewSecret(key+breaks))
 		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
 	}
-	_, err = newClient(t, answering(500, "", "no cg8StVXbQJ0gPvMd9o7yrg%3D%3D")).Agent.UseKey(t.Context(), nomad.NewSecret(key))
+	_, err = newClient(t, responding(500, "", "no cg8StVXbQJ0gPvMd9o7yrg%3D%3D")).Agent.UseKey(t.Context(), nomad.NewSecret(key))
 	assert.NotContains(t, err.Error(), "cg8StVXb")
 	_, err = newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -543,9 +546,9 @@ func TestKeysDoNotShow(t *testing.T) {
 	assert.ErrorContains(t, err, `no such key: {"Key":"<redacted>"}`)
 }
 
-// TestReaderAtOnce reads and closes streams from many goroutines, for the race detector.
-func TestReaderAtOnce(t *testing.T) {
-	client := newClient(t, logging(chatter))
+// TestConcurrentReaders reads and closes streams from many goroutines, for the race detector.
+func TestConcurrentReaders(t *testing.T) {
+	client := newClient(t, logAgent(chatter))
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
@@ -574,7 +577,7 @@ func TestCompressedStream(t *testing.T) {
 	assert.Equal(t, []string{"a", "b"}, lines)
 }
 
-// TestDeadStreamAgent opens a stream to nobody.
+// TestDeadStreamAgent opens a stream when nothing listens at the address.
 func TestDeadStreamAgent(t *testing.T) {
 	client, err := nomad.NewClient(nomad.WithAddress("127.0.0.1:1"), nomad.WithRetries(0))
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-// Package bench measures this library beside Nomad's official client and beside bare net/http.
+// Package bench compares the performance of this library, Nomad's official client and plain net/http.
 package bench
 
 import (
@@ -21,11 +21,11 @@ import (
 
 func TestMain(m *testing.M) {
 	agent.Main()
-	log.SetOutput(io.Discard) // where package http tells of the refusals that the official client did not wait for
+	log.SetOutput(io.Discard) // net/http logs refusals on connections that the official client no longer uses
 	os.Exit(m.Run())
 }
 
-// start starts an agent for one benchmark, or takes the real one at NOMAD_ADDR.
+// start starts an agent for one benchmark, or uses the real one at NOMAD_ADDR.
 func start(b *testing.B) *agent.Process {
 	if url := os.Getenv("NOMAD_ADDR"); url != "" {
 		return &agent.Process{URL: url}
@@ -38,7 +38,7 @@ func start(b *testing.B) *agent.Process {
 	return process
 }
 
-// measure makes a call again and again. Beside time and memory it reports the processor's time that this process took.
+// measure repeats a call. In addition to time and memory it reports the CPU time of this process.
 func measure(b *testing.B, call func(context.Context) error) {
 	if err := call(b.Context()); err != nil {
 		b.Fatal(err)
@@ -59,7 +59,7 @@ func measure(b *testing.B, call func(context.Context) error) {
 func BenchmarkCall(b *testing.B) {
 	names := []string{"Members", "Servers", "Self", "UpdateServers", "Join", "ForceLeave", "Health"}
 	if os.Getenv("NOMAD_ADDR") != "" {
-		names = []string{"Members", "Self", "Health"} // what changes nothing, and any agent answers
+		names = []string{"Members", "Self", "Health"} // calls that change nothing and that every agent supports
 	}
 	process := start(b)
 	for _, name := range names {
@@ -88,7 +88,7 @@ func BenchmarkMembers(b *testing.B) {
 	}
 }
 
-// recordedBodies gives recorded answers by the names of the recordings.
+// recordedBodies returns recorded response bodies by the names of the exchanges.
 func recordedBodies(b *testing.B) map[string][]byte {
 	recording, err := wire.Version("2.0.5")
 	if err != nil {
@@ -101,11 +101,11 @@ func recordedBodies(b *testing.B) map[string][]byte {
 	return bodies
 }
 
-// BenchmarkDecode makes calls without a network: what is left is the client's own work, above all decoding.
+// BenchmarkDecode makes calls without a network, which leaves the client's own work, mainly decoding.
 func BenchmarkDecode(b *testing.B) {
 	bodies := recordedBodies(b)
 	member, self := bodies["members on srv1"], bodies["self on srv1"]
-	bodies = nil // so that the garbage collector does not go through them all the time
+	bodies = nil // so that the garbage collector does not scan them
 	for _, c := range []struct {
 		name, call string
 		body       []byte
@@ -120,7 +120,8 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkParallel shares one client among many goroutines. A new agent each time: failures leave traces in one.
+// BenchmarkParallel shares one client among many goroutines. Each run has a new agent, because failures
+// affect an agent's later responses.
 func BenchmarkParallel(b *testing.B) {
 	for _, goroutines := range []int{16, 64, 1000, 10_000} {
 		for _, client := range []int{0, 1, 2} {
@@ -147,10 +148,10 @@ func BenchmarkParallel(b *testing.B) {
 	}
 }
 
-// BenchmarkLog reads a log that comes as fast as it is read.
+// BenchmarkLog reads a log that the agent sends as fast as it is read.
 func BenchmarkLog(b *testing.B) {
 	if os.Getenv("NOMAD_ADDR") != "" {
-		b.Skip("a real agent's log is slow")
+		b.Skip("a real agent logs too slowly")
 	}
 	process := start(b)
 	const piece = 4 << 20
@@ -165,7 +166,7 @@ func BenchmarkLog(b *testing.B) {
 	}
 }
 
-// BenchmarkNew makes clients.
+// BenchmarkNew creates clients.
 func BenchmarkNew(b *testing.B) {
 	b.Run("NewClient/client=nomad-go", func(b *testing.B) {
 		measure(b, func(context.Context) error {

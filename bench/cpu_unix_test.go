@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// processorTime is how long the processors have worked for this process.
+// processorTime returns the CPU time of this process.
 func processorTime() time.Duration {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/nomad-go/nomad/internal/snippets"
 )
 
-// TestSnippetsCompile type-checks the code in the documents that uses the official client. The module of this package has
-// it; other code is checked in the folder docs.
+// TestSnippetsCompile type-checks the code in the documents that uses the official client, which only this
+// module requires. A test in the folder docs checks all other code.
 func TestSnippetsCompile(t *testing.T) {
 	c, err := snippets.NewChecker(".", "ctx context.Context, client *nomad.Client, official *api.Client", "context", "net/http",
 		"github.com/nomad-go/nomad", "github.com/hashicorp/nomad/api")

@@ -12,11 +12,12 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// TestOfficialClientOnLentConnections runs Nomad's own client on the connections of this one against a real agent: what
-// is short, what waits, what streams and what changes something, all at once with Members beside it.
+// TestOfficialClientOnLentConnections uses Nomad's official client with the connections of this library and a
+// real agent. It makes short requests, blocking queries, streams and writes concurrently, together with
+// calls of Members.
 func TestOfficialClientOnLentConnections(t *testing.T) {
 	if os.Getenv("NOMAD_BIN") == "" {
-		t.Skip("NOMAD_BIN names no nomad binary")
+		t.Skip("NOMAD_BIN does not name a nomad binary")
 	}
 	process, err := nomadtest.StartProcess(t.Context(), nomadtest.Servers(1))
 	if err != nil {
@@ -46,7 +47,7 @@ func TestOfficialClientOnLentConnections(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan string)
-	for range 64 { // of which each waits for 30 s, and more than 30 s with what the agent adds
+	for range 64 { // each blocks for 30 s and the jitter that the agent adds
 		go func() {
 			began := time.Now()
 			options := (&official.QueryOptions{WaitIndex: max(meta.LastIndex, 1), WaitTime: 30 * time.Second}).WithContext(ctx)

@@ -20,17 +20,17 @@ import (
 	"github.com/nomad-go/nomad"
 )
 
-// subject is one of the clients that are compared: this library, Nomad's official one, and a few lines of net/http, which
-// are the least that a call can cost. Each call checks that its answer is not empty.
+// subject is one of the compared clients: this library, Nomad's official client, and a few lines of net/http,
+// which show the minimum cost of a call. Each call checks that its response is not empty.
 type subject struct {
 	name  string
 	calls map[string]func(context.Context) error
-	logs  func(context.Context, int) error // reads so many bytes of a log
+	logs  func(context.Context, int) error // reads the given number of bytes of a log
 	close func()
 }
 
-// subjects makes the clients as their documentation says, or with a transport when one is given. The variable
-// NOMAD_GO_BENCH_ROUND rotates their order, so that none is always the first.
+// subjects creates the clients as their documentation recommends, or with transport if it is not nil. The
+// variable NOMAD_GO_BENCH_ROUND rotates their order, so that no client is always the first.
 func subjects(b *testing.B, url string, transport http.RoundTripper) []subject {
 	all := []subject{nomadGo(b, url, transport), theOfficial(b, url, transport), netHTTP(url, transport)}
 	round, _ := strconv.Atoi(os.Getenv("NOMAD_GO_BENCH_ROUND"))
@@ -45,7 +45,7 @@ const (
 
 func want(err error, ok bool) error {
 	if err == nil && !ok {
-		return errors.New("the answer is empty")
+		return errors.New("the response is empty")
 	}
 	return err
 }
@@ -150,7 +150,7 @@ func theOfficial(b *testing.B, url string, transport http.RoundTripper) subject 
 					return err
 				}
 			}
-			go func() { // its goroutine waits until what it has read is taken
+			go func() { // drain the channel, or the client's goroutine never ends
 				for range frames {
 				}
 			}()
@@ -160,7 +160,7 @@ func theOfficial(b *testing.B, url string, transport http.RoundTripper) subject 
 	}
 }
 
-// bare is what somebody writes who knows what the answer is.
+// bare is a minimal client for known responses.
 type bare struct {
 	http *http.Client
 	url  string
@@ -236,7 +236,7 @@ func (c *bare) call(ctx context.Context, method, path string, out any) error {
 	return json.UnmarshalRead(res.Body, out, jsontext.AllowInvalidUTF8(true))
 }
 
-// canned answers every request with the same body, without a network.
+// canned responds to every request with the same body, without a network.
 type canned string
 
 func (c canned) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -1,4 +1,5 @@
-// Package examples tests the programs in its folders: it copies each alone into an empty module, builds it there, and runs it.
+// Package examples tests the programs in its folders. It copies each one alone into an empty module, builds
+// it there and runs it.
 package examples
 
 import (
@@ -25,7 +26,7 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// examples are the programs and the files that are copied. Examples that are modules have tests of their own.
+// examples are the programs and their files. Examples that are modules have their own tests.
 var examples = map[string][]string{
 	"bootstrap":         {"main.go"},
 	"debug-bundle":      {"main.go"},
@@ -40,13 +41,13 @@ var examples = map[string][]string{
 	"survey":            {"main.go"},
 }
 
-// runs are the command lines of each example that are run in its own folder, one after the other.
+// runs are the command lines of each example. They run one after the other in a folder of their own.
 var runs = map[string][]struct {
 	args string
 	code int
 	out  []string // regular expressions that standard output matches
 	err  string   // a regular expression that standard error matches
-	file string   // a file that is there afterwards
+	file string   // a file that exists afterwards
 }{
 	"quickstart": {
 		{args: "", out: []string{`server-1\.global +127\.0\.0\.1:\d+ +127\.0\.0\.1:\d+ +alive`, `server-4\.global .*failed`, `server-4\.global .*left`}, err: "in memory"},
@@ -142,7 +143,7 @@ var runs = map[string][]struct {
 // module is the folder of the module that the examples are copied to. TestMain removes it.
 var module string
 
-// build copies the examples, and builds them into the folder bin of the module.
+// build copies the examples and builds them into the folder bin of the module.
 var build = sync.OnceValue(func() error {
 	checkout, err := filepath.Abs("..")
 	if err != nil {
@@ -171,7 +172,7 @@ var build = sync.OnceValue(func() error {
 			return err
 		}
 	}
-	// Without debugging information it links faster.
+	// Linking is faster without debugging information.
 	cmd := exec.Command("go", "build", "-mod=mod", "-ldflags=-s -w", "-o", "bin"+string(filepath.Separator), "./...")
 	cmd.Dir, cmd.Env = module, append(os.Environ(), "GOWORK=off")
 	if output, err := cmd.CombinedOutput(); err != nil {
@@ -202,7 +203,7 @@ func command(t *testing.T, folder, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// exit runs a command, and returns its exit code and what it wrote to the outputs that are not set.
+// exit runs a command and returns its exit code and output. Output that cmd redirects is not returned.
 func exit(t *testing.T, cmd *exec.Cmd) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
@@ -222,7 +223,7 @@ func TestAllExamplesAreTested(t *testing.T) {
 	require.NoError(t, err)
 	for _, main := range folders {
 		name := filepath.Dir(main)
-		if _, err := os.Stat(filepath.Join(name, "go.mod")); err != nil { // a module of its own has tests of its own
+		if _, err := os.Stat(filepath.Join(name, "go.mod")); err != nil { // examples that are modules have their own tests
 			assert.Contains(t, examples, name)
 			assert.Contains(t, runs, name)
 		}
@@ -238,20 +239,20 @@ func TestRuns(t *testing.T) {
 			for _, run := range list {
 				t.Run(run.args, func(t *testing.T) {
 					args := strings.Fields(run.args)
-					code, out, said := exit(t, command(t, folder, name, args...))
-					assert.Equal(t, run.code, code, out+said)
+					code, out, stderr := exit(t, command(t, folder, name, args...))
+					assert.Equal(t, run.code, code, out+stderr)
 					for _, want := range run.out {
 						assert.Regexp(t, "(?m)"+want, out)
 					}
-					assert.Regexp(t, run.err, said)
+					assert.Regexp(t, run.err, stderr)
 					if slices.Contains(args, "-demo") && code != 2 {
-						assert.Contains(t, said, "-demo: using a cluster in memory")
+						assert.Contains(t, stderr, "-demo: using a cluster in memory")
 					}
 					if code == 2 && run.out == nil {
 						assert.Empty(t, out)
-						assert.Equal(t, 1, strings.Count(strings.ReplaceAll(said, name+": -demo: using a cluster in memory\n", ""), "\n"), said)
+						assert.Equal(t, 1, strings.Count(strings.ReplaceAll(stderr, name+": -demo: using a cluster in memory\n", ""), "\n"), stderr)
 					}
-					assert.NotRegexp(t, `nomad: \w+: nomad:`, said)
+					assert.NotRegexp(t, `nomad: \w+: nomad:`, stderr)
 					for line := range strings.Lines(out) {
 						if slices.Contains(args, "-json") {
 							assert.True(t, json.Valid([]byte(line)), line)
@@ -266,7 +267,7 @@ func TestRuns(t *testing.T) {
 					}
 				})
 			}
-			if name == "profile" { // It can be read by the tool for profiles.
+			if name == "profile" { // go tool pprof must be able to read it
 				top := exec.CommandContext(t.Context(), "go", "tool", "pprof", "-top", filepath.Join(folder, "server-1-heap.pprof"))
 				output, err := top.CombinedOutput()
 				assert.NoError(t, err, string(output))
@@ -278,16 +279,16 @@ func TestRuns(t *testing.T) {
 	}
 }
 
-// TestManners checks what all programs do alike.
+// TestManners checks the command-line behavior that all programs share.
 func TestManners(t *testing.T) {
 	short(t)
 	for name := range examples {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			folder := t.TempDir()
-			code, out, said := exit(t, command(t, folder, name, "-h"))
+			code, out, stderr := exit(t, command(t, folder, name, "-h"))
 			assert.Equal(t, 0, code)
-			assert.Empty(t, said)
+			assert.Empty(t, stderr)
 			assert.Contains(t, out, "usage: "+name)
 			assert.Contains(t, out, "exit codes")
 			assert.Contains(t, out, "  -demo\n")
@@ -296,15 +297,15 @@ func TestManners(t *testing.T) {
 				assert.LessOrEqual(t, len(strings.TrimSuffix(strings.Replace(line, "\t", "    ", 1), "\n")), 80, line)
 			}
 
-			code, out, said = exit(t, command(t, folder, name, "-wrong"))
+			code, out, stderr = exit(t, command(t, folder, name, "-wrong"))
 			assert.Equal(t, 2, code)
 			assert.Empty(t, out)
-			assert.Contains(t, said, "flag provided but not defined: -wrong (see -h)")
-			if name != "bootstrap" { // whose arguments are addresses
-				code, out, said = exit(t, command(t, folder, name, "-json", "argument"))
+			assert.Contains(t, stderr, "flag provided but not defined: -wrong (see -h)")
+			if name != "bootstrap" { // its arguments are addresses
+				code, out, stderr = exit(t, command(t, folder, name, "-json", "argument"))
 				assert.Equal(t, 2, code)
 				assert.Empty(t, out)
-				assert.Contains(t, said, `unexpected argument "argument"`)
+				assert.Contains(t, stderr, `unexpected argument "argument"`)
 			}
 
 			demo := []string{"-demo"}
@@ -317,14 +318,14 @@ func TestManners(t *testing.T) {
 				reader.Close()
 				cmd := command(t, folder, name, args...)
 				cmd.Stdout = writer
-				code, _, said = exit(t, cmd)
+				code, _, stderr = exit(t, cmd)
 				writer.Close()
-				assert.Equal(t, 2, code, said)
-				assert.Contains(t, said, "pipe")
+				assert.Equal(t, 2, code, stderr)
+				assert.Contains(t, stderr, "pipe")
 			}
 			full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 			if err != nil {
-				return // not on this system
+				return // this system has no /dev/full
 			}
 			defer full.Close()
 			demo = append(demo, "-json")
@@ -333,37 +334,38 @@ func TestManners(t *testing.T) {
 			}
 			cmd := command(t, folder, name, demo...)
 			cmd.Stdout = full
-			code, _, said = exit(t, cmd)
-			assert.Equal(t, 2, code, said)
-			assert.Contains(t, said, "no space left")
+			code, _, stderr = exit(t, cmd)
+			assert.Equal(t, 2, code, stderr)
+			assert.Contains(t, stderr, "no space left")
 		})
 	}
 }
 
-// TestWithoutAnAgent checks that no program but quickstart reports about a cluster that nobody asked for.
+// TestWithoutAnAgent checks that only quickstart starts a cluster in memory without -demo.
 func TestWithoutAnAgent(t *testing.T) {
 	short(t)
 	if conn, err := net.Dial("tcp", "127.0.0.1:4646"); err == nil {
 		conn.Close()
-		t.Skip("an agent runs here")
+		t.Skip("an agent is running on this machine")
 	}
 	for name, args := range map[string][]string{
 		"health": nil, "members": nil, "survey": nil, "profile": nil, "bootstrap": {"127.0.0.1"}, "rotate-gossip-key": {"-out", "key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			code, _, said := exit(t, command(t, t.TempDir(), name, args...))
+			code, _, stderr := exit(t, command(t, t.TempDir(), name, args...))
 			assert.Equal(t, 2, code)
-			assert.Contains(t, said, "127.0.0.1:4646")
+			assert.Contains(t, stderr, "127.0.0.1:4646")
 			if runtime.GOOS != "windows" {
-				assert.Contains(t, said, "connection refused")
+				assert.Contains(t, stderr, "connection refused")
 			}
-			assert.NotContains(t, said, "memory")
+			assert.NotContains(t, stderr, "memory")
 		})
 	}
 }
 
-// TestLongNames checks that tables keep to 80 columns and print no control characters, whatever members are called.
+// TestLongNames checks that tables fit 80 columns and print no control characters, whatever the names of the
+// members are.
 func TestLongNames(t *testing.T) {
 	short(t)
 	long := strings.Repeat("long-", 20)
@@ -372,8 +374,8 @@ func TestLongNames(t *testing.T) {
 	for name, args := range map[string][]string{"members": nil, "survey": nil, "bootstrap": {"-expect", "1"}, "quickstart": nil} {
 		cmd := command(t, t.TempDir(), name, args...)
 		cmd.Env = append(os.Environ(), "NOMAD_ADDR="+cluster.Agents()[0].URL())
-		code, out, said := exit(t, cmd)
-		assert.Equal(t, 0, code, said)
+		code, out, stderr := exit(t, cmd)
+		assert.Equal(t, 0, code, stderr)
 		assert.Contains(t, out, "…", name)
 		assert.NotContains(t, out, "\x1b", name)
 		for line := range strings.Lines(out) {
@@ -382,7 +384,7 @@ func TestLongNames(t *testing.T) {
 	}
 }
 
-// TestSurveyGoesOn checks that survey -every outlives an outage of the agent.
+// TestSurveyGoesOn checks that survey -every continues after an outage of the agent.
 func TestSurveyGoesOn(t *testing.T) {
 	short(t)
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1))
@@ -402,7 +404,7 @@ func TestSurveyGoesOn(t *testing.T) {
 	require.True(t, rounds.Scan())
 	outage := agent.Inject(nomadtest.Status(500, "broken"), nomadtest.On("members"))
 	reported := make(chan string, 1)
-	go func() { // Either pipe may be full.
+	go func() { // read both pipes, so that neither blocks the program
 		for errors.Scan() && !strings.Contains(errors.Text(), "GET "+agent.URL()+"/v1/agent/members: 500 broken") {
 		}
 		reported <- errors.Text()
@@ -420,7 +422,7 @@ func TestSurveyGoesOn(t *testing.T) {
 		}
 	}
 	for range 3 {
-		require.True(t, rounds.Scan(), "the survey goes on after the outage")
+		require.True(t, rounds.Scan(), "the survey continues after the outage")
 	}
 	if runtime.GOOS == "windows" {
 		require.NoError(t, cmd.Process.Kill())

@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTerminal checks that colors and progress are shown on a terminal only, and not where the environment forbids them.
+// TestTerminal checks that colors and progress are only shown on a terminal, unless the environment disables
+// them.
 func TestTerminal(t *testing.T) {
 	short(t)
 	for _, test := range []struct {
@@ -37,7 +38,7 @@ func TestTerminal(t *testing.T) {
 			cmd.Stdout, cmd.Stderr = slave, slave
 			require.NoError(t, cmd.Start())
 			slave.Close()
-			output, _ := io.ReadAll(master) // It ends with an error when the program has ended.
+			output, _ := io.ReadAll(master) // returns an error when the program has ended
 			cmd.Wait()
 			assert.Contains(t, string(output), test.want)
 			if test.not != "" {
@@ -52,7 +53,7 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	fd, err := syscall.Open("/dev/ptmx", syscall.O_RDWR|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)
 	if err != nil {
-		t.Skip("no terminals here: ", err)
+		t.Skip("this system has no terminals: ", err)
 	}
 	master = os.NewFile(uintptr(fd), "/dev/ptmx")
 	t.Cleanup(func() { master.Close() })

@@ -17,7 +17,8 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// TestTokens compares what agents with ACLs answer to each kind of token with what was measured.
+// TestTokens sends each kind of token to agents with ACLs and compares the responses with those of real
+// agents.
 func TestTokens(t *testing.T) {
 	table, err := os.ReadFile("testdata/acl-2.0.5.txt")
 	require.NoError(t, err)
@@ -55,15 +56,15 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	t.Logf("%d answers compared", count)
+	t.Logf("%d responses compared", count)
 }
 
-// TestTokensOfTheirOwn sends tokens that the option Token adds, in the forms in which agents take them.
+// TestTokensOfTheirOwn sends tokens that the option Token adds, in every form that agents accept.
 func TestTokensOfTheirOwn(t *testing.T) {
 	const mixed, readers = "0f0e0d0c-0b0a-0908-0706-05040302010a", "0f0e0d0c-0b0a-0908-0706-05040302010b"
 	cluster := start(t, nomadtest.Servers(1), nomadtest.Clients(1), nomadtest.ACLs(),
 		nomadtest.Token(mixed, "agent:write", "node:read"), nomadtest.Token(readers, "node:read"), nomadtest.Token("", "agent:read"))
-	ask := func(agent, method, path, header, value string) string {
+	send := func(agent, method, path, header, value string) string {
 		request, err := http.NewRequestWithContext(t.Context(), method, cluster.URL(agent)+path, nil)
 		require.NoError(t, err)
 		if header != "" {
@@ -91,12 +92,12 @@ func TestTokensOfTheirOwn(t *testing.T) {
 		{"server-1", "GET", self, token, readers, denied},
 		{"server-1", "GET", "/v1/nodes", token, readers, "200"},
 		{"server-1", "GET", "/v1/nodes", "", "", denied},
-		{"server-1", "GET", self, "", "", "200"}, // the anonymous token may read
+		{"server-1", "GET", self, "", "", "200"}, // the anonymous token has read access
 		{"server-1", "PUT", force, "", "", denied},
 		{"server-1", "GET", self, token, nomadtest.ExpiredToken, "500 ACL token not found or invalid workload identity: ACL token expired"},
 		{"server-1", "PUT", force, token, nomadtest.ExpiredToken, "403 ACL token expired"},
 		{"server-1", "GET", members, token, nomadtest.ExpiredToken, denied},
-		{"server-1", "GET", "/v1/agent/monitor", token, nomadtest.ExpiredToken, "200"}, // and empty
+		{"server-1", "GET", "/v1/agent/monitor", token, nomadtest.ExpiredToken, "200"}, // with an empty log
 		{"client-1", "GET", self, token, mixed, "200"},
 		{"client-1", "GET", self, token, nomadtest.ExpiredToken, "500 failed to resolve ACL token: rpc error: ACL token expired"},
 		{"client-1", "GET", "/v1/agent/servers", token, nomadtest.ExpiredToken, "500 rpc error: ACL token expired"},
@@ -106,13 +107,13 @@ func TestTokensOfTheirOwn(t *testing.T) {
 		{"server-1", "GET", self, token, strings.Repeat("x", 8<<10),
 			"500 ACL token not found or invalid workload identity: failed to parse signed token: go-jose/go-jose: compact JWS format must have three parts"},
 	} {
-		assert.Equal(t, c.want, ask(c.agent, c.method, c.path, c.header, c.value), "%s %s %s %.50s", c.agent, c.method, c.path, c.value)
+		assert.Equal(t, c.want, send(c.agent, c.method, c.path, c.header, c.value), "%s %s %s %.50s", c.agent, c.method, c.path, c.value)
 	}
 	assert.Panics(t, func() { nomadtest.Token("me", "agent:read") })
 	assert.Panics(t, func() { nomadtest.Token(mixed, "agent:all") })
 }
 
-// TestTokenMeanings is what a client of package nomad makes of them.
+// TestTokenMeanings checks the errors that package nomad returns for each kind of token.
 func TestTokenMeanings(t *testing.T) {
 	cluster := start(t, nomadtest.ACLs())
 	for token, want := range map[string]error{
@@ -123,12 +124,12 @@ func TestTokenMeanings(t *testing.T) {
 		assert.ErrorIs(t, err, want, token)
 	}
 	_, err := cluster.Client("server-1").Agent.Self(t.Context())
-	assert.NoError(t, err, "a ready client may do everything")
+	assert.NoError(t, err, "the token of the cluster's clients has all permissions")
 	_, err = cluster.Client("server-1", nomad.WithToken("")).Agent.Health(t.Context())
-	assert.NoError(t, err, "health is for everybody")
+	assert.NoError(t, err, "Health needs no token")
 }
 
-// TestSocket reaches an agent in client mode as its tasks do.
+// TestSocket calls an agent in client mode through its unix socket, as tasks do.
 func TestSocket(t *testing.T) {
 	for _, acls := range []bool{false, true} {
 		options := []nomadtest.Option{nomadtest.Servers(1), nomadtest.Clients(1), nomadtest.Socket()}
@@ -136,20 +137,20 @@ func TestSocket(t *testing.T) {
 			options = append(options, nomadtest.ACLs())
 		}
 		cluster := start(t, options...)
-		assert.Empty(t, cluster.Agent("server-1").SocketPath(), "servers run no tasks")
+		assert.Empty(t, cluster.Agent("server-1").SocketPath(), "only agents in client mode have a socket")
 		path := cluster.Agent("client-1").SocketPath()
-		ask := func(token string) error {
+		send := func(token string) error {
 			client, err := nomad.NewClient(nomad.WithAddress("unix://"+path), nomad.WithToken(token))
 			require.NoError(t, err)
 			defer client.Close()
 			_, err = client.Agent.Servers(t.Context())
 			return err
 		}
-		assert.NoError(t, ask(nomadtest.ManagementToken))
-		assert.ErrorIs(t, ask(""), nomad.ErrPermissionDenied, "a token is needed with and without ACLs")
+		assert.NoError(t, send(nomadtest.ManagementToken))
+		assert.ErrorIs(t, send(""), nomad.ErrPermissionDenied, "the socket requires a token, with and without ACLs")
 		if acls {
-			assert.ErrorIs(t, ask(nomadtest.UnknownToken), nomad.ErrPermissionDenied)
-			assert.Error(t, ask(nomadtest.MalformedToken))
+			assert.ErrorIs(t, send(nomadtest.UnknownToken), nomad.ErrPermissionDenied)
+			assert.Error(t, send(nomadtest.MalformedToken))
 		}
 		cluster.Close()
 		_, err := os.Stat(path)
@@ -157,7 +158,7 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// TestTLS calls agents that speak https, with and without what they ask for.
+// TestTLS calls agents with TLS, with and without the certificates that they require.
 func TestTLS(t *testing.T) {
 	for name, mutual := range map[string]nomadtest.AgentOption{"tls": nomadtest.TLS(), "mutual": nomadtest.MutualTLS()} {
 		cluster := start(t, nomadtest.Servers(2), mutual, nomadtest.ACLs())
@@ -179,13 +180,13 @@ func TestTLS(t *testing.T) {
 		assert.Equal(t, name == "mutual", self.Config.TLSConfig.VerifyHTTPSClient)
 		cluster.Agent("server-1").Stop()
 		cluster.Agent("server-1").Start()
-		assert.Equal(t, 2, strings.Count(view(t, cluster.Client("server-1")), "alive"), "it has the same certificate")
+		assert.Equal(t, 2, strings.Count(view(t, cluster.Client("server-1")), "alive"), "the second server has the same certificate")
 		cluster.Close()
 		assert.NoFileExists(t, files.KeyFile)
 	}
 }
 
-// TestMaxConns has more connections than an agent takes from one address.
+// TestMaxConns opens more connections than an agent accepts from one address.
 func TestMaxConns(t *testing.T) {
 	cluster := start(t, nomadtest.MaxConns(3))
 	address := strings.TrimPrefix(cluster.URL("server-1"), "http://")
@@ -196,31 +197,31 @@ func TestMaxConns(t *testing.T) {
 		conn.SetDeadline(time.Now().Add(20 * time.Second))
 		return conn
 	}
-	ask := func(conn net.Conn) string {
+	send := func(conn net.Conn) string {
 		io.WriteString(conn, "GET /v1/agent/health HTTP/1.1\r\nHost: x\r\n\r\n")
-		answer := make([]byte, 200)
-		n, err := conn.Read(answer)
+		response := make([]byte, 200)
+		n, err := conn.Read(response)
 		if err != nil {
 			return "closed"
 		}
-		return strings.SplitN(string(answer[:n]), "\r\n", 2)[0]
+		return strings.SplitN(string(response[:n]), "\r\n", 2)[0]
 	}
 	var conns []net.Conn
 	for range 3 {
 		conns = append(conns, dial())
-		assert.Equal(t, "HTTP/1.1 200 OK", ask(conns[len(conns)-1]))
+		assert.Equal(t, "HTTP/1.1 200 OK", send(conns[len(conns)-1]))
 	}
-	// Answers are limited too: a hundred at first, and as many more as the time that this takes allows.
-	answers := map[string]int{}
+	// Responses to refused connections are limited too: a hundred at first, and some more over time.
+	counts := map[string]int{}
 	for range 400 {
 		conn := dial()
-		answers[ask(conn)]++
+		counts[send(conn)]++
 		conn.Close()
 	}
-	assert.GreaterOrEqual(t, answers["HTTP/1.1 429 Too Many Requests"], 50) // some are lost with the connection
-	assert.Positive(t, answers["closed"])
-	assert.Equal(t, 400, answers["closed"]+answers["HTTP/1.1 429 Too Many Requests"])
-	assert.Equal(t, "HTTP/1.1 200 OK", ask(conns[0]), "those that are there stay")
+	assert.GreaterOrEqual(t, counts["HTTP/1.1 429 Too Many Requests"], 50) // some are lost with the connection
+	assert.Positive(t, counts["closed"])
+	assert.Equal(t, 400, counts["closed"]+counts["HTTP/1.1 429 Too Many Requests"])
+	assert.Equal(t, "HTTP/1.1 200 OK", send(conns[0]), "open connections are kept")
 	conns[0].Close()
-	assert.Eventually(t, func() bool { return ask(dial()) == "HTTP/1.1 200 OK" }, 20*time.Second, 10*time.Millisecond, "one that went leaves room")
+	assert.Eventually(t, func() bool { return send(dial()) == "HTTP/1.1 200 OK" }, 20*time.Second, 10*time.Millisecond, "a closed connection makes room for another")
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// BenchmarkStart starts and closes clusters of one agent and of a thousand in one process.
+// BenchmarkStart starts and closes clusters of one agent and of a thousand agents.
 func BenchmarkStart(b *testing.B) {
 	for _, c := range []struct {
 		name   string
@@ -35,7 +35,7 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
-// heapOf is how much memory a cluster holds.
+// heapOf returns the heap memory that a cluster uses.
 func heapOf(start func() *nomadtest.Cluster) float64 {
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -47,7 +47,8 @@ func heapOf(start func() *nomadtest.Cluster) float64 {
 	return float64(after.HeapAlloc) - float64(before.HeapAlloc) + float64(after.StackInuse) - float64(before.StackInuse)
 }
 
-// BenchmarkCall makes a call on an agent in memory, and the same call on a bare server that knows the answer already.
+// BenchmarkCall makes a call to an agent in memory, and the same call to a plain server with a fixed
+// response.
 func BenchmarkCall(b *testing.B) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	defer cluster.Close()
@@ -55,14 +56,14 @@ func BenchmarkCall(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	answer, err := io.ReadAll(response.Body)
+	content, err := io.ReadAll(response.Body)
 	if err != nil {
 		b.Fatal(err)
 	}
 	response.Body.Close()
 	bare := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		w.Write(answer)
+		w.Write(content)
 	}))
 	defer bare.Close()
 	for _, url := range []string{cluster.URL("server-1"), bare.URL} {

@@ -27,7 +27,7 @@ func start(t *testing.T, opts ...nomadtest.Option) *nomadtest.Cluster {
 	return cluster
 }
 
-// view is what an agent sees: members with their statuses, sorted.
+// view returns the members that an agent reports, sorted and with their statuses.
 func view(t *testing.T, client *nomad.Client) string {
 	t.Helper()
 	members, err := client.Agent.Members(t.Context())
@@ -49,7 +49,7 @@ func TestOneServerByDefault(t *testing.T) {
 	assert.Equal(t, "server-1", leader(cluster))
 }
 
-// TestLifeOfAServer takes one through all that can happen to it, as its peers and a client see it.
+// TestLifeOfAServer takes a server through all its states and checks what its peers and a client report.
 func TestLifeOfAServer(t *testing.T) {
 	cluster := start(t, nomadtest.Clients(1), nomadtest.Servers(3))
 	third := cluster.Agent("server-3")
@@ -64,7 +64,7 @@ func TestLifeOfAServer(t *testing.T) {
 		{"start again", third.Start, "alive"},
 		{"force-leave while alive", func() {
 			require.NoError(t, cluster.Client("server-1").Agent.ForceLeave(t.Context(), "server-3.global"))
-		}, "alive"}, // it contradicts, and the third server passes that on
+		}, "alive"}, // the server refutes it, and its peer passes that on
 
 		{"join again", func() {
 			_, err := cluster.Client("server-3").Agent.Join(t.Context(), cluster.Agent("server-1").SerfAddr())
@@ -109,7 +109,8 @@ func TestLifeOfAServer(t *testing.T) {
 	}
 }
 
-// TestForceLeaveOfALiveServer checks what becomes of one in a pool of two, where nobody passes on that it contradicts.
+// TestForceLeaveOfALiveServer forces a server to leave that is alive, in a pool of two. The server refutes
+// it, but there is no third server that passes that on.
 func TestForceLeaveOfALiveServer(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(2))
 	first, second := cluster.Client("server-1"), cluster.Client("server-2")
@@ -118,14 +119,14 @@ func TestForceLeaveOfALiveServer(t *testing.T) {
 	assert.Equal(t, "server-1.global (alive) server-2.global (alive)", view(t, second))
 	assert.Equal(t, "server-1", leader(cluster))
 	cluster.Agent("server-2").Stop()
-	assert.Equal(t, "server-1.global (alive) server-2.global (leaving)", view(t, first), "after it has died")
+	assert.Equal(t, "server-1.global (alive) server-2.global (leaving)", view(t, first), "after the second server has stopped")
 	assert.Equal(t, "none", leader(cluster))
 	cluster.Agent("server-2").Start()
 	assert.Equal(t, "server-1.global (alive) server-2.global (alive)", view(t, first))
 	assert.Equal(t, "server-1", leader(cluster))
 }
 
-// TestLeader moves the leader, and takes it away.
+// TestLeader moves the leadership, and stops servers until there is no leader.
 func TestLeader(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(3))
 	healthy := func(name string) error {
@@ -144,21 +145,21 @@ func TestLeader(t *testing.T) {
 	assert.Equal(t, "Leader", stat("server-2", "raft", "state"))
 	assert.Equal(t, cluster.Agent("server-2").RPCAddr(), stat("server-3", "nomad", "leader_addr"))
 	cluster.Agent("server-1").Start()
-	assert.Equal(t, "server-2", leader(cluster), "one that comes back does not take over")
+	assert.Equal(t, "server-2", leader(cluster), "a server that returns does not become the leader")
 
 	cluster.Agent("server-1").Stop()
 	cluster.Agent("server-2").Stop()
 	assert.Equal(t, "none", leader(cluster))
 	assert.ErrorIs(t, healthy("server-3"), nomad.ErrNoLeader)
 	require.NoError(t, cluster.Client("server-3").Agent.ForceLeave(t.Context(), "server-1.global"))
-	assert.ErrorIs(t, healthy("server-3"), nomad.ErrNoLeader, "without a leader Raft forgets nobody")
+	assert.ErrorIs(t, healthy("server-3"), nomad.ErrNoLeader, "without a leader Raft keeps all peers")
 	cluster.Agent("server-2").Start()
 	assert.NoError(t, healthy("server-3"))
 	cluster.Agent("server-2").Leave()
-	assert.Equal(t, "server-3", leader(cluster), "one that left does not count any more")
+	assert.Equal(t, "server-3", leader(cluster), "a server that has left does not count for the quorum")
 }
 
-// TestBootstrap waits for as many servers as are expected.
+// TestBootstrap checks that there is a leader only when the expected number of servers has joined.
 func TestBootstrap(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(1, nomadtest.Expect(2)))
 	assert.Equal(t, "none", leader(cluster))
@@ -166,7 +167,7 @@ func TestBootstrap(t *testing.T) {
 	assert.Equal(t, "second", leader(cluster))
 }
 
-// TestJoin makes one pool of two, and of two clusters.
+// TestJoin joins two pools of one cluster, and two clusters.
 func TestJoin(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(1))
 	lone := cluster.AddServer("lone", nomadtest.Unjoined())
@@ -198,7 +199,7 @@ func TestJoin(t *testing.T) {
 	assert.Equal(t, "server-1", leader(cluster))
 }
 
-// TestServersOfAClient follows the list that a client has.
+// TestServersOfAClient checks the server list of a client while the servers change.
 func TestServersOfAClient(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(3), nomadtest.Clients(1))
 	client := cluster.Client("client-1")
@@ -233,7 +234,7 @@ func TestServersOfAClient(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// TestRoles checks which agent takes which call.
+// TestRoles checks which calls need a server or a client.
 func TestRoles(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(1), nomadtest.Clients(1), nomadtest.Both(1))
 	for name, role := range map[string]string{"server-1": "server", "client-1": "client", "both-1": "both"} {
@@ -253,7 +254,7 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// TestTags changes what a server says about itself.
+// TestTags changes the tags of a server.
 func TestTags(t *testing.T) {
 	cluster := start(t, nomadtest.Version("1.6.5"), nomadtest.Servers(1))
 	server := cluster.Agent("server-1")
@@ -271,7 +272,7 @@ func TestTags(t *testing.T) {
 	assert.NotContains(t, members.Members[0].Tags, "team")
 }
 
-// TestMistakes checks that a test's own mistakes are named.
+// TestMistakes checks that wrong use of the package panics with a helpful message.
 func TestMistakes(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(2))
 	assert.PanicsWithValue(t, `nomadtest: no agent "server-3": there are server-1, server-2`, func() { cluster.Agent("server-3") })
@@ -283,7 +284,7 @@ func TestMistakes(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// TestDeterministic builds the same cluster twice.
+// TestDeterministic builds the same cluster twice and compares the two.
 func TestDeterministic(t *testing.T) {
 	build := func() string {
 		cluster := nomadtest.NewCluster(nomadtest.Servers(5), nomadtest.Servers(3, nomadtest.Region("eu")))
@@ -302,7 +303,7 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
-// TestConcurrentUse changes and asks at once.
+// TestConcurrentUse changes a cluster and calls its agents concurrently.
 func TestConcurrentUse(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(5))
 	var group sync.WaitGroup
@@ -327,7 +328,7 @@ func TestConcurrentUse(t *testing.T) {
 	assert.Equal(t, 5, strings.Count(view(t, cluster.Client("server-1")), "(alive)"))
 }
 
-// TestUnknownPath answers as agents do where they have nothing.
+// TestUnknownPath checks the response to an unknown path.
 func TestUnknownPath(t *testing.T) {
 	res, err := http.Get(start(t).URL("server-1") + "/v1/agent/nope")
 	require.NoError(t, err)

@@ -15,7 +15,7 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// TestCommandLine runs the real command line, which NOMAD_BIN names, against agents in memory.
+// TestCommandLine runs the nomad binary that NOMAD_BIN names against agents in memory.
 func TestCommandLine(t *testing.T) {
 	program := os.Getenv("NOMAD_BIN")
 	if program == "" {

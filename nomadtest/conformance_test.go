@@ -34,7 +34,7 @@ type node interface {
 
 var _, _ node = (*nomadtest.Agent)(nil), (*nomadtest.Process)(nil)
 
-// TestConformance makes the same checks on agents in memory and, with NOMAD_BIN set, on real ones.
+// TestConformance makes the same checks on agents in memory and, if NOMAD_BIN is set, on real agents.
 func TestConformance(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		conform(t, func(t *testing.T, opts ...nomadtest.Option) node {
@@ -43,7 +43,7 @@ func TestConformance(t *testing.T) {
 	})
 	t.Run("process", func(t *testing.T) {
 		if os.Getenv("NOMAD_BIN") == "" {
-			t.Skip("NOMAD_BIN does not name a nomad binary: the checks were made on agents in memory only")
+			t.Skip("NOMAD_BIN does not name a nomad binary; only agents in memory were checked")
 		}
 		conform(t, func(t *testing.T, opts ...nomadtest.Option) node {
 			p, err := nomadtest.StartProcess(t.Context(), opts...)
@@ -56,7 +56,7 @@ func TestConformance(t *testing.T) {
 
 const firstKey, secondKey = "cg8StVXbQJ0gPvMd9o7yrg==", "tbLJg26ZJyJ9pK3qhc9jig=="
 
-// conform starts the agents that the checks need, and makes the checks in their order.
+// conform starts the agents that the checks need and runs the checks in order.
 func conform(t *testing.T, start func(*testing.T, ...nomadtest.Option) node) {
 	e := &environment{}
 	named := func(name string) nomadtest.AgentOption { return nomadtest.Names(name) }
@@ -77,10 +77,10 @@ func conform(t *testing.T, start func(*testing.T, ...nomadtest.Option) node) {
 
 type environment struct {
 	server  node // with a leader, debug and a gossip key
-	peer    node // a server that shares the key and expects nobody
-	third   node // another such
+	peer    node // a server that shares the key and has bootstrap_expect 0
+	third   node // another server like peer
 	client  node // of server
-	lost    node // a server that expects three and is alone
+	lost    node // a single server with bootstrap_expect 3
 	guarded node // a server with ACLs, mutual TLS and few connections
 }
 
@@ -144,7 +144,7 @@ var checks = []struct {
 		agent := e.client.Client().Agent
 		assert.ErrorIs(t, agent.UpdateServers(t.Context(), "127.0.0.1:1"), nomad.ErrInvalidArgument)
 		assert.ErrorContains(t, agent.UpdateServers(t.Context(), e.server.SerfAddr()), "failed ping: rpc error: EOF")
-		require.NoError(t, agent.UpdateServers(t.Context(), "127.0.0.1:1", e.server.RPCAddr()), "one is good")
+		require.NoError(t, agent.UpdateServers(t.Context(), "127.0.0.1:1", e.server.RPCAddr()), "one address is valid")
 		servers, err := agent.Servers(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, []string{e.server.RPCAddr()}, servers)
@@ -273,7 +273,7 @@ var checks = []struct {
 	}},
 	{"monitor export", func(t *testing.T, e *environment) {
 		_, err := e.server.Client().Agent.MonitorExport(t.Context(), nomad.MonitorExportOptions{OnDisk: true})
-		assert.ErrorIs(t, err, nomad.ErrInvalidArgument, "there is no file")
+		assert.ErrorIs(t, err, nomad.ErrInvalidArgument, "there is no log file")
 		assert.ErrorContains(t, err, "No nomad log file defined")
 	}},
 	{"schedulers", func(t *testing.T, e *environment) {
@@ -288,7 +288,7 @@ var checks = []struct {
 		require.NoError(t, err)
 		assert.Equal(t, 1, changed.NumSchedulers)
 		_, err = agent.UpdateSchedulerConfig(t.Context(), &nomad.SchedulerConfig{NumSchedulers: 10_000, EnabledSchedulers: []string{"_core"}})
-		assert.ErrorIs(t, err, nomad.ErrInvalidArgument, "more than there are processors")
+		assert.ErrorIs(t, err, nomad.ErrInvalidArgument, "more schedulers than processors")
 		_, err = agent.UpdateSchedulerConfig(t.Context(), config)
 		require.NoError(t, err)
 		_, err = e.client.Client().Agent.Schedulers(t.Context())
@@ -308,14 +308,14 @@ var checks = []struct {
 		}
 		assert.Equal(t, []string{firstKey}, keys())
 		_, err := agent.UseKey(t.Context(), nomad.NewSecret(secondKey))
-		assert.Error(t, err, "nobody has it")
+		assert.Error(t, err, "no server has the key")
 		_, err = agent.InstallKey(t.Context(), nomad.NewSecret(secondKey))
 		require.NoError(t, err)
 		assert.Equal(t, []string{firstKey, secondKey}, keys())
 		_, err = agent.UseKey(t.Context(), nomad.NewSecret(secondKey))
 		require.NoError(t, err)
 		_, err = agent.RemoveKey(t.Context(), nomad.NewSecret(secondKey))
-		assert.Error(t, err, "it is in use")
+		assert.Error(t, err, "the key is active")
 		_, err = agent.UseKey(t.Context(), nomad.NewSecret(firstKey))
 		require.NoError(t, err)
 		_, err = agent.RemoveKey(t.Context(), nomad.NewSecret(secondKey))
@@ -329,23 +329,23 @@ var checks = []struct {
 	{"tokens", func(t *testing.T, e *environment) {
 		client := e.guarded.Client(nomad.WithMaxConns(1))
 		defer client.Close()
-		ask := func(token string) *nomad.Agent {
+		agentWith := func(token string) *nomad.Agent {
 			client, err := client.With(nomad.WithToken(token))
 			require.NoError(t, err)
 			return client.Agent
 		}
-		_, err := ask(nomadtest.ManagementToken).Members(t.Context())
+		_, err := agentWith(nomadtest.ManagementToken).Members(t.Context())
 		require.NoError(t, err)
 		for _, token := range []string{"", nomadtest.UnknownToken} {
-			_, err = ask(token).Members(t.Context())
+			_, err = agentWith(token).Members(t.Context())
 			assert.ErrorIs(t, err, nomad.ErrPermissionDenied)
-			assert.ErrorIs(t, ask(token).ForceLeave(t.Context(), "nobody"), nomad.ErrPermissionDenied)
-			_, err = ask(token).Health(t.Context())
+			assert.ErrorIs(t, agentWith(token).ForceLeave(t.Context(), "nobody"), nomad.ErrPermissionDenied)
+			_, err = agentWith(token).Health(t.Context())
 			assert.NoError(t, err)
 		}
-		_, err = ask(nomadtest.MalformedToken).Self(t.Context())
+		_, err = agentWith(nomadtest.MalformedToken).Self(t.Context())
 		assert.ErrorIs(t, err, nomad.ErrInvalidToken)
-		_, err = ask(nomadtest.UnknownToken).Monitor(t.Context(), nomad.MonitorOptions{})
+		_, err = agentWith(nomadtest.UnknownToken).Monitor(t.Context(), nomad.MonitorOptions{})
 		assert.ErrorIs(t, err, nomad.ErrInvalidToken)
 	}},
 	{"connection limit", func(t *testing.T, e *environment) {
@@ -359,7 +359,7 @@ var checks = []struct {
 			_, err = conn.Read(make([]byte, 1))
 			refused = refused || err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 		}
-		assert.True(t, refused, "one of ten is closed")
+		assert.True(t, refused, "one of ten connections is refused")
 		for _, conn := range conns {
 			conn.Close()
 		}
@@ -406,7 +406,7 @@ var checks = []struct {
 		sees(t, e.server, "first.global (alive) second.global (leaving)")
 		sees(t, e.peer, "first.global (alive) second.global (alive)")
 		_, err := e.peer.Client().Agent.Health(t.Context())
-		assert.NoError(t, err, "it works on")
+		assert.NoError(t, err, "the agent keeps running")
 		rejoins(t, e.peer, e.server, "first.global (alive) second.global (alive)")
 	}},
 	{"prune of one that is alive", func(t *testing.T, e *environment) {
@@ -424,8 +424,8 @@ var checks = []struct {
 		require.NoError(t, agent.ForceLeave(t.Context(), "third.global", nomad.Prune()))
 		sees(t, e.server, "first.global (alive) second.global (alive)")
 		sees(t, e.third, all)
-		eventually(t, func() bool { return !healthy() }, "it has no leader")
-		e.third.Stop() // what brings it back is up to chance: the others must have noticed that it was away
+		eventually(t, func() bool { return !healthy() }, "the server loses its leader")
+		e.third.Stop() // the others must notice that it is gone; otherwise it is a matter of chance how it returns
 	}},
 	{"force-leave", func(t *testing.T, e *environment) {
 		agent := e.server.Client().Agent
@@ -452,7 +452,7 @@ func nodeID(t *testing.T, e *environment) string {
 	return self.Stats["client"]["node_id"]
 }
 
-// sees waits until an agent sees members.
+// sees waits until an agent reports the given members.
 func sees(t *testing.T, who node, want string) {
 	t.Helper()
 	client := who.Client()
@@ -460,14 +460,14 @@ func sees(t *testing.T, who node, want string) {
 	seen := ""
 	defer func() {
 		if t.Failed() {
-			t.Log("it sees ", seen)
+			t.Log("the agent reports ", seen)
 		}
 	}()
 	eventually(t, func() bool { seen = view(t, client); return seen == want }, who.Name()+" sees "+want)
 }
 
-// rejoins has an agent join another until that one sees what is wanted. Real ones need more than one try at times, as
-// Serf takes the later of two messages about a member and counts the time in messages.
+// rejoins makes an agent join another until the other reports the given members. Real agents sometimes
+// need several attempts, because Serf uses the later of two messages about a member by its logical clock.
 func rejoins(t *testing.T, who, other node, want string) {
 	t.Helper()
 	agent, client := who.Client().Agent, other.Client()
@@ -478,7 +478,7 @@ func rejoins(t *testing.T, who, other node, want string) {
 	}, other.Name()+" sees "+want)
 }
 
-// eventually waits for what takes real agents some seconds.
+// eventually waits for a condition that real agents need some seconds for.
 func eventually(t *testing.T, done func() bool, what string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -486,7 +486,7 @@ func eventually(t *testing.T, done func() bool, what string) {
 	for !done() {
 		select {
 		case <-ctx.Done():
-			t.Fatal("not in time: " + what)
+			t.Fatal("timed out: " + what)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

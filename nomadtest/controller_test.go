@@ -17,8 +17,8 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// TestController lets servers die and come back, the leader move and the network misbehave, and holds the controller of
-// the example to its promise: whoever has failed for a minute is forced to leave, and nobody else.
+// TestController tests the controller of the example with random failures of servers, leader changes and
+// network faults. The controller must force exactly the servers to leave that have failed for a minute.
 func TestController(t *testing.T) {
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { tryController(t, rand.New(rand.NewPCG(seed, 0))) })
@@ -39,7 +39,7 @@ func tryController(t *testing.T, random *rand.Rand) {
 		nomadtest.Truncate(0), nomadtest.Status(503, ""), nomadtest.Status(500, "No cluster leader"), nomadtest.Garbage(), nomadtest.ResetAfter(3),
 	}
 	now := time.Now()
-	failedSince := map[string]time.Time{} // as the controller can have seen it
+	failedSince := map[string]time.Time{} // when the controller can first have seen the failure
 	failedCalls := 0
 	for range 60 {
 		agent := cluster.Agents()[1+random.IntN(4)]
@@ -55,7 +55,7 @@ func tryController(t *testing.T, random *rand.Rand) {
 		fault := first.Inject(faults[random.IntN(len(faults))], nomadtest.On(endpoint), nomadtest.Times(1))
 		now = now.Add(time.Duration(random.IntN(40)) * time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		err := r.look(ctx, now)
+		err := r.reconcile(ctx, now)
 		cancel()
 		fault.Remove()
 		require.Equal(t, fault.Hits() > 0, err != nil, "%v", err)
@@ -72,17 +72,17 @@ func tryController(t *testing.T, random *rand.Rand) {
 			case failedSince[member].IsZero():
 				failedSince[member] = now
 			default:
-				assert.Less(t, now.Sub(failedSince[member]), r.after, "%s should be gone", member)
+				assert.Less(t, now.Sub(failedSince[member]), r.after, "%s should have been forced to leave", member)
 			}
 		}
 	}
-	asked := 0
+	requests := 0
 	for _, request := range first.Requests() {
 		if request.Path == "/v1/agent/force-leave" {
-			asked++
+			requests++
 		}
 	}
 	forced := strings.Count(log.String(), "forced to leave")
-	assert.Equal(t, forced+failedCalls, asked, log.String())
+	assert.Equal(t, forced+failedCalls, requests, log.String())
 	assert.Positive(t, forced)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// meanings are the errors of package nomad that a response can mean.
+// meanings are the sentinel errors of package nomad that Error accepts.
 var meanings = []error{
 	nomad.ErrInvalidArgument, nomad.ErrPermissionDenied, nomad.ErrInvalidToken, nomad.ErrNotFound, nomad.ErrServerOnly,
 	nomad.ErrClientOnly, nomad.ErrNoLeader, nomad.ErrTooManyRequests, nomad.ErrUnsupported, nomad.ErrUnhealthy, nomad.ErrJoinFailed,

@@ -15,22 +15,23 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// reaper is a controller: it forces servers to leave that stay failed. It looks at the whole pool each time, by a clock that
-// its test has in hand; the reaper in the folder examples is one that follows watch.Members.
+// reaper is a controller that forces failed servers to leave after some time. It lists the whole pool
+// each time, and the caller passes the current time, so that tests control the clock. The reaper in the
+// folder examples uses watch.Members instead.
 type reaper struct {
 	agent *nomad.Agent
-	after time.Duration // for how long a server must have failed
+	after time.Duration // time that a server must have been failed
 	log   *slog.Logger
 
-	since map[string]time.Time // when each failed server was first seen so
+	since map[string]time.Time // when each failed server was first seen as failed
 }
 
-// look does what is to be done at a time. A controller calls it every few seconds; an error is for its log, as the next
-// look makes good for it.
-func (r *reaper) look(ctx context.Context, now time.Time) error {
+// reconcile lists the members once and forces servers to leave. A controller calls it every few seconds
+// and logs the error. The next call retries whatever failed.
+func (r *reaper) reconcile(ctx context.Context, now time.Time) error {
 	members, err := r.agent.Members(ctx)
 	if err != nil {
-		return err // nothing is known, and nothing is forgotten
+		return err // r.since stays unchanged
 	}
 	slices.SortFunc(members.Members, nomad.CompareMembers)
 	failed := map[string]time.Time{}
@@ -48,7 +49,7 @@ func (r *reaper) look(ctx context.Context, now time.Time) error {
 			continue
 		}
 		if failure := r.agent.ForceLeave(ctx, m.Name); failure != nil {
-			err = errors.Join(err, failure) // the others have their turn
+			err = errors.Join(err, failure) // continue with the other servers
 			continue
 		}
 		r.log.Info("forced to leave", "server", m.Name)
@@ -58,8 +59,8 @@ func (r *reaper) look(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// Example_controller tests a controller on a cluster in memory: a server dies and comes back, the leader moves, and the
-// network misbehaves. The test's own clock makes it the same each time.
+// Example_controller tests a controller on a cluster in memory. A server crashes and returns, the leader
+// changes, and requests fail. The output is always the same, because the test controls the clock.
 func Example_controller() {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(5))
 	defer cluster.Close()
@@ -71,61 +72,61 @@ func Example_controller() {
 		log:   slog.New(slog.NewTextHandler(os.Stdout, withoutTime)),
 	}
 	now := time.Now()
-	look := func(after time.Duration) {
+	reconcile := func(after time.Duration) {
 		now = now.Add(after)
-		if err := r.look(ctx, now); err != nil {
+		if err := r.reconcile(ctx, now); err != nil {
 			fmt.Println("error:", short(err))
 		}
 	}
 
-	fmt.Println("A server dies, and comes back in time.")
+	fmt.Println("A server crashes and returns in time.")
 	cluster.Agent("server-5").Stop()
-	look(0)
-	look(59 * time.Second)
+	reconcile(0)
+	reconcile(59 * time.Second)
 	cluster.Agent("server-5").Start()
-	look(time.Second)
+	reconcile(time.Second)
 
-	fmt.Println("It dies for good, and the network misbehaves when its time has come.")
+	fmt.Println("It crashes for good, and requests fail when it is due to leave.")
 	cluster.Agent("server-5").Stop()
-	look(0)
+	reconcile(0)
 	first.Inject(nomadtest.Truncate(100), nomadtest.On("members"), nomadtest.Times(1))
-	look(time.Minute)
+	reconcile(time.Minute)
 	first.Inject(nomadtest.Status(503, "draining"), nomadtest.On("force-leave"), nomadtest.Times(1))
-	look(time.Second)
-	look(time.Second)
+	reconcile(time.Second)
+	reconcile(time.Second)
 
-	fmt.Println("The leader dies, and another takes over.")
+	fmt.Println("The leader crashes, and another server takes over.")
 	cluster.Agent("server-2").TakeLead()
 	cluster.Agent("server-2").Stop()
 	fmt.Println("leader:", cluster.Leader().Name())
-	look(time.Minute)
-	look(time.Minute)
+	reconcile(time.Minute)
+	reconcile(time.Minute)
 
-	fmt.Println("What the agent was asked to do:")
+	fmt.Println("PUT requests that the agent received:")
 	for _, request := range first.Requests() {
 		if request.Method == "PUT" {
 			fmt.Println(request.Path, request.Query.Get("node"))
 		}
 	}
 	// Output:
-	// A server dies, and comes back in time.
+	// A server crashes and returns in time.
 	// level=INFO msg=failed server=server-5.global
-	// It dies for good, and the network misbehaves when its time has come.
+	// It crashes for good, and requests fail when it is due to leave.
 	// level=INFO msg=failed server=server-5.global
 	// error: unexpected EOF
 	// error: 503 draining
 	// level=INFO msg="forced to leave" server=server-5.global
-	// The leader dies, and another takes over.
+	// The leader crashes, and another server takes over.
 	// leader: server-1
 	// level=INFO msg=failed server=server-2.global
 	// level=INFO msg="forced to leave" server=server-2.global
-	// What the agent was asked to do:
+	// PUT requests that the agent received:
 	// /v1/agent/force-leave server-5.global
 	// /v1/agent/force-leave server-5.global
 	// /v1/agent/force-leave server-2.global
 }
 
-// withoutTime leaves the time out of a log, for the sake of the test.
+// withoutTime removes the time from log records, so that the output is always the same.
 var withoutTime = &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 	if a.Key == slog.TimeKey {
 		return slog.Attr{}
@@ -133,7 +134,7 @@ var withoutTime = &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr
 	return a
 }}
 
-// short is an error without the agent's address, which is different each time.
+// short returns the message of an error without the agent's address, which differs from run to run.
 func short(err error) string {
 	var failure *nomad.APIError
 	switch {

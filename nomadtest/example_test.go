@@ -48,7 +48,7 @@ func ExampleACLs() {
 	// true
 }
 
-// A program that takes the names of files, as most do.
+// TLSFiles is for programs whose TLS settings are file names.
 func ExampleCluster_TLSFiles() {
 	cluster := nomadtest.NewCluster(nomadtest.MutualTLS())
 	defer cluster.Close()
@@ -72,7 +72,8 @@ func ExampleCluster_RotateTLS() {
 	}
 	defer client.Close()
 
-	// New authority, new certificates, new files: the client finds them when it makes its next connection.
+	// RotateTLS replaces the authority, the certificates and the files. The client reads the new files when
+	// it opens its next connection.
 	cluster.RotateTLS()
 	health, err := client.Agent.Health(context.Background())
 	fmt.Println(health.Server.Message, err)
@@ -85,7 +86,7 @@ func ExampleAgent_Inject() {
 	agent := cluster.Agent("server-1")
 
 	fault := agent.Inject(nomadtest.Status(503, "draining"), nomadtest.On("members"), nomadtest.Times(2))
-	members, err := agent.Client().Agent.Members(context.Background()) // it is tried again
+	members, err := agent.Client().Agent.Members(context.Background()) // it is retried
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -93,15 +94,15 @@ func ExampleAgent_Inject() {
 	// Output: 1 2
 }
 
-// A fault of one's own: the agent answers from a version that is yet to come.
+// This fault is a function of the test. It makes the agent respond like a future version.
 func ExampleFault() {
 	cluster := nomadtest.NewCluster()
 	defer cluster.Close()
 	agent := cluster.Agent("server-1")
 
-	agent.Inject(func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+	agent.Inject(func(w http.ResponseWriter, r *http.Request, respond http.HandlerFunc) {
 		w.Header().Set("X-Nomad-Version", "3.0.0")
-		answer(w, r)
+		respond(w, r)
 	})
 	response, err := http.Get(agent.URL() + "/v1/agent/health")
 	if err != nil {
@@ -126,7 +127,7 @@ func ExampleAgent_Requests() {
 	// Output: PUT /v1/agent/force-leave?node=server-9.global&prune=true: 200
 }
 
-// Two servers of five are cut off, and each side has a view of its own.
+// Two of five servers are partitioned from the others. Each side reports the other as failed.
 func ExampleCluster_Partition() {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(5))
 	defer cluster.Close()
@@ -152,7 +153,7 @@ func ExampleCluster_Partition() {
 	// 0 0
 }
 
-// A test that is to hold for real agents too is skipped where there is none.
+// Tests that need a real agent can be skipped where there is no nomad binary.
 func ExampleStartProcess() {
 	agent, err := nomadtest.StartProcess(context.Background(), nomadtest.Servers(1), nomadtest.Debug())
 	if errors.Is(err, nomadtest.ErrNoBinary) {
@@ -169,7 +170,7 @@ func ExampleStartProcess() {
 	fmt.Println(self.Config.Version.Version)
 }
 
-// downAgent stands for a *nomad.Agent in code that needs one method of it.
+// downAgent replaces *nomad.Agent in code that needs only its method Members.
 type downAgent struct{}
 
 func (downAgent) Members(context.Context) (*nomad.Members, error) {

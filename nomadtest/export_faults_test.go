@@ -1,4 +1,4 @@
 package nomadtest
 
-// EndpointNames are the endpoints that On knows.
+// EndpointNames are the endpoints that On accepts.
 var EndpointNames = endpointNames

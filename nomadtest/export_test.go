@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// Listeners is how many streams an agent's log goes to.
+// Listeners returns the number of open log streams of an agent.
 func (a *Agent) Listeners() int {
 	mu.Lock()
 	defer mu.Unlock()
 	return len(a.listeners)
 }
 
-// Elapse lets time pass for the agent.
+// Elapse advances the agent's clock.
 func (a *Agent) Elapse(d time.Duration) {
 	mu.Lock()
 	defer mu.Unlock()
 	a.ahead += d
 }
 
-// Identify gives an agent other IDs.
+// Identify changes the IDs of an agent.
 func (a *Agent) Identify(server, node string) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -29,7 +29,7 @@ func (a *Agent) Identify(server, node string) {
 	}
 }
 
-// BeatByTheClock has a client renew its list of servers when its heartbeat is due, and at no other time.
+// BeatByTheClock makes a client renew its list of servers only when its heartbeat is due.
 func (a *Agent) BeatByTheClock() {
 	mu.Lock()
 	defer mu.Unlock()

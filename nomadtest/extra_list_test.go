@@ -1,12 +1,12 @@
 package nomadtest_test
 
 const (
-	byChance  = "which of its servers a client asks is a matter of chance: here one that is not the leader, or has no debug"
+	byChance  = "the client chose another of its servers at random: one that is not the leader, or has no debug"
 	noVote    = "recorded in the first 10 s, in which new servers have no vote and are not counted as peers"
 	websocket = "a WebSocket ends a real agent; in memory it is 400, and the agent lives"
 )
 
-// differs are the stable cases in which agents in memory answer unlike the recorded ones, and why.
+// differs lists the stable cases whose response differs from the recorded one, with the reason.
 var differs = map[string]string{
 	"extra-2.0.5/lab/27":          byChance,
 	"extra-2.0.5/lab/651":         byChance,

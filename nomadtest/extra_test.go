@@ -24,9 +24,10 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// TestExtra brings clusters in memory into the scenes of the further recordings, sends them the recorded requests in
-// order, and compares status, headers and body. Cases that are not stable, because two runs of real agents
-// disagreed, are sent and not compared. Of cases outside the paths of inScope, differences are counted and logged only.
+// TestExtra plays the scenes of the extra recordings with clusters in memory. It sends the recorded
+// requests in order and compares status, headers and body. The responses of unstable cases, in which two
+// runs of real agents differed, are not compared. Differences in cases outside inScope are only counted
+// and logged.
 func TestExtra(t *testing.T) {
 	files, err := wire.Extras()
 	require.NoError(t, err)
@@ -45,7 +46,7 @@ func TestExtra(t *testing.T) {
 	})
 }
 
-// inScope reports whether an in-memory cluster has to give the response of a real agent.
+// inScope reports whether an agent in memory must send the same response as a real agent.
 func inScope(path string) bool {
 	return regexp.MustCompile(`^/v1/(agent|status|regions|nodes|node)\b`).MatchString(path)
 }
@@ -75,9 +76,9 @@ func replay(t *testing.T, file wire.Extra, scene wire.Scene) {
 				beyond, beyondSame = beyond+1, beyondSame+1
 			case !counts:
 				beyond++
-				t.Logf("beyond the scope: %s %s: %s", c.Name, c.Path, strings.Join(problems, "\n"))
+				t.Logf("out of scope: %s %s: %s", c.Name, c.Path, strings.Join(problems, "\n"))
 			case len(problems) == 0 && differs[key] != "":
-				t.Errorf("%s is as recorded, but listed as different: %s", key, differs[key])
+				t.Errorf("%s matches the recording, but is listed as different: %s", key, differs[key])
 			case len(problems) == 0:
 				same++
 			case differs[key] != "":
@@ -88,7 +89,7 @@ func replay(t *testing.T, file wire.Extra, scene wire.Scene) {
 			}
 		})
 	}
-	t.Logf("%s %s: of %d stable cases %d are as recorded, %d not; %d unstable; beyond the scope %d of %d as recorded",
+	t.Logf("%s %s: of %d stable cases %d match and %d differ; %d unstable; out of scope %d of %d match",
 		file.File, scene.Name, same+len(differing), same, len(differing), unstable, beyondSame, beyond)
 }
 
@@ -97,10 +98,10 @@ type stage struct {
 	t       *testing.T
 	scene   wire.Scene
 	cluster *nomadtest.Cluster
-	agents  map[string]*nomadtest.Agent // those that were started
-	late    map[string]bool             // those that are started in the course of the scene
+	agents  map[string]*nomadtest.Agent // agents that were started
+	late    map[string]bool             // agents that start in the course of the scene
 	options map[string][]nomadtest.AgentOption
-	real    *strings.Replacer // turns what the recorded agents are called into what those in memory are
+	real    *strings.Replacer // replaces the names and addresses of the recorded agents
 }
 
 const firstGossipKey = "cg8StVXbQJ0gPvMd9o7yrg=="
@@ -148,7 +149,7 @@ func newStage(t *testing.T, file wire.Extra, scene wire.Scene) *stage {
 	return s
 }
 
-// named are the agents that a text mentions.
+// named returns the agents that text mentions.
 func (s *stage) named(text string) (names []string) {
 	for _, a := range s.scene.Agents {
 		if regexp.MustCompile(`(^|[ ,])` + regexp.QuoteMeta(a.Name) + `($|[ ,:;])`).MatchString(text) {
@@ -160,7 +161,7 @@ func (s *stage) named(text string) (names []string) {
 
 var expects = regexp.MustCompile(`expects? (\d+)`)
 
-// optionsOf reads what is said about an agent's setup.
+// optionsOf returns the options for the description of an agent's setup.
 func (s *stage) optionsOf(file wire.Extra, a wire.SceneAgent, setup string) []nomadtest.AgentOption {
 	has := func(pattern string) bool { return regexp.MustCompile(pattern).MatchString(setup) }
 	opts := []nomadtest.AgentOption{nomadtest.Version(file.Nomad), nomadtest.Names(a.Name), nomadtest.Region(a.Region)}
@@ -208,7 +209,7 @@ func (s *stage) optionsOf(file wire.Extra, a wire.SceneAgent, setup string) []no
 	return opts
 }
 
-// addClient starts a client that knows the servers that its setup names, or else those of its region.
+// addClient starts a client with the servers that its setup names, by default all servers of its region.
 func (s *stage) addClient(a wire.SceneAgent) {
 	var known []string
 	for _, other := range s.scene.Agents {
@@ -228,7 +229,7 @@ func (s *stage) addClient(a wire.SceneAgent) {
 	s.identify(a.Name)
 }
 
-// identify gives an agent the IDs of the recorded one.
+// identify gives an agent the IDs of the recorded agent.
 func (s *stage) identify(name string) {
 	for _, a := range s.scene.Agents {
 		if a.Name == name {
@@ -237,7 +238,7 @@ func (s *stage) identify(name string) {
 	}
 }
 
-// launch starts an agent of the scene that does not run.
+// launch starts an agent of the scene.
 func (s *stage) launch(name string) {
 	if a := s.agents[name]; a != nil {
 		a.Start()
@@ -256,8 +257,8 @@ func (s *stage) launch(name string) {
 	}
 }
 
-// settled is called when agents have started: the recorded leader leads, clients have registered, and the identities of
-// all agents are known.
+// settled is called when agents have started. It makes the recorded leader the leader, registers clients
+// and records the IDs of all agents.
 func (s *stage) settled() {
 	if a := s.agents[cmp.Or(s.scene.Leader, s.scene.Agents[0].Name)]; a != nil && a.ServerID() != "" {
 		a.TakeLead()
@@ -275,7 +276,7 @@ func (s *stage) settled() {
 	s.real = strings.NewReplacer(pairs...)
 }
 
-// tagsOf finds what a server says of itself among the members of the scene's cases.
+// tagsOf returns the tags of a server, from a member list in the scene's cases.
 func (s *stage) tagsOf(a wire.SceneAgent) map[string]string {
 	for _, c := range s.scene.Cases {
 		var members struct {
@@ -297,7 +298,7 @@ func (s *stage) tagsOf(a wire.SceneAgent) map[string]string {
 
 var waits = regexp.MustCompile(`wait (\d+)s`)
 
-// before does what had happened before a case.
+// before repeats the events that preceded a case.
 func (s *stage) before(c wire.Case) {
 	for step := range strings.SplitSeq(c.Before, ";") {
 		step, _, _ = strings.Cut(strings.TrimSpace(step), ":")
@@ -324,7 +325,7 @@ func (s *stage) before(c wire.Case) {
 	}
 }
 
-// after lets the time of a case pass.
+// after advances the clock by the duration of a case.
 func (s *stage) after(c wire.Case) { s.pass(time.Duration(c.Seconds * float64(time.Second))) }
 
 func (s *stage) pass(d time.Duration) {
@@ -343,12 +344,12 @@ func (s *stage) unplayable(c wire.Case) string {
 	return ""
 }
 
-// send sends a recorded request as it was written, and reads as much of the response as was recorded.
-func (s *stage) send(c wire.Case) (got answer, err error) {
+// send sends the bytes of a recorded request, and reads as much of the response as was recorded.
+func (s *stage) send(c wire.Case) (got timedResponse, err error) {
 	a := s.agents[c.Agent]
 	conn, err := s.dial(a)
 	if err != nil {
-		return answer{}, err
+		return timedResponse{}, err
 	}
 	defer conn.Close()
 	limit := 4*time.Second + time.Duration(c.Seconds)*time.Second
@@ -357,13 +358,13 @@ func (s *stage) send(c wire.Case) (got answer, err error) {
 	}
 	conn.SetDeadline(time.Now().Add(limit))
 	if _, err := io.WriteString(conn, s.request(c, a)); err != nil {
-		return answer{}, err
+		return timedResponse{}, err
 	}
 	response, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: c.Method})
 	if err != nil {
-		return answer{}, err
+		return timedResponse{}, err
 	}
-	got = answer{status: response.StatusCode, header: response.Header}
+	got = timedResponse{status: response.StatusCode, header: response.Header}
 	if c.Cut && strings.Contains(c.Path, "/monitor") || strings.HasPrefix(c.Path, "/v1/event/stream") {
 		got.body = beginning(conn, response.Body)
 		return got, nil
@@ -372,7 +373,7 @@ func (s *stage) send(c wire.Case) (got answer, err error) {
 	return got, err
 }
 
-// beginning reads the first that comes of a stream.
+// beginning reads the first data of a stream.
 func beginning(conn net.Conn, body io.Reader) []byte {
 	chunk := make([]byte, 64<<10)
 	conn.SetDeadline(time.Now().Add(2 * time.Second))
@@ -430,8 +431,8 @@ func (s *stage) request(c wire.Case, a *nomadtest.Agent) string {
 	return out.String() + "\r\n" + body
 }
 
-// compare lists what is different.
-func (s *stage) compare(c wire.Case, got answer, err error) (problems []string) {
+// compare returns the differences.
+func (s *stage) compare(c wire.Case, got timedResponse, err error) (problems []string) {
 	differs := func(what string, want, got any) {
 		problems = append(problems, fmt.Sprintf("%s\n  real      %v\n  in memory %v", what, want, got))
 	}
@@ -466,7 +467,7 @@ func (s *stage) compare(c wire.Case, got answer, err error) (problems []string) 
 		return problems
 	}
 	if c.Trimmed && !json.Valid([]byte(want)) || c.Cut && strings.HasPrefix(c.Path, "/v1/agent/self") {
-		// The recording ends somewhere, maybe in the middle of what was replaced.
+		// The recording is truncated, maybe in the middle of a string that was replaced.
 		end := min(max(0, len(want)-40), len(mine))
 		want, mine = want[:end], mine[:end]
 	}
@@ -487,7 +488,8 @@ func (s *stage) compare(c wire.Case, got answer, err error) (problems []string) 
 	return problems
 }
 
-// headerValue is what has to be equal of a header: whether an index is 0, and whether contact was never or a moment ago.
+// headerValue returns the part of a header that must be equal: whether an index is 0, and whether there
+// was contact recently or never.
 func headerValue(name, value string) string {
 	n, err := strconv.Atoi(value)
 	switch {
@@ -500,11 +502,11 @@ func headerValue(name, value string) string {
 	return value
 }
 
-// errorsBefore are what agents write before they go on with the payload.
+// errorsBefore matches errors that agents write before the payload.
 var errorsBefore = regexp.MustCompile("^(Invalid wait time|Invalid index|Expect a number for `per_page` query string parameter|" +
 	"Expect `true` or `false` for `stale` query string parameter)")
 
-// comparable gives what has to be equal of a body.
+// comparable returns the part of a body that must be equal.
 func (s *stage) comparable(c wire.Case, body string) string {
 	path, _, _ := strings.Cut(c.Path, "?")
 	first := errorsBefore.FindString(body)
@@ -526,14 +528,14 @@ func (s *stage) comparable(c wire.Case, body string) string {
 	if json.Valid([]byte(payload)) && strings.HasPrefix(payload, "{") || strings.HasPrefix(payload, "[") {
 		indent := strings.HasPrefix(payload, "{\n") || strings.HasPrefix(payload, "[\n")
 		payload = sorted(payload)
-		if strings.HasPrefix(path, "/v1/status/peers") { // in the order in which servers met
+		if strings.HasPrefix(path, "/v1/status/peers") { // ordered by when the servers joined
 			var peers []string
 			if json.Unmarshal([]byte(payload), &peers) == nil {
 				slices.Sort(peers)
 				payload = fmt.Sprint(peers)
 			}
 		}
-		if indent && c.Note == "" { // what was replaced was written anew
+		if indent && c.Note == "" { // replaced bodies have another indentation
 			payload += "indented"
 		}
 	}
@@ -550,11 +552,11 @@ func asNotes() (all [][2]string) {
 	return all
 }
 
-// moreNotes are what is put aside besides notes.
+// moreNotes are further replacements, in addition to notes.
 var moreNotes = [][2]string{
-	{`dial tcp 127\.0\.0\.1:\d{4,}: connect: connection refused`, `dial tcp …`}, // which of its servers a client tries
+	{`dial tcp 127\.0\.0\.1:\d{4,}: connect: connection refused`, `dial tcp …`}, // the server that a client calls
 	{`read tcp 127\.0\.0\.1:\d+-`, `read tcp …-`},                               // the port of a connection
-	{`"RetryJoin":\[[^\]]*\]`, `"RetryJoin":[]`},                                // how the recorded servers were told to join
+	{`"RetryJoin":\[[^\]]*\]`, `"RetryJoin":[]`},                                // the join addresses of the recorded servers
 	{`"Network":\[[^\]]*\]`, `"Network":[]`},                                    // the machine's network
 	{`("VAULT_TOKEN":"[^"]*"),|,?("VAULT_TOKEN":"[^"]*")`, ``},                  // the recorder's environment
 }
@@ -563,7 +565,7 @@ func kindOfProfile(body string) string {
 	if strings.HasPrefix(body, "goroutine ") && strings.Contains(body, "[running]:") {
 		return "stacks"
 	}
-	if i := strings.Index(body, "\x00agent\x00"); i > 0 { // the name of the program is the recorder's
+	if i := strings.Index(body, "\x00agent\x00"); i > 0 { // the path of the program depends on the recorder
 		body = "nomad" + body[i:]
 	}
 	if regexp.MustCompile(`^(heap|threadcreate|allocs|block|mutex) ?profile|^--- |^threadcreate profile`).MatchString(body) {
@@ -572,8 +574,8 @@ func kindOfProfile(body string) string {
 	return profileKind(body)
 }
 
-// within reports whether one document has all that another has: of nodes the recordings leave out the most. Times,
-// indexes and what depends on the machine are not compared.
+// within reports whether got has everything that want has. The recordings leave out most fields of nodes.
+// Times, indexes and values that depend on the machine are not compared.
 func within(want, got any, name string) bool {
 	switch want := want.(type) {
 	case map[string]any:

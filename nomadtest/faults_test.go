@@ -18,7 +18,7 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// TestFaults shows each fault to a client, over plain connections and over TLS.
+// TestFaults checks the error of a client for each fault, with and without TLS.
 func TestFaults(t *testing.T) {
 	elsewhere := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(elsewhere.Close)
@@ -43,9 +43,9 @@ func TestFaults(t *testing.T) {
 		{"stall in the body", nomadtest.StallAfter(100), is(context.DeadlineExceeded)},
 		{"drip", nomadtest.Drip(100, time.Millisecond), func(err error) bool { return err == nil }},
 		{"slow drip", nomadtest.Drip(1, time.Hour), is(context.DeadlineExceeded)},
-		{"of one's own", func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+		{"custom", func(w http.ResponseWriter, r *http.Request, respond http.HandlerFunc) {
 			r.Header.Set("Accept-Encoding", "gzip")
-			answer(w, r)
+			respond(w, r)
 		}, func(err error) bool { return err == nil }},
 	}
 	for kind, option := range map[string]nomadtest.AgentOption{"http": nomadtest.Debug(), "https": nomadtest.TLS()} {
@@ -68,7 +68,7 @@ func TestFaults(t *testing.T) {
 				_, err = client.Agent.Members(ctx)
 				cancel()
 				assert.True(t, c.want(err), "%s over %s, compressed %t: %v", c.name, kind, compress, err)
-				assert.Positive(t, injection.Hits()) // package http tries a reset connection again if it was idle
+				assert.Positive(t, injection.Hits()) // net/http retries on a connection that was reset while idle
 				injection.Remove()
 				_, err = client.Agent.Members(t.Context())
 				assert.NoError(t, err, "after %s", c.name)
@@ -79,7 +79,7 @@ func TestFaults(t *testing.T) {
 
 func is(target error) func(error) bool { return func(err error) bool { return errors.Is(err, target) } }
 
-// TestFaultsOfStreams breaks a log while it is read.
+// TestFaultsOfStreams breaks a log stream while it is read.
 func TestFaultsOfStreams(t *testing.T) {
 	cluster := start(t)
 	agent := cluster.Agent("server-1")
@@ -106,7 +106,7 @@ func TestFaultsOfStreams(t *testing.T) {
 	}
 }
 
-// TestFaultsTogether has several faults on one agent.
+// TestFaultsTogether injects several faults into one agent.
 func TestFaultsTogether(t *testing.T) {
 	cluster := start(t)
 	agent, client := cluster.Agent("server-1"), cluster.Client("server-1", nomad.WithRetries(0))
@@ -130,14 +130,14 @@ func TestFaultsTogether(t *testing.T) {
 	assert.Equal(t, 200, status())
 	assert.Equal(t, 1, delay.Hits())
 
-	// Retries get over what ends in time.
+	// Retries succeed when the faults end.
 	agent.Inject(nomadtest.Reset(), nomadtest.Times(1))
 	agent.Inject(nomadtest.Status(429, ""), nomadtest.Times(1))
 	_, err = cluster.Client("server-1").Agent.Members(t.Context())
 	assert.NoError(t, err)
 }
 
-// TestFaultsWithoutNetwork has the handler called by itself.
+// TestFaultsWithoutNetwork calls the handler of an agent directly.
 func TestFaultsWithoutNetwork(t *testing.T) {
 	agent := start(t).Agent("server-1")
 	for _, fault := range []nomadtest.Fault{nomadtest.Reset(), nomadtest.Garbage(), nomadtest.Truncate(3)} {
@@ -148,7 +148,7 @@ func TestFaultsWithoutNetwork(t *testing.T) {
 	}
 }
 
-// TestStopDuringStall ends a request that would stay for ever.
+// TestStopDuringStall stops an agent while a request stalls. The request must end.
 func TestStopDuringStall(t *testing.T) {
 	cluster := start(t)
 	agent := cluster.Agent("server-1")
@@ -159,7 +159,7 @@ func TestStopDuringStall(t *testing.T) {
 	assert.NotErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// TestRequests looks at what was sent.
+// TestRequests checks the recorded requests, and that printing them shows no secrets.
 func TestRequests(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(2), nomadtest.GossipKey("bm9tYWR0ZXN0IGdvc3NpcA=="))
 	agent := cluster.Agent("server-1")
@@ -188,7 +188,7 @@ func TestRequests(t *testing.T) {
 	assert.True(t, sent[0].Query.Has("500") && sent[9_999].Query.Has("10499"))
 }
 
-// TestPartition splits a cluster and puts it together again.
+// TestPartition partitions a cluster and heals it.
 func TestPartition(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(5), nomadtest.Clients(1))
 	sees := func(name string) string { return view(t, cluster.Client(name)) }
@@ -201,15 +201,15 @@ func TestPartition(t *testing.T) {
 	cluster.Partition("server-1", "server-2")
 	assert.Equal(t, all("alive", "alive", "failed", "failed", "failed"), sees("server-1"))
 	assert.Equal(t, all("failed", "failed", "alive", "alive", "alive"), sees("server-3"))
-	assert.Equal(t, sees("server-3"), sees("client-1"), "it talks to those that it reaches")
-	assert.Equal(t, "server-3", leader(cluster), "where there is a quorum")
+	assert.Equal(t, sees("server-3"), sees("client-1"), "the client uses the servers that it can reach")
+	assert.Equal(t, "server-3", leader(cluster), "the side with a quorum has the leader")
 	_, err := cluster.Client("server-2").Agent.Health(t.Context())
 	assert.ErrorIs(t, err, nomad.ErrNoLeader)
 	joined, err := cluster.Client("server-1").Agent.Join(t.Context(), cluster.Agent("server-3").SerfAddr())
 	assert.ErrorIs(t, err, nomad.ErrJoinFailed, joined)
 	cluster.Agent("server-2").SetTag("build", "9.9.9")
 
-	cluster.Partition("server-5") // one more part
+	cluster.Partition("server-5") // a third side
 	assert.Equal(t, all("failed", "failed", "alive", "alive", "failed"), sees("server-4"))
 	assert.Equal(t, "none", leader(cluster))
 	require.NoError(t, cluster.Client("server-4").Agent.ForceLeave(t.Context(), "server-2.global"))
@@ -232,7 +232,7 @@ func TestPartition(t *testing.T) {
 
 	cluster.Partition("client-1", "client-1")
 	_, err = cluster.Client("client-1", nomad.WithRetries(0)).Agent.Members(t.Context())
-	assert.Error(t, err, "no server is with it")
+	assert.Error(t, err, "the client reaches no server")
 }
 
 // TestTakeLead moves the leader without a failure.
@@ -240,7 +240,7 @@ func TestTakeLead(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(3), nomadtest.Clients(1))
 	assert.True(t, cluster.Agent("server-3").TakeLead())
 	assert.Equal(t, "server-3", leader(cluster))
-	assert.True(t, cluster.Agent("server-3").TakeLead(), "it has it")
+	assert.True(t, cluster.Agent("server-3").TakeLead(), "server-3 is the leader already")
 	assert.False(t, cluster.Agent("client-1").TakeLead())
 	cluster.Agent("server-1").Stop()
 	assert.False(t, cluster.Agent("server-1").TakeLead())

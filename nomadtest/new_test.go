@@ -23,7 +23,7 @@ import (
 	"github.com/nomad-go/nomad/watch"
 )
 
-// recordedTB is a test whose end can be looked at.
+// recordedTB is a testing.TB whose result a test can check.
 type recordedTB struct {
 	testing.TB
 	failed   bool
@@ -126,7 +126,7 @@ func TestTyposAreRefused(t *testing.T) {
 	cluster := nomadtest.New(t)
 	for name, c := range map[string]struct {
 		typo func()
-		want string // is among what there is
+		want string // listed in the message
 	}{
 		"endpoint":           {func() { nomadtest.On("member") }, "members"},
 		"endpoint's folder":  {func() { nomadtest.On("keyrings/") }, "keyring/install"},
@@ -219,7 +219,7 @@ func TestFaultsOnAShareAndForATime(t *testing.T) {
 	})
 }
 
-// TestInABubble uses all that has connections in a bubble.
+// TestInABubble uses every feature with connections in a synctest bubble.
 func TestInABubble(t *testing.T) {
 	for name, tls := range map[string][]nomadtest.Option{"http": nil, "https": {nomadtest.MutualTLS()}} {
 		t.Run(name, func(t *testing.T) {
@@ -235,7 +235,7 @@ func tryBubble(t *testing.T, opts []nomadtest.Option) {
 	first := cluster.Agent("server-1")
 	client := first.Client(nomad.WithRetries(0))
 
-	// A client that the test makes by itself, over a unix socket, and an HTTP client that borrows the connections.
+	// The test's own client with a unix socket, and an http.Client with its connections.
 	own, err := nomad.NewClient(nomad.WithAddress("unix://"+cluster.Agent("client-1").SocketPath()),
 		nomad.WithToken(nomadtest.ManagementToken))
 	require.NoError(t, err)
@@ -250,7 +250,7 @@ func tryBubble(t *testing.T, opts []nomadtest.Option) {
 	require.NoError(t, response.Body.Close())
 	assert.Equal(t, http.StatusOK, response.StatusCode)
 
-	// Faults, and how long they take.
+	// Faults and the time that they take.
 	for _, c := range []struct {
 		fault nomadtest.Fault
 		takes time.Duration
@@ -266,7 +266,7 @@ func tryBubble(t *testing.T, opts []nomadtest.Option) {
 		fault.Remove()
 	}
 
-	// A log that is lost for some minutes, after a week that certificates last.
+	// The log is lost for some minutes. Certificates are still valid after a week.
 	time.Sleep(7 * 24 * time.Hour)
 	time.AfterFunc(time.Minute, func() { first.Log("warn", "nomad", "before") })
 	time.AfterFunc(2*time.Minute, first.Stop)
@@ -283,7 +283,7 @@ func tryBubble(t *testing.T, opts []nomadtest.Option) {
 	}
 	assert.Equal(t, []watch.Kind{watch.Entry, watch.Outage, watch.OutageOver}, kinds)
 
-	// Many calls at once, to an agent that takes few connections.
+	// Many concurrent calls to an agent that accepts few connections.
 	var calls sync.WaitGroup
 	for range 20 {
 		calls.Go(func() {
@@ -310,7 +310,7 @@ func tryBubble(t *testing.T, opts []nomadtest.Option) {
 	assert.NotEmpty(t, report.Disagreements)
 }
 
-// TestNetworkInMemoryOutsideABubble is for tests without a bubble, and programs.
+// TestNetworkInMemoryOutsideABubble uses the network in memory without a bubble, as programs do.
 func TestNetworkInMemoryOutsideABubble(t *testing.T) {
 	cluster := nomadtest.New(t, nomadtest.Servers(3), nomadtest.InMemoryNetwork())
 	members, err := cluster.Client("server-1").Agent.Members(t.Context())

@@ -16,7 +16,7 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// TestTargets asks about other agents than the one that is called.
+// TestTargets makes calls that an agent forwards to other agents.
 func TestTargets(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(2), nomadtest.Clients(1), nomadtest.Debug())
 	for _, caller := range []string{"server-2", "client-1"} {
@@ -47,7 +47,7 @@ func TestTargets(t *testing.T) {
 			assert.ErrorIs(t, err, nomad.ErrNotFound)
 			logs, err := agent.Monitor(t.Context(), nomad.MonitorOptions{Target: target})
 			if caller == "client-1" && target == nobody {
-				require.NoError(t, err, "an agent in client mode does not look at the name of a server")
+				require.NoError(t, err, "an agent in client mode ignores the server name")
 				logs.Close()
 				continue
 			}
@@ -56,7 +56,7 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// TestMonitor streams what the cluster does and what a test says, from the level that is asked for.
+// TestMonitor streams log entries of the cluster and of the test, from the requested level.
 func TestMonitor(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(3), nomadtest.Clients(1))
 	logs, err := cluster.Client("server-2").Agent.Monitor(t.Context(), nomad.MonitorOptions{
@@ -79,7 +79,7 @@ func TestMonitor(t *testing.T) {
 	assert.Equal(t, []string{"info serf: EventMemberFailed", "error the end"}, got)
 }
 
-// TestMonitorOfADyingAgent stops the agent whose log is read.
+// TestMonitorOfADyingAgent stops an agent while its log is read.
 func TestMonitorOfADyingAgent(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(1))
 	logs, err := cluster.Client("server-1").Agent.Monitor(t.Context(), nomad.MonitorOptions{})
@@ -89,7 +89,7 @@ func TestMonitorOfADyingAgent(t *testing.T) {
 	assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
 
-// TestExport reads what was logged before, and follows what comes.
+// TestExport reads earlier log entries and follows new ones.
 func TestExport(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(1), nomadtest.Servers(1, nomadtest.Version("1.6.5")))
 	agent := cluster.Client("server-1").Agent
@@ -115,7 +115,7 @@ func TestExport(t *testing.T) {
 	assert.ErrorIs(t, err, nomad.ErrUnsupported)
 }
 
-// TestProfiles makes each kind of profile.
+// TestProfiles requests each kind of profile.
 func TestProfiles(t *testing.T) {
 	agent := start(t, nomadtest.Debug()).Client("server-1").Agent
 	for _, name := range []nomad.ProfileType{"heap", "allocs", "goroutine", "block", "mutex", "threadcreate", "profile", "trace"} {
@@ -134,7 +134,7 @@ func TestProfiles(t *testing.T) {
 	assert.ErrorIs(t, err, nomad.ErrNotFound)
 }
 
-// TestKeyring rotates the gossip key, as all servers see it.
+// TestKeyring rotates the gossip key of all servers.
 func TestKeyring(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(3), nomadtest.Clients(1), nomadtest.GossipKey("bm9tYWR0ZXN0IGdvc3NpcA=="))
 	first, second := cluster.Client("server-1").Agent, cluster.Client("server-2").Agent
@@ -149,7 +149,7 @@ func TestKeyring(t *testing.T) {
 	ring, err := first.ListKeys(ctx)
 	require.NoError(t, err)
 	_, err = first.UseKey(ctx, nomad.NewSecret(key))
-	assert.Error(t, err, "nobody has it")
+	assert.Error(t, err, "no server has the key")
 	for range 2 {
 		_, err = first.InstallKey(ctx, nomad.NewSecret(key))
 		require.NoError(t, err)
@@ -158,7 +158,7 @@ func TestKeyring(t *testing.T) {
 	_, err = second.UseKey(ctx, nomad.NewSecret(key))
 	require.NoError(t, err)
 	_, err = first.RemoveKey(ctx, nomad.NewSecret(key))
-	assert.Error(t, err, "it is in use")
+	assert.Error(t, err, "the key is active")
 	for old := range ring.Keys {
 		_, err = first.RemoveKey(ctx, old)
 		require.NoError(t, err)
@@ -168,7 +168,7 @@ func TestKeyring(t *testing.T) {
 	assert.ErrorIs(t, err, nomad.ErrServerOnly)
 }
 
-// TestSchedulers changes the workers of one server.
+// TestSchedulers changes the scheduler workers of one server.
 func TestSchedulers(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(2), nomadtest.Clients(1))
 	agent := cluster.Client("server-1").Agent

@@ -14,8 +14,8 @@ import (
 	"github.com/nomad-go/nomad/watch"
 )
 
-// TestWatchThroughAnOutage shows how to test what takes an hour: in a bubble of testing/synctest time passes whenever
-// everything waits, so this takes milliseconds.
+// TestWatchThroughAnOutage shows how to test an outage of an hour in milliseconds. In a bubble of
+// testing/synctest time advances whenever all goroutines wait.
 func TestWatchThroughAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cluster := nomadtest.New(t, nomadtest.Servers(3))
@@ -37,7 +37,7 @@ func TestWatchThroughAnOutage(t *testing.T) {
 	})
 }
 
-// TestRetriesThroughAnOutage has one call wait for an agent that restarts.
+// TestRetriesThroughAnOutage makes a call that waits until an agent has restarted.
 func TestRetriesThroughAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cluster := nomadtest.New(t)

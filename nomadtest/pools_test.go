@@ -17,7 +17,7 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// TestSameNames joins clusters that have servers of one name, which real ones could not be in one pool with either.
+// TestSameNames joins clusters with servers of the same name. As with real servers, that is an error.
 func TestSameNames(t *testing.T) {
 	a, b := start(t), start(t)
 	_, err := a.Client("server-1").Agent.Join(t.Context(), b.Agent("server-1").SerfAddr())
@@ -26,7 +26,7 @@ func TestSameNames(t *testing.T) {
 	assert.Equal(t, "server-1", leader(a)+leader(b)[8:])
 }
 
-// TestCloseOneOfTwo closes a cluster that another has joined.
+// TestCloseOneOfTwo closes a cluster that another cluster has joined.
 func TestCloseOneOfTwo(t *testing.T) {
 	a := start(t, nomadtest.Servers(1, nomadtest.Names("a1")))
 	b := start(t, nomadtest.Servers(1, nomadtest.Names("b1"), nomadtest.Expect(0)))
@@ -38,7 +38,8 @@ func TestCloseOneOfTwo(t *testing.T) {
 	assert.PanicsWithValue(t, "nomadtest: the cluster is closed", func() { a.Client("a1") })
 }
 
-// TestAddDuringPartition adds servers where they reach others, and only there.
+// TestAddDuringPartition checks that servers that are added during a partition join only the servers that
+// they reach.
 func TestAddDuringPartition(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(3))
 	cluster.Partition("server-1")
@@ -58,21 +59,21 @@ func TestAddDuringPartition(t *testing.T) {
 	prune("server-2", "server-1")
 	cluster.AddServer("server-5")
 	assert.Equal(t, "server-2.global (alive) server-3.global (alive) server-4.global (alive) server-5.global (alive)", view(t, cluster.Client("server-5")))
-	prune("server-1", "server-2") // what one that was expelled does is its own affair
+	prune("server-1", "server-2") // the view of a removed server does not matter
 	assert.Equal(t, "server-2.global (alive) server-3.global (alive) server-4.global (alive) server-5.global (alive)", view(t, cluster.Client("server-2")))
 	assert.NotEqual(t, "none", leader(cluster))
 	cluster.Agent("server-3").Stop()
 	assert.Contains(t, view(t, cluster.Client("server-1")), "server-3.global (failed)")
 }
 
-// TestKeysApart has servers in one cluster that cannot read each other's gossip.
+// TestKeysApart uses servers with different gossip keys in one cluster.
 func TestKeysApart(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(1, nomadtest.GossipKey(firstKey)), nomadtest.Servers(1))
 	assert.Equal(t, "server-1.global (alive)", view(t, cluster.Client("server-1")))
 	assert.Equal(t, "server-2.global (alive)", view(t, cluster.Client("server-2")))
 }
 
-// TestStopWithoutNetwork ends requests that were made without a network.
+// TestStopWithoutNetwork checks that stopping an agent ends requests that were made without a network.
 func TestStopWithoutNetwork(t *testing.T) {
 	for name, end := range map[string]func(*nomadtest.Cluster){
 		"stop": func(c *nomadtest.Cluster) { c.Agent("server-1").Stop() }, "close": (*nomadtest.Cluster).Close,
@@ -98,8 +99,9 @@ func TestStopWithoutNetwork(t *testing.T) {
 	}
 }
 
-// TestHistories does to a cluster whatever can be done, at random, and looks after each step whether real servers could
-// be so: what a leader is, who has one, and that all are one again in the end.
+// TestHistories makes random changes to a cluster. After each step it checks invariants of real servers:
+// there is at most one leader, and servers with a leader report it as alive or leaving. In the end all
+// servers must form one pool again.
 func TestHistories(t *testing.T) {
 	seeds := uint64(30)
 	if testing.Short() {
@@ -130,7 +132,7 @@ func TestHistories(t *testing.T) {
 					require.NoError(t, a.Client().Agent.ForceLeave(t.Context(), b.MemberName()))
 				}
 			}
-			leaders := map[string][]string{} // by who says so
+			leaders := map[string][]string{} // servers by the leader that they report
 			for _, s := range servers {
 				self, running := stats(t, s)
 				if !running {
@@ -154,7 +156,7 @@ func TestHistories(t *testing.T) {
 			s.Start()
 		}
 		whole := "server-1.global (alive) server-2.global (alive) server-3.global (alive) server-4.global (alive) server-5.global (alive)"
-		for _, s := range servers { // what was said of one that was alive is taken back when it joins
+		for _, s := range servers { // joining corrects the status of servers that were reported wrongly
 			_, err := s.Client().Agent.Join(t.Context(), servers[0].SerfAddr())
 			require.NoError(t, err)
 		}
@@ -176,16 +178,16 @@ func stats(t *testing.T, a *nomadtest.Agent) (*nomad.Self, bool) {
 	return self, err == nil
 }
 
-// forceLeave asks an agent to, whatever comes of it.
+// forceLeave calls ForceLeave and ignores the result.
 func forceLeave(t *testing.T, a *nomadtest.Agent, node string) {
 	client := a.Client(nomad.WithRetries(0))
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond) // the agent may have been made to stall
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond) // the agent may stall because of a fault
 	defer cancel()
 	_ = client.Agent.ForceLeave(ctx, node)
 }
 
-// TestEverythingAtOnce does all of it from many goroutines, for the race detector and for what could lock up.
+// TestEverythingAtOnce makes all changes from many goroutines, to find data races and deadlocks.
 func TestEverythingAtOnce(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(3), nomadtest.Clients(1))
 	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
@@ -236,7 +238,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		select {
 		case <-done:
 		case <-time.After(time.Minute):
-			t.Fatal("something hangs")
+			t.Fatal("deadlock")
 		}
 	}
 	cluster.Close()

@@ -22,9 +22,9 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// TestRecorded brings clusters in memory into the situation in which real agents were recorded, sends them every
-// recorded request in the recorded order, and compares status, content type, the other headers and body with what the real agents
-// answered. Of the bodies is put aside only what notes lists, and the order of what has none.
+// TestRecorded puts clusters in memory into the state in which real agents were recorded. It sends them
+// every recorded request in the recorded order and compares status, headers and body. In bodies it ignores
+// only the values that notes lists, and the order of unordered elements.
 func TestRecorded(t *testing.T) {
 	recordings, err := wire.All()
 	require.NoError(t, err)
@@ -48,7 +48,7 @@ func TestRecorded(t *testing.T) {
 					}
 				})
 			}
-			t.Logf("%d recorded requests of Nomad %s: %d answered as recorded, %d not",
+			t.Logf("%d recorded requests of Nomad %s: %d responses match, %d differ",
 				len(recording.Exchanges), recording.Nomad, len(recording.Exchanges)-differ, differ)
 		})
 	}
@@ -60,14 +60,14 @@ func takesLong(x wire.Exchange) bool {
 		(strings.Contains(x.Name, "wedge1") || strings.Contains(x.Name, "quorum")) && !strings.Contains(x.Path, "type=client")
 }
 
-// scene is the situation of a recording: its agents, in three clusters that do not know each other.
+// scene has the agents of a recording, in three separate clusters.
 type scene struct {
 	t      *testing.T
 	agents map[string]*nomadtest.Agent
-	real   *strings.Replacer // turns what the recorded agents are called into what those in memory are
+	real   *strings.Replacer // replaces the names and addresses of the recorded agents
 }
 
-// peer joins the first server, and dies.
+// peer joins the first server and then crashes.
 const peer = "srv2"
 
 func newScene(t *testing.T, recording wire.Recording) *scene {
@@ -95,7 +95,7 @@ func newScene(t *testing.T, recording wire.Recording) *scene {
 	return s
 }
 
-// identities are the IDs and ports of the recorded agents and those of the agents in memory, in turn.
+// identities returns pairs of an ID or port of a recorded agent and that of the agent in memory.
 func (s *scene) identities(recording wire.Recording) []string {
 	var pairs []string
 	base := strconv.Itoa(selfOf(s.t, recording, "srv1").Config.Ports.HTTP / 1000)
@@ -131,7 +131,7 @@ func (s *scene) identities(recording wire.Recording) []string {
 	return pairs
 }
 
-// self is what an agent says of itself, as far as the scene needs it.
+// self has the fields of Self that the scene needs.
 type self struct {
 	Config struct{ Ports struct{ HTTP int } }
 	Member struct{ Tags map[string]string }
@@ -147,7 +147,7 @@ func selfOf(t *testing.T, recording wire.Recording, agent string) (out self) {
 	return out
 }
 
-// before does to the agents what had been done to the recorded ones before a request.
+// before repeats the changes that were made to the recorded agents before a request.
 func (s *scene) before(x wire.Exchange) {
 	switch x.Name {
 	case "members with one failed":
@@ -155,8 +155,8 @@ func (s *scene) before(x wire.Exchange) {
 	}
 }
 
-// answer is what came back.
-type answer struct {
+// timedResponse is a response with its duration.
+type timedResponse struct {
 	status int
 	took   time.Duration
 	header http.Header
@@ -169,7 +169,7 @@ var tokens = map[string]string{
 }
 
 // send sends a recorded request to the agent that plays the recorded one.
-func (s *scene) send(x wire.Exchange) answer {
+func (s *scene) send(x wire.Exchange) timedResponse {
 	a := s.agents[x.Agent]
 	var body io.Reader
 	if x.RequestBody != "" {
@@ -189,7 +189,7 @@ func (s *scene) send(x wire.Exchange) answer {
 	defer transport.CloseIdleConnections()
 	streams := x.Endpoint() == "monitor" && x.Status == http.StatusOK
 	if streams {
-		for a.Listeners() > 0 { // to the stream before
+		for a.Listeners() > 0 { // of the previous stream
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(50 * time.Millisecond) // its end is logged a moment later
@@ -206,10 +206,10 @@ func (s *scene) send(x wire.Exchange) answer {
 		content, err = io.ReadAll(response.Body)
 		require.NoError(s.t, err, x.Name)
 	}
-	return answer{response.StatusCode, time.Since(began), response.Header, content}
+	return timedResponse{response.StatusCode, time.Since(began), response.Header, content}
 }
 
-// log has an agent log what the recorded one did, as soon as somebody listens.
+// log writes the recorded entries to the agent's log as soon as a stream is open.
 func (s *scene) log(x wire.Exchange) {
 	a := s.agents[x.Agent]
 	for a.Listeners() == 0 {
@@ -223,7 +223,7 @@ func (s *scene) log(x wire.Exchange) {
 	}
 }
 
-// stream reads a log until all has come that was recorded.
+// stream reads a log until it has received as much as was recorded.
 func (s *scene) stream(x wire.Exchange, body io.Reader) []byte {
 	var got bytes.Buffer
 	chunk := make([]byte, 64<<10)
@@ -247,7 +247,7 @@ var (
 	textField = regexp.MustCompile(` (\w+)=("(?:[^"\\]|\\.)*"|\S*)`)
 )
 
-// logged are the lines of a log stream in any of its forms.
+// logged returns the lines of a log stream in any of its forms.
 func logged(stream string) []line {
 	var lines []line
 	for text := range strings.Lines(unframe(stream)) {
@@ -284,7 +284,7 @@ func logged(stream string) []line {
 	return lines
 }
 
-// unframe takes frames and heartbeats off a log stream. Recordings end inside a frame; of that nothing is taken.
+// unframe returns the data of the frames of a log stream. It ignores an incomplete frame at the end.
 func unframe(stream string) string {
 	decoder := json.NewDecoder(strings.NewReader(stream))
 	decoder.DisallowUnknownFields()
@@ -300,13 +300,13 @@ func unframe(stream string) string {
 			whole := strings.LastIndexByte(text.String(), '\n') + 1
 			return text.String()[:whole]
 		case err != nil, frame.Data != nil && frame.FileEvent != "log":
-			return stream // it has none
+			return stream // it has no frames
 		}
 		text.Write(frame.Data)
 	}
 }
 
-// text is a recorded body, about the agents in memory. A log has no frames any more.
+// text returns a recorded body with the names and addresses of the agents in memory, without log frames.
 func (s *scene) text(x wire.Exchange) string {
 	text := x.Text()
 	if x.Endpoint() == "monitor" {
@@ -315,8 +315,8 @@ func (s *scene) text(x wire.Exchange) string {
 	return s.real.Replace(text)
 }
 
-// compare lists what is different.
-func (s *scene) compare(x wire.Exchange, got answer) []string {
+// compare returns the differences.
+func (s *scene) compare(x wire.Exchange, got timedResponse) []string {
 	var problems []string
 	differs := func(what string, want, got any) {
 		problems = append(problems, fmt.Sprintf("%s\n  real      %v\n  in memory %v", what, want, got))
@@ -356,8 +356,8 @@ func (s *scene) compare(x wire.Exchange, got answer) []string {
 	return problems
 }
 
-// notes are what is put aside, because it is different each time that a real agent is asked: each pattern is replaced
-// by the text after it.
+// notes lists values that differ in every response of a real agent. Each pattern is replaced by the
+// string after it.
 var notes = []struct{ pattern, by, why string }{
 	{`"id":"[0-9a-f-]{36}","started":"[^"]*"`, `"id":"…","started":"…"`, "ID and start of a scheduler worker"},
 	{`"workload_status":"(Backoff|WaitingToDequeue)"`, `"workload_status":"…"`, "what a worker does at this moment"},
@@ -373,14 +373,14 @@ var notes = []struct{ pattern, by, why string }{
 	{`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z`, `<time>`, "time of a log entry"},
 }
 
-// same gives what has to be equal of a body: without what is in notes, and with lists and maps that have no order in
-// one.
+// same returns a body for the comparison: with the replacements of notes, and with unordered lists and
+// maps sorted.
 func same(x wire.Exchange, body string) string {
 	switch {
 	case x.Status != http.StatusOK:
 		return body
 	case x.Endpoint() == "monitor" && x.URL().Query().Get("plain") == "":
-		// How entries are spread over frames and heartbeats is a matter of time.
+		// The distribution of entries over frames and heartbeats depends on timing.
 		body = unframe(body)
 	case strings.HasPrefix(x.Endpoint(), "pprof/"):
 		return profileKind(body)
@@ -398,7 +398,8 @@ func same(x wire.Exchange, body string) string {
 	return body
 }
 
-// profileKind is what can be the same of two profiles: all of a command line, and of others the format.
+// profileKind returns the part of a profile that must be equal: all of a command line, and only the
+// format of others.
 func profileKind(body string) string {
 	switch {
 	case strings.HasPrefix(body, "\x1f\x8b"):
@@ -411,8 +412,8 @@ func profileKind(body string) string {
 	return body
 }
 
-// sorted writes a JSON document with the keys of those objects in order that are maps, which agents write in any order:
-// tags, statistics and the like. Keys of all other objects stay where they are. Lists without an order are sorted too.
+// sorted sorts the parts of a JSON document that agents write in random order: unordered lists, and the
+// keys of maps such as tags and statistics. The keys of all other objects keep their order.
 func sorted(body string) string {
 	decoder := json.NewDecoder(strings.NewReader(body))
 	decoder.UseNumber()

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestConfigurationsInBetween checks that the changes between two recorded versions lead from the one to the other, and that
-// a version in between has some of them.
+// TestConfigurationsInBetween checks that the changes between two recorded versions convert one
+// configuration into the other, and that a version in between has some of them.
 func TestConfigurationsInBetween(t *testing.T) {
 	for i, version := range recordedVersions[1:] {
 		from := recordedVersions[i]
@@ -19,7 +19,7 @@ func TestConfigurationsInBetween(t *testing.T) {
 		a := &Agent{spec: spec{version: version}}
 		a.advance(have, want, nil, version)
 		for _, config := range []map[string]any{have, want} {
-			for _, key := range []string{"Version", "Ports", "AdvertiseAddrs", "Files", "ConfigPaths"} { // set anew for each agent
+			for _, key := range []string{"Version", "Ports", "AdvertiseAddrs", "Files", "ConfigPaths"} { // set for each agent
 				delete(config, key)
 			}
 		}

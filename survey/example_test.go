@@ -33,7 +33,7 @@ func ExampleRun_partition() {
 	defer cluster.Close()
 	client := cluster.Client("server-1")
 	cluster.Agent("server-2").Stop()
-	cluster.Partition("server-3") // it still responds, but the others do not hear of it
+	cluster.Partition("server-3") // it still responds, but the others report it as failed
 
 	report, err := survey.Run(context.Background(), client,
 		// Agents in memory share an IP address. Those of a real pool are found without this option.
@@ -63,7 +63,7 @@ func ExampleHTTPAddress() {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	defer cluster.Close()
 
-	// For a Client that calls its agent through a tunnel or a load balancer, with another port.
+	// For a Client that calls its agent on another port, through a tunnel or a load balancer.
 	opt := survey.WithAddress(survey.HTTPAddress(4646))
 	report, err := survey.Run(context.Background(), cluster.Client("server-1"), opt)
 	if err != nil {

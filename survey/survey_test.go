@@ -26,7 +26,7 @@ import (
 	"github.com/nomad-go/nomad/survey"
 )
 
-// urls returns where the agents of a cluster listen.
+// urls returns an option with the addresses of the agents of a cluster.
 func urls(cluster *nomadtest.Cluster) survey.Option {
 	byName := map[string]string{}
 	for _, agent := range cluster.Agents() {
@@ -35,7 +35,7 @@ func urls(cluster *nomadtest.Cluster) survey.Option {
 	return survey.WithAddress(func(m nomad.Member) string { return byName[m.Name] })
 }
 
-// replying responds to all requests without a network.
+// replying returns an option that responds to all requests without a network.
 func replying(respond func(*http.Request) (status int, body string)) nomad.Option {
 	return nomad.WithHTTPClient(&http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		status, body := respond(r)
@@ -73,7 +73,7 @@ func TestRun(t *testing.T) {
 		assert.Positive(t, s.Duration)
 	}
 
-	// One is down, one stalls, one has left, one is cut off, and one refuses.
+	// Each server has another problem: stopped, stalled, left, partitioned, or refusing.
 	cluster.Agent("server-2").Stop()
 	cluster.Agent("server-3").Inject(nomadtest.Stall())
 	cluster.Agent("server-4").Leave()
@@ -99,9 +99,9 @@ func TestRun(t *testing.T) {
 	assert.ErrorIs(t, denied.Err, nomad.ErrPermissionDenied)
 	assert.True(t, denied.Reachable() && !denied.Healthy())
 	assert.NoError(t, alone.Err)
-	assert.False(t, alone.Healthy(), "it has no leader")
+	assert.False(t, alone.Healthy(), "the server has no leader")
 	assert.Empty(t, alone.Leader)
-	assert.Empty(t, report.Disagreements, "only one has a view")
+	assert.Empty(t, report.Disagreements, "only one server responds")
 	encoded, err := json.Marshal(report)
 	require.NoError(t, err)
 	for _, text := range []string{fmt.Sprintf("%v %+v %#v", report, *report, *report), string(encoded)} {
@@ -114,7 +114,7 @@ func TestViewsThatDiffer(t *testing.T) {
 	defer cluster.Close()
 	client := cluster.Client("server-1")
 	cluster.Partition("server-4", "server-5")
-	cluster.AddServer("server-6") // joins the greater part
+	cluster.AddServer("server-6") // joins the larger side
 	report, err := survey.Run(t.Context(), client, urls(cluster))
 	require.NoError(t, err)
 	assert.False(t, report.OK())
@@ -152,7 +152,7 @@ func TestContextEnds(t *testing.T) {
 	defer cluster.Close()
 	client := cluster.Client("server-1")
 	for _, agent := range cluster.Agents() {
-		if agent.MemberName() > "server-13.global" { // those before it come first
+		if agent.MemberName() > "server-13.global" { // servers with smaller names come first
 			agent.Inject(nomadtest.Stall())
 		}
 	}
@@ -201,7 +201,7 @@ func TestOptions(t *testing.T) {
 	assert.ErrorIs(t, report.Servers[0].Err, nomad.ErrInvalidArgument)
 	assert.False(t, report.Servers[0].Reachable())
 
-	// By default servers are called at the address that they gossip at, and the port of the Client's agent.
+	// By default servers are called at their gossip address and the port of the Client's agent.
 	report, err = survey.Run(t.Context(), client)
 	require.NoError(t, err)
 	assert.Equal(t, cluster.URL("both-1"), report.Servers[0].Address)
@@ -223,7 +223,7 @@ func TestOptions(t *testing.T) {
 	assert.Equal(t, "http://[fd00::1]:80", survey.HTTPAddress(80)(nomad.Member{Addr: netip.MustParseAddr("fd00::1")}))
 }
 
-// TestDefaultAddress has Clients whose addresses have no port, or a path.
+// TestDefaultAddress uses Clients whose addresses have no port, or have a path.
 func TestDefaultAddress(t *testing.T) {
 	member := nomad.Member{Name: "a.global", Addr: netip.MustParseAddr("10.0.0.2"), Status: nomad.StatusAlive, Tags: map[string]string{}}
 	body, err := json.Marshal(nomad.Members{ServerName: "a", ServerRegion: "global", ServerDC: "dc1", Members: []nomad.Member{member}})
@@ -242,7 +242,7 @@ func TestDefaultAddress(t *testing.T) {
 	}
 }
 
-// TestSharedAddress surveys servers at one address, where one responds for all of them.
+// TestSharedAddress surveys servers with the same address, where one server responds for all of them.
 func TestSharedAddress(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	defer cluster.Close()
@@ -258,7 +258,8 @@ func TestSharedAddress(t *testing.T) {
 	}
 }
 
-// TestFreshConnection has Health be called on another connection than Members: behind one address there can be several.
+// TestFreshConnection checks that Health uses another connection than Members, because there can be several
+// servers behind one address.
 func TestFreshConnection(t *testing.T) {
 	var mu sync.Mutex
 	from := map[string][]string{}
@@ -289,7 +290,7 @@ func TestFreshConnection(t *testing.T) {
 	assert.NotContains(t, from["/v1/agent/members"], from["/v1/agent/health"][0])
 }
 
-// TestLiar has a server give the token as its name.
+// TestLiar has a server report the token as its name.
 func TestLiar(t *testing.T) {
 	const token = "6d616e61-6765-6d65-6e74-20746f6b656e"
 	client, err := nomad.NewClient(nomad.WithToken(token), replying(func(r *http.Request) (int, string) {
@@ -308,7 +309,7 @@ func TestLiar(t *testing.T) {
 	assert.NotContains(t, report.String(), token)
 }
 
-// TestRegions uses a Client of another region: each server has to report its own.
+// TestRegions uses a Client with another region. Each server must report its own region.
 func TestRegions(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3), nomadtest.Servers(3, nomadtest.Region("eu")))
 	defer cluster.Close()
@@ -324,7 +325,7 @@ func TestRegions(t *testing.T) {
 	}
 }
 
-// TestAfterRestart has a server start anew after another has left, and so not know that one.
+// TestAfterRestart has a server restart after another one has left. It does not list that one.
 func TestAfterRestart(t *testing.T) {
 	var sent atomic.Int64
 	members := func(name string, m ...nomad.Member) string {
@@ -355,19 +356,19 @@ func TestAfterRestart(t *testing.T) {
 	require.NoError(t, err)
 	report, err := survey.Run(t.Context(), client)
 	require.NoError(t, err)
-	assert.Len(t, report.Members, 3, "one comes twice")
+	assert.Len(t, report.Members, 3, "one server is listed twice")
 	require.Len(t, report.Servers, 2)
 	assert.True(t, report.Servers[0].OK() && report.Servers[1].OK())
 	assert.Equal(t, "10.0.0.1:4647", report.Servers[0].Leader)
 	assert.Empty(t, report.Servers[1].Leader)
-	assert.Equal(t, "2.1.0", report.Servers[1].Build, "as it says itself")
+	assert.Equal(t, "2.1.0", report.Servers[1].Build, "the version that the server itself reports")
 	assert.Equal(t, "http://10.0.0.2:4646", report.Servers[1].Address)
-	require.Len(t, report.Disagreements, 1, "not about c, which left")
+	require.Len(t, report.Disagreements, 1, "none about c, which has left")
 	assert.Equal(t, "b.global", report.Disagreements[0].Name)
 	assert.EqualValues(t, 7, sent.Load())
 }
 
-// TestLeaders has servers respond with something else than the address of a leader.
+// TestLeaders has servers respond with invalid leader addresses.
 func TestLeaders(t *testing.T) {
 	member := nomad.Member{Name: "a.global", Addr: netip.MustParseAddr("10.0.0.2"), Status: nomad.StatusAlive, Tags: map[string]string{}}
 	body, err := json.Marshal(nomad.Members{ServerName: "a", ServerRegion: "global", ServerDC: "dc1", Members: []nomad.Member{member}})
@@ -392,7 +393,7 @@ func TestLeaders(t *testing.T) {
 	}
 }
 
-// TestPanics has the program's own functions panic: that is the caller's to recover from, and nothing is left behind.
+// TestPanics has functions of the program panic. The caller can recover from it, and no goroutine is left.
 func TestPanics(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	cluster := nomadtest.NewCluster(nomadtest.Servers(5))
@@ -406,7 +407,7 @@ func TestPanics(t *testing.T) {
 	}
 }
 
-// TestManyServers surveys a pool of many servers, each of which sees as many.
+// TestManyServers surveys a large pool, in which each server lists all others.
 func TestManyServers(t *testing.T) {
 	n := 300
 	if testing.Short() {
@@ -428,7 +429,7 @@ func TestManyServers(t *testing.T) {
 	assert.Len(t, report.Unreachable(), 1)
 	assert.Empty(t, report.Disagreements)
 	kept := float64(after.HeapAlloc) - float64(before.HeapAlloc)
-	t.Logf("%d servers in %v, %.1f MB kept", n, time.Since(began).Round(time.Millisecond), kept/1e6)
+	t.Logf("%d servers in %v, %.1f MB of memory", n, time.Since(began).Round(time.Millisecond), kept/1e6)
 	assert.Less(t, kept, 100e6)
 	runtime.KeepAlive(report)
 }
@@ -469,7 +470,7 @@ func TestEveryField(t *testing.T) {
 	}
 }
 
-// report is a report with all there can be in one.
+// report returns a report in which all fields are set.
 func report() *survey.Report {
 	a := nomad.Member{Name: "a.global", Status: nomad.StatusAlive, Tags: map[string]string{}}
 	b := nomad.Member{Name: "b.global", Status: nomad.StatusFailed, Tags: map[string]string{}}

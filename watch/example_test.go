@@ -14,7 +14,7 @@ import (
 	"github.com/nomad-go/nomad/watch"
 )
 
-// soon makes the examples end soon. The zero Options are good for most programs.
+// soon has short intervals, so that the examples end soon. Most programs use the zero Options.
 var soon = watch.Options{Interval: 20 * time.Millisecond, Settle: 10 * time.Millisecond}
 
 func ExampleMembers() {
@@ -24,18 +24,18 @@ func ExampleMembers() {
 
 	for event, err := range watch.Members(context.Background(), client.Agent, soon) {
 		if err != nil {
-			log.Fatal(err) // the end: the context's error, or that of a closed Client
+			log.Fatal(err) // the context has ended or the Client was closed
 		}
 		fmt.Println(event)
 		switch event.Kind {
 		case watch.Synced:
-			cluster.Agent("server-3").Stop() // now something happens
+			cluster.Agent("server-3").Stop() // causes an event
 		case watch.Failed:
 			cluster.Agent("server-3").SetTag("build", "2.0.6")
 			cluster.Agent("server-3").Start()
 		case watch.Recovered:
 			fmt.Println(event.Before.Build(), "before,", event.After.Build(), "now; changed:", event.Changed)
-			return // the end of the loop is the end of the watch
+			return // ends the watch
 		}
 	}
 	// Output:
@@ -48,7 +48,7 @@ func ExampleMembers() {
 	// 2.0.5 before, 2.0.6 now; changed: [Status Tags.build]
 }
 
-// Keep After of each event by its Name to know the pool as it is.
+// A map of After by Name always has the current state of the pool.
 func ExampleMembers_keep() {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	defer cluster.Close()
@@ -74,7 +74,7 @@ func ExampleMembers_keep() {
 	// Output: 3 members
 }
 
-// An outage is an event, and so is its end.
+// The beginning and the end of an outage are events.
 func ExampleMembers_outage() {
 	cluster := nomadtest.NewCluster()
 	defer cluster.Close()
@@ -112,7 +112,7 @@ func ExampleHealth() {
 		if errors.Is(event.Err, nomad.ErrNoLeader) {
 			return
 		}
-		cluster.Agent("server-2").Stop() // two of three are gone, and with them the quorum
+		cluster.Agent("server-2").Stop() // two of three servers are down, so there is no quorum
 		cluster.Agent("server-3").Stop()
 	}
 	// Output:
@@ -120,7 +120,7 @@ func ExampleHealth() {
 	// unhealthy: server: No cluster leader
 }
 
-// The log of an agent that restarts: the gap is reported.
+// Log follows the log of an agent that restarts. The gap is reported as an outage.
 func ExampleLog() {
 	cluster := nomadtest.NewCluster()
 	defer cluster.Close()

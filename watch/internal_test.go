@@ -13,7 +13,7 @@ import (
 	"github.com/nomad-go/nomad"
 )
 
-// TestOfMany polls a large pool in which nothing happens.
+// TestOfMany polls a large pool that does not change.
 func TestOfMany(t *testing.T) {
 	pool := map[string]nomad.Member{}
 	for i := range 10_000 {

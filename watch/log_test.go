@@ -22,7 +22,7 @@ import (
 	"github.com/nomad-go/nomad/watch"
 )
 
-// wire plays an agent's log: each request gets the next of the streams, or the last one again.
+// wire responds to log requests. Each request gets the next stream, and later ones get the last again.
 type wire struct {
 	streams  []func(w *stream)
 	requests []time.Duration
@@ -41,7 +41,7 @@ type stream struct {
 
 func (s *stream) beat() { io.WriteString(s, "{}") }
 
-// hang sends nothing more. It does not end the response before the client has given it up.
+// hang sends nothing more and keeps the response open until the client cancels the request.
 func (s *stream) hang() {
 	<-s.ctx.Done()
 	time.Sleep(time.Second)
@@ -83,11 +83,11 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// play follows a log that is played, in time that passes at once, and returns the events, also as lines with the time
-// when each was received, and the error of the end.
+// play follows the log in simulated time. It returns the events, the events as strings with their time,
+// and the final error.
 func (w *wire) play(
 	t *testing.T, lasts time.Duration, opts nomad.MonitorOptions,
-) (told []string, events []watch.LogEvent, end error) {
+) (reported []string, events []watch.LogEvent, end error) {
 	synctest.Test(t, func(t *testing.T) {
 		client, err := nomad.NewClient(nomad.WithHTTPClient(&http.Client{Transport: w}), nomad.WithRetries(0),
 			nomad.WithToken("secret-token"))
@@ -97,19 +97,19 @@ func (w *wire) play(
 		w.began = time.Now()
 		for event, err := range watch.Log(ctx, client.Agent, opts) {
 			if end = err; err != nil {
-				continue // it is the last
+				continue // this is the last iteration
 			}
 			events = append(events, event)
 			text := string(event.Kind)
 			if event.Kind == watch.Entry {
 				text = event.Entry.Message
 			}
-			told = append(told, fmt.Sprintf("%s at %.0fs", text, event.Time.Sub(w.began).Seconds()))
+			reported = append(reported, fmt.Sprintf("%s at %.0fs", text, event.Time.Sub(w.began).Seconds()))
 		}
 		synctest.Wait()
 		w.group.Wait()
 	})
-	return told, events, end
+	return reported, events, end
 }
 
 func lasting(messages ...string) func(*stream) {
@@ -131,7 +131,8 @@ func refused(status int, text string) func(*stream) {
 
 func lost(s *stream) { s.lose() }
 
-// TestLog has a log end in good order, in the middle of a frame, by a stall and while nothing can be reached.
+// TestLog has streams that end normally, in the middle of a frame, by a stall and because the agent cannot
+// be reached.
 func TestLog(t *testing.T) {
 	w := &wire{streams: []func(*stream){
 		func(s *stream) { s.beat(); s.log("one"); time.Sleep(5 * time.Second); s.log("two") },
@@ -140,17 +141,17 @@ func TestLog(t *testing.T) {
 		lost, lost, lost, lost, lost, lost, lost, lost,
 		lasting("five"),
 	}}
-	told, events, end := w.play(t, 2*time.Minute, nomad.MonitorOptions{Level: nomad.LevelWarn})
+	reported, events, end := w.play(t, 2*time.Minute, nomad.MonitorOptions{Level: nomad.LevelWarn})
 	assert.Equal(t, context.DeadlineExceeded, end)
-	require.Len(t, told, 11, told)
+	require.Len(t, reported, 11, reported)
 	for i, kind := range []watch.Kind{
 		watch.Entry, watch.Entry, watch.Outage, watch.OutageOver, watch.Entry, watch.Outage, watch.OutageOver,
 		watch.Entry, watch.Outage, watch.OutageOver, watch.Entry,
 	} {
-		assert.Equal(t, kind, events[i].Kind, told)
+		assert.Equal(t, kind, events[i].Kind, reported)
 	}
-	assert.Equal(t, []string{"one at 0s", "two at 5s", "outage at 5s"}, told[:3])
-	assert.Regexp(t, `^four at [67]s$`, told[7])
+	assert.Equal(t, []string{"one at 0s", "two at 5s", "outage at 5s"}, reported[:3])
+	assert.Regexp(t, `^four at [67]s$`, reported[7])
 
 	ended, cut, stalled := events[2], events[5], events[8]
 	assert.Error(t, ended.Err)
@@ -158,7 +159,7 @@ func TestLog(t *testing.T) {
 	assert.ErrorIs(t, cut.Err, nomad.ErrStreamEnded)
 	assert.ErrorIs(t, cut.Err, io.ErrUnexpectedEOF)
 	assert.ErrorIs(t, stalled.Err, nomad.ErrStreamStalled)
-	assert.Equal(t, events[7].Time, stalled.Since, "nothing came since the last entry")
+	assert.Equal(t, events[7].Time, stalled.Since, "the gap begins at the last entry")
 	assert.Equal(t, 10*time.Second, stalled.Time.Sub(stalled.Since))
 	over := events[9]
 	assert.Equal(t, stalled.Since, over.Since)
@@ -170,7 +171,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestLogStalledLater has a stream stall a minute after its last entry: the gap begins when nothing came any more.
+// TestLogStalledLater has a stream stall a minute after its last entry. The gap begins at the last frame.
 func TestLogStalledLater(t *testing.T) {
 	w := &wire{streams: []func(*stream){func(s *stream) {
 		s.beat()
@@ -181,33 +182,33 @@ func TestLogStalledLater(t *testing.T) {
 		}
 		s.hang()
 	}, lasting()}}
-	told, events, _ := w.play(t, 2*time.Minute, nomad.MonitorOptions{})
-	require.Equal(t, []string{"one at 0s", "outage at 70s"}, told[:2])
+	reported, events, _ := w.play(t, 2*time.Minute, nomad.MonitorOptions{})
+	require.Equal(t, []string{"one at 0s", "outage at 70s"}, reported[:2])
 	assert.Equal(t, 60, int(events[1].Since.Sub(w.began).Seconds()))
 }
 
-// TestLogNotThereYet begins in an outage.
+// TestLogNotThereYet starts during an outage.
 func TestLogNotThereYet(t *testing.T) {
 	w := &wire{streams: []func(*stream){
 		lost, lost, refused(500, "No cluster leader"), refused(502, "bad gateway"), lasting("one"),
 	}}
-	told, events, _ := w.play(t, time.Minute, nomad.MonitorOptions{})
-	require.Len(t, told, 3, told)
-	assert.Equal(t, "outage at 0s", told[0])
+	reported, events, _ := w.play(t, time.Minute, nomad.MonitorOptions{})
+	require.Len(t, reported, 3, reported)
+	assert.Equal(t, "outage at 0s", reported[0])
 	assert.Equal(t, events[0].Since, events[1].Since)
 	assert.Equal(t, watch.OutageOver, events[1].Kind)
-	assert.Contains(t, told[2], "one at ")
+	assert.Contains(t, reported[2], "one at ")
 }
 
 // TestLogBackoff has an agent that ends every log at once, for an hour.
 func TestLogBackoff(t *testing.T) {
 	w := &wire{streams: []func(*stream){func(s *stream) { s.beat(); s.log("x") }}}
-	told, _, end := w.play(t, time.Hour, nomad.MonitorOptions{})
+	reported, _, end := w.play(t, time.Hour, nomad.MonitorOptions{})
 	assert.Equal(t, context.DeadlineExceeded, end)
-	assert.InDelta(t, 364, len(w.requests), 20, "every 10 s in the end")
-	assert.InDelta(t, 3*len(w.requests), len(told), 3)
+	assert.InDelta(t, 364, len(w.requests), 20, "finally every 10 s")
+	assert.InDelta(t, 3*len(w.requests), len(reported), 3)
 
-	// One that lasts is opened again soon.
+	// A stream that lasted is opened again without a long delay.
 	w = &wire{streams: []func(*stream){func(s *stream) {
 		for range 30 {
 			s.beat()
@@ -215,10 +216,10 @@ func TestLogBackoff(t *testing.T) {
 		}
 	}}}
 	_, _, _ = w.play(t, time.Hour, nomad.MonitorOptions{})
-	assert.InDelta(t, 118, len(w.requests), 3, "30 s and half a second")
+	assert.InDelta(t, 118, len(w.requests), 3, "30 s and a delay of half a second")
 }
 
-// TestLogEnds has errors that waiting cannot cure.
+// TestLogEnds checks that permanent errors end the loop.
 func TestLogEnds(t *testing.T) {
 	empty := func(*stream) {}
 	denied := refused(403, "Permission denied")
@@ -245,22 +246,23 @@ func TestLogEnds(t *testing.T) {
 	}
 	t.Run("a token that is revoked", func(t *testing.T) {
 		w := &wire{streams: []func(*stream){func(s *stream) { s.beat(); s.log("one") }, refused(403, "Permission denied")}}
-		told, _, end := w.play(t, time.Hour, nomad.MonitorOptions{})
-		assert.Equal(t, []string{"one at 0s", "outage at 0s"}, told)
+		reported, _, end := w.play(t, time.Hour, nomad.MonitorOptions{})
+		assert.Equal(t, []string{"one at 0s", "outage at 0s"}, reported)
 		assert.ErrorIs(t, end, nomad.ErrPermissionDenied)
 		assert.Less(t, w.requests[len(w.requests)-1], 45*time.Second)
 	})
 	t.Run("a target that restarts", func(t *testing.T) {
 		gone := refused(500, "RPC Error:: 404,No path to node")
 		w := &wire{streams: []func(*stream){func(s *stream) { s.beat(); s.log("one") }, gone, gone, gone, lasting("two")}}
-		told, _, end := w.play(t, time.Minute, nomad.MonitorOptions{})
-		require.Len(t, told, 4, told)
-		assert.Contains(t, told[3], "two at ")
+		reported, _, end := w.play(t, time.Minute, nomad.MonitorOptions{})
+		require.Len(t, reported, 4, reported)
+		assert.Contains(t, reported[3], "two at ")
 		assert.Equal(t, context.DeadlineExceeded, end)
 	})
 }
 
-// TestLogOnNetwork follows an agent in memory that restarts, and leaves the loop in different ways.
+// TestLogOnNetwork follows the log of an agent in memory that restarts, and ends the loop in different
+// ways.
 func TestLogOnNetwork(t *testing.T) {
 	cluster := nomadtest.NewCluster()
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
@@ -277,7 +279,7 @@ func TestLogOnNetwork(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	})
-	for range 3 { // a break ends the stream
+	for range 3 { // each break ends the stream
 		for event, err := range watch.Log(ctx, client.Agent, nomad.MonitorOptions{}) {
 			require.NoError(t, err)
 			assert.Equal(t, watch.Entry, event.Kind)
@@ -312,7 +314,7 @@ func TestLogOnNetwork(t *testing.T) {
 	}
 }
 
-// TestJSON encodes one event of each kind that has a form of its own.
+// TestJSON encodes one event of each kind.
 func TestJSON(t *testing.T) {
 	since := time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
 	at := since.Add(1500 * time.Millisecond)

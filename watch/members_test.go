@@ -28,21 +28,21 @@ import (
 	"github.com/nomad-go/nomad/watch"
 )
 
-// direct calls agents in memory without a network, so that time can be made to pass at once.
+// direct calls agents in memory without a network, so that tests can use simulated time.
 type direct struct {
-	do     func(func()) // runs what must not see that time is not real
-	mu     sync.Mutex
-	agents []*nomadtest.Agent                // asked one after the other
-	down   bool                              // no agent can be reached
-	asked  []time.Time                       // when
-	late   func(now time.Time) (body []byte) // an answer as it was a moment ago, or nil
+	do       func(func()) // runs a function in real time
+	mu       sync.Mutex
+	agents   []*nomadtest.Agent                // called in turn
+	down     bool                              // no agent can be reached
+	requests []time.Time                       // time of each request
+	late     func(now time.Time) (body []byte) // an outdated response, or nil
 }
 
 func (d *direct) RoundTrip(req *http.Request) (res *http.Response, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	agent := d.agents[len(d.asked)%len(d.agents)]
-	d.asked = append(d.asked, time.Now())
+	agent := d.agents[len(d.requests)%len(d.agents)]
+	d.requests = append(d.requests, time.Now())
 	if d.down {
 		return nil, errors.New("no route to host")
 	}
@@ -68,11 +68,11 @@ func (d *direct) RoundTrip(req *http.Request) (res *http.Response, err error) {
 	return recorder.Result(), nil
 }
 
-// looks is when an agent was asked.
-func (d *direct) looks() []time.Time {
+// polls returns the time of each request.
+func (d *direct) polls() []time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.Clone(d.asked)
+	return slices.Clone(d.requests)
 }
 
 func (d *direct) setDown(down bool) {
@@ -81,7 +81,7 @@ func (d *direct) setDown(down bool) {
 	d.down = down
 }
 
-// outside runs functions where time is real: agents cannot be started where it is not.
+// outside returns a function that runs others outside the bubble. Agents cannot start in simulated time.
 func outside(t *testing.T) func(func()) {
 	work, done := make(chan func()), make(chan struct{})
 	go func() {
@@ -104,25 +104,25 @@ func outside(t *testing.T) func(func()) {
 	}
 }
 
-// watched is a watch of a cluster's members, in time that passes at once.
+// watched is a watch of a cluster's members in simulated time.
 type watched struct {
-	cluster *nomadtest.Cluster
-	way     *direct
-	do      func(func()) // does something to the cluster
+	cluster   *nomadtest.Cluster
+	transport *direct
+	do        func(func()) // runs changes of the cluster
 
-	mu      sync.Mutex
-	told    []string            // all events
-	events  []watch.MemberEvent // but those of outages
-	at      []time.Time         // when each of these was told
-	outages []watch.MemberEvent // of the kinds Outage and OutageOver
-	end     error
+	mu       sync.Mutex
+	reported []string            // all events
+	events   []watch.MemberEvent // events of members
+	at       []time.Time         // time of each of events
+	outages  []watch.MemberEvent // of the kinds Outage and OutageOver
+	end      error
 }
 
 func watchCluster(t *testing.T, cluster *nomadtest.Cluster, agents []*nomadtest.Agent, opts watch.Options, test func(w *watched)) {
 	do := outside(t)
-	w := &watched{cluster: cluster, way: &direct{do: do, agents: agents}, do: do}
+	w := &watched{cluster: cluster, transport: &direct{do: do, agents: agents}, do: do}
 	synctest.Test(t, func(t *testing.T) {
-		client, err := nomad.NewClient(nomad.WithHTTPClient(&http.Client{Transport: w.way}), nomad.WithRetries(0))
+		client, err := nomad.NewClient(nomad.WithHTTPClient(&http.Client{Transport: w.transport}), nomad.WithRetries(0))
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
@@ -133,10 +133,10 @@ func watchCluster(t *testing.T, cluster *nomadtest.Cluster, agents []*nomadtest.
 				case err != nil:
 					w.end = err
 				case event.Kind == watch.Outage || event.Kind == watch.OutageOver:
-					w.told = append(w.told, string(event.Kind))
+					w.reported = append(w.reported, string(event.Kind))
 					w.outages = append(w.outages, event)
 				default:
-					w.told = append(w.told, strings.ReplaceAll(event.String(), ".global", ""))
+					w.reported = append(w.reported, strings.ReplaceAll(event.String(), ".global", ""))
 					w.events = append(w.events, event)
 					w.at = append(w.at, time.Now())
 				}
@@ -146,20 +146,20 @@ func watchCluster(t *testing.T, cluster *nomadtest.Cluster, agents []*nomadtest.
 		synctest.Wait()
 		test(w)
 		cancel()
-		synctest.Wait() // at once
+		synctest.Wait() // the watch must end without delay
 		group.Wait()
 		assert.Equal(t, context.Canceled, w.end)
 	})
 }
 
-// news is what was told since it was asked last, or since the beginning.
+// news returns the events since its last call, or since the beginning.
 func (w *watched) news() []string {
 	synctest.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	told := w.told
-	w.told = nil
-	return told
+	reported := w.reported
+	w.reported = nil
+	return reported
 }
 
 // TestMembers takes a pool through every transition.
@@ -179,7 +179,7 @@ func TestMembers(t *testing.T) {
 			"server-4 joined", "server-4 failed",
 			"server-5 joined", "server-5 left",
 			"synced",
-		}, w.news(), "the first answer")
+		}, w.news(), "the first response")
 		for _, e := range w.events[:3] {
 			assert.Zero(t, e.Before)
 			assert.Equal(t, e.After.Name, e.Name())
@@ -190,23 +190,23 @@ func TestMembers(t *testing.T) {
 			name    string
 			do      func()
 			want    []string
-			changed []string // of the last event
+			changed []string // in the last event
 		}{
 			{name: "nothing", do: func() {}},
 			{name: "it fails", do: agent("server-2").Stop, want: []string{"server-2 failed"}, changed: []string{"Status"}},
 			{name: "it recovers", do: agent("server-2").Start, want: []string{"server-2 recovered"}, changed: []string{"Status"}},
 			{name: "it fails again, and recovers with another build", do: agent("server-2").Stop, want: []string{"server-2 failed"}, changed: []string{"Status"}},
 			{do: func() { agent("server-2").SetTag("build", "2.0.6"); agent("server-2").Start() }, want: []string{"server-2 recovered"}, changed: []string{"Status", "Tags.build"}},
-			{name: "what has failed before it joined recovers", do: agent("server-4").Start, want: []string{"server-4 recovered"}, changed: []string{"Status"}},
-			{name: "what has left joins again", do: agent("server-5").Start, want: []string{"server-5 joined"}, changed: []string{"Status"}},
+			{name: "a server that had failed before the watch began recovers", do: agent("server-4").Start, want: []string{"server-4 recovered"}, changed: []string{"Status"}},
+			{name: "a server that had left joins again", do: agent("server-5").Start, want: []string{"server-5 joined"}, changed: []string{"Status"}},
 			{name: "it leaves", do: agent("server-5").Leave, want: []string{"server-5 left"}, changed: []string{"Status"}},
-			{name: "it is forgotten", do: func() { forceLeave("server-5", nomad.Prune()) }, want: []string{"server-5 removed"}},
+			{name: "it is removed", do: func() { forceLeave("server-5", nomad.Prune()) }, want: []string{"server-5 removed"}},
 			{name: "it comes back", do: agent("server-5").Start, want: []string{"server-5 joined"}},
-			{name: "it fails and is made to leave", do: agent("server-5").Stop, want: []string{"server-5 failed"}, changed: []string{"Status"}},
+			{name: "it fails and is forced to leave", do: agent("server-5").Stop, want: []string{"server-5 failed"}, changed: []string{"Status"}},
 			{do: func() { forceLeave("server-5") }, want: []string{"server-5 left"}, changed: []string{"Status"}},
-			{name: "one that is alive is made to leave, and is alive again at once", do: func() { forceLeave("server-3") }},
+			{name: "a server that is alive is forced to leave and refutes it at once", do: func() { forceLeave("server-3") }},
 			{name: "a tag is added", do: func() { agent("server-2").SetTag("zone", "a") }, want: []string{"server-2 updated: Tags.zone"}, changed: []string{"Tags.zone"}},
-			{name: "two are changed", do: func() { agent("server-2").SetTag("zone", "b"); agent("server-2").SetTag("build", "2.0.7") }, want: []string{"server-2 updated: Tags.build, Tags.zone"}, changed: []string{"Tags.build", "Tags.zone"}},
+			{name: "two tags are changed", do: func() { agent("server-2").SetTag("zone", "b"); agent("server-2").SetTag("build", "2.0.7") }, want: []string{"server-2 updated: Tags.build, Tags.zone"}, changed: []string{"Tags.build", "Tags.zone"}},
 			{name: "a tag is removed", do: func() { agent("server-2").SetTag("zone", "") }, want: []string{"server-2 updated: Tags.zone"}, changed: []string{"Tags.zone"}},
 			{name: "a server is added", do: func() { cluster.AddServer("server-0") }, want: []string{"server-0 joined"}},
 			{name: "several at once, in order", do: func() {
@@ -215,7 +215,7 @@ func TestMembers(t *testing.T) {
 				forceLeave("server-5", nomad.Prune())
 				cluster.AddServer("server-9")
 			}, want: []string{"server-2 failed", "server-4 failed", "server-5 removed", "server-9 joined"}},
-			{name: "it comes and goes between two looks", do: func() { agent("server-0").Stop(); agent("server-0").Start() }},
+			{name: "a server restarts between two polls", do: func() { agent("server-0").Stop(); agent("server-0").Start() }},
 		} {
 			w.do(step.do)
 			time.Sleep(10 * time.Second) // an interval, and the time to settle
@@ -238,30 +238,30 @@ func TestOutage(t *testing.T) {
 		began := time.Now()
 		w.news()
 		time.Sleep(35 * time.Second)
-		asked := w.way.looks()
-		lastAnswer := asked[len(asked)-1]
-		w.way.setDown(true)
+		requests := w.transport.polls()
+		lastResponse := requests[len(requests)-1]
+		w.transport.setDown(true)
 		time.Sleep(10 * time.Minute)
 		require.Equal(t, []string{"outage"}, w.news(), "one event for the outage")
 		outage := w.outages[0]
-		assert.Equal(t, lastAnswer, outage.Since)
+		assert.Equal(t, lastResponse, outage.Since)
 		assert.ErrorContains(t, outage.Err, "no route to host")
-		assert.Contains(t, outage.String(), "no route to host (since "+lastAnswer.Format(time.RFC3339)+")")
-		assert.InDelta(t, 12, len(w.way.looks())-len(asked), 2, "10, 20, 40 and 60 s apart")
+		assert.Contains(t, outage.String(), "no route to host (since "+lastResponse.Format(time.RFC3339)+")")
+		assert.InDelta(t, 12, len(w.transport.polls())-len(requests), 2, "after 10, 20, 40 and then every 60 s")
 
 		w.do(cluster.Agent("server-3").Stop)
-		w.way.setDown(false)
+		w.transport.setDown(false)
 		time.Sleep(70 * time.Second)
-		assert.Equal(t, []string{"outage_over", "server-3 failed", "synced"}, w.news(), "what was missed")
+		assert.Equal(t, []string{"outage_over", "server-3 failed", "synced"}, w.news(), "changes during the outage")
 		over := w.outages[1]
-		assert.Equal(t, lastAnswer, over.Since)
+		assert.Equal(t, lastResponse, over.Since)
 		assert.NoError(t, over.Err)
 		assert.Greater(t, over.Time.Sub(over.Since), 10*time.Minute)
 		assert.Regexp(t, `^outage over after 1[01]m\d`, over.String())
 
-		w.way.setDown(true)
+		w.transport.setDown(true)
 		time.Sleep(15 * time.Second)
-		w.way.setDown(false)
+		w.transport.setDown(false)
 		time.Sleep(25 * time.Second)
 		assert.Equal(t, []string{"outage", "outage_over", "synced"}, w.news(), "another outage, in which nothing happened")
 		assert.Greater(t, time.Since(began), 10*time.Minute)
@@ -282,20 +282,20 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// TestSettles watches through agents that see the pool differently.
+// TestSettles watches through agents that report different views of the pool.
 func TestSettles(t *testing.T) {
 	start := func(t *testing.T) (*nomadtest.Cluster, []*nomadtest.Agent) {
 		cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 		t.Cleanup(cluster.Close)
 		return cluster, []*nomadtest.Agent{cluster.Agent("server-1"), cluster.Agent("server-3")}
 	}
-	t.Run("two views in turn", func(t *testing.T) {
+	t.Run("alternating views", func(t *testing.T) {
 		cluster, agents := start(t)
 		watchCluster(t, cluster, agents, watch.Options{}, func(w *watched) {
 			w.news()
 			w.do(func() { cluster.Partition("server-3") })
 			time.Sleep(time.Hour)
-			assert.Empty(t, w.news(), "as long as they differ")
+			assert.Empty(t, w.news(), "no events while the views differ")
 			w.do(cluster.Heal)
 			time.Sleep(time.Minute)
 			assert.Empty(t, w.news())
@@ -304,7 +304,7 @@ func TestSettles(t *testing.T) {
 			assert.Equal(t, []string{"server-2 failed"}, w.news())
 		})
 	})
-	t.Run("it comes and goes in less than the time to settle", func(t *testing.T) {
+	t.Run("a status that changes back before Settle", func(t *testing.T) {
 		cluster, agents := start(t)
 		watchCluster(t, cluster, agents[:1], watch.Options{Interval: time.Second, Settle: 4 * time.Second}, func(w *watched) {
 			w.news()
@@ -323,7 +323,7 @@ func TestSettles(t *testing.T) {
 			assert.Equal(t, []string{"server-2 failed"}, w.news())
 		})
 	})
-	t.Run("at once", func(t *testing.T) {
+	t.Run("negative Settle", func(t *testing.T) {
 		cluster, agents := start(t)
 		watchCluster(t, cluster, agents[:1], watch.Options{Interval: time.Second, Settle: -1}, func(w *watched) {
 			w.news()
@@ -332,25 +332,25 @@ func TestSettles(t *testing.T) {
 			assert.Equal(t, []string{"server-2 failed"}, w.news())
 		})
 	})
-	t.Run("looks", func(t *testing.T) {
+	t.Run("intervals between polls", func(t *testing.T) {
 		cluster, agents := start(t)
 		watchCluster(t, cluster, agents[:1], watch.Options{}, func(w *watched) {
 			time.Sleep(1000 * time.Second)
-			asked := w.way.looks()
-			assert.InDelta(t, 200, len(asked), 10)
+			requests := w.transport.polls()
+			assert.InDelta(t, 200, len(requests), 10)
 			different := map[time.Duration]bool{}
-			for i := range asked[1:] {
-				wait := asked[i+1].Sub(asked[i])
+			for i := range requests[1:] {
+				wait := requests[i+1].Sub(requests[i])
 				assert.InDelta(t, 5, wait.Seconds(), 0.501)
 				different[wait] = true
 			}
-			assert.Greater(t, len(different), 100, "they vary")
+			assert.Greater(t, len(different), 100, "the intervals vary")
 		})
 	})
 }
 
-// TestThroughBalancer watches through what gives each connection to the next server. Servers that never agree must not make
-// events.
+// TestThroughBalancer watches through a load balancer that gives each connection to the next server.
+// Servers whose views never agree must not cause events.
 func TestThroughBalancer(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	defer cluster.Close()
@@ -395,12 +395,12 @@ func TestThroughBalancer(t *testing.T) {
 	assert.Greater(t, accepted.Load(), int64(10))
 }
 
-// TestRefusedByProxy has a proxy refuse the looks, which close their connections as an agent's limit does: they are retried no
-// more often than other calls.
+// TestRefusedByProxy has a proxy refuse every poll with a 429. Polls use new connections, on which an agent
+// at its connection limit sends a 429 too. The polls must not be retried more often than other calls.
 func TestRefusedByProxy(t *testing.T) {
-	var asked atomic.Int64
+	var requests atomic.Int64
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		asked.Add(1)
+		requests.Add(1)
 		w.WriteHeader(http.StatusTooManyRequests)
 	}))
 	defer proxy.Close()
@@ -412,15 +412,15 @@ func TestRefusedByProxy(t *testing.T) {
 		assert.ErrorIs(t, event.Err, nomad.ErrTooManyRequests)
 		break
 	}
-	assert.EqualValues(t, 2, asked.Load())
+	assert.EqualValues(t, 2, requests.Load())
 }
 
-// TestChurn lets a pool change at random, looks at it through agents that are late and out of reach now and then, and
-// compares what was told with what happened.
+// TestChurn changes a pool at random and watches it through agents whose responses are outdated or fail at
+// times. It compares the events with the changes.
 func TestChurn(t *testing.T) {
 	const (
-		maxLate = 1500 * time.Millisecond // less than the time to settle
-		mustSee = 20 * time.Second        // what lasts so long, and no outage hides, has to be told
+		maxLate = 1500 * time.Millisecond // shorter than Settle
+		mustSee = 20 * time.Second        // a state must be reported if it lasts this long outside an outage
 	)
 	cluster := nomadtest.NewCluster(nomadtest.Servers(5))
 	t.Cleanup(cluster.Close)
@@ -480,19 +480,19 @@ func TestChurn(t *testing.T) {
 			end     time.Time
 		)
 		var w *watched
-		opts := watch.Options{Interval: time.Duration(1+seed%2*4) * time.Second} // a second is less than agents are late
+		opts := watch.Options{Interval: time.Duration(1+seed%2*4) * time.Second} // one second is shorter than maxLate
 		watchCluster(t, cluster, cluster.Agents()[:1], opts, func(started *watched) {
 			w = started
-			note := func() {
+			record := func() {
 				var now []byte
 				w.do(func() { now = body() })
-				w.way.mu.Lock()
+				w.transport.mu.Lock()
 				history = append(history, snapshot{time.Now(), now})
-				w.way.mu.Unlock()
+				w.transport.mu.Unlock()
 			}
-			note()
-			w.way.mu.Lock()
-			w.way.late = func(now time.Time) []byte {
+			record()
+			w.transport.mu.Lock()
+			w.transport.late = func(now time.Time) []byte {
 				if random := rand.N(2); random == 0 {
 					return nil
 				}
@@ -504,49 +504,49 @@ func TestChurn(t *testing.T) {
 				}
 				return nil
 			}
-			w.way.mu.Unlock()
+			w.transport.mu.Unlock()
 			for range 40 {
-				// Some changes come one upon the other, some are left alone for long.
+				// Some changes follow each other closely, others after a long time.
 				time.Sleep(time.Duration(random.Float64() * random.Float64() * 60 * float64(time.Second)))
 				if random.IntN(10) == 0 {
 					began := time.Now()
-					w.way.setDown(true)
+					w.transport.setDown(true)
 					time.Sleep(time.Duration(random.Float64() * 90 * float64(time.Second)))
-					w.way.setDown(false)
+					w.transport.setDown(false)
 					hidden = append(hidden, [2]time.Time{began, time.Now().Add(70 * time.Second)})
 				}
 				w.do(change)
-				note()
+				record()
 			}
 			time.Sleep(2 * time.Minute)
 			synctest.Wait()
 			end = time.Now()
 		})
 
-		// What was told, one after the other, is what happened, with what was short left out.
+		// The events must match the changes in order. Short-lived states may be missing.
 		known, synced := map[string]nomad.Member{}, 0
-		told := map[string][]nomad.Member{}
+		reported := map[string][]nomad.Member{}
 		for _, e := range w.events {
 			if e.Kind == watch.Synced {
 				synced++
 				continue
 			}
 			if first := reflect.DeepEqual(e.Before, e.After); first {
-				require.Contains(t, []watch.Kind{watch.Failed, watch.Left}, e.Kind, "seed %d: %v tells nothing", seed, e)
-				before := told[e.Name()]
+				require.Contains(t, []watch.Kind{watch.Failed, watch.Left}, e.Kind, "seed %d: %v changes nothing", seed, e)
+				before := reported[e.Name()]
 				require.True(t, len(before) > 0 && reflect.DeepEqual(before[len(before)-1], e.After), "seed %d: %v", seed, e)
 				continue
 			}
 			require.Equal(t, known[e.Name()], e.Before, "seed %d: %v", seed, e)
-			told[e.Name()] = append(told[e.Name()], e.After)
+			reported[e.Name()] = append(reported[e.Name()], e.After)
 			if known[e.Name()] = e.After; e.Kind == watch.Removed {
 				delete(known, e.Name())
 			}
 		}
-		require.Equal(t, decoded(history[len(history)-1].body), known, "seed %d: in the end", seed)
+		require.Equal(t, decoded(history[len(history)-1].body), known, "seed %d: final state", seed)
 		outaged := (len(w.outages) + 1) / 2
-		require.LessOrEqual(t, synced, 1+outaged, "seed %d", seed) // less when an outage begins before the last is told in full
-		require.Greater(t, lastIndex(w.told, "synced"), lastIndex(w.told, "outage"), "seed %d", seed)
+		require.LessOrEqual(t, synced, 1+outaged, "seed %d", seed) // fewer if an outage begins before synced
+		require.Greater(t, lastIndex(w.reported, "synced"), lastIndex(w.reported, "outage"), "seed %d", seed)
 		require.LessOrEqual(t, outaged, len(hidden), "seed %d", seed)
 		for i, o := range w.outages {
 			require.Equal(t, [...]watch.Kind{watch.Outage, watch.OutageOver}[i%2], o.Kind, "seed %d", seed)
@@ -560,7 +560,7 @@ func TestChurn(t *testing.T) {
 			}
 		}
 		for name := range names {
-			left := told[name]
+			left := reported[name]
 			for i, next := 0, 0; i < len(states); i = next {
 				for next = i + 1; next < len(states) && reflect.DeepEqual(states[next][name], states[i][name]); next++ {
 				}
@@ -579,10 +579,10 @@ func TestChurn(t *testing.T) {
 							last = e.After
 						}
 					}
-					require.Equal(t, states[i][name], last, "seed %d: %s was so for %v, which was not told", seed, name, to.Sub(from))
+					require.Equal(t, states[i][name], last, "seed %d: %s had this state for %v, but it was not reported", seed, name, to.Sub(from))
 				}
 			}
-			require.Empty(t, left, "seed %d: told of %s, and has not happened, or not in this order", seed, name)
+			require.Empty(t, left, "seed %d: events of %s that did not happen, or in another order", seed, name)
 		}
 		events += len(w.events)
 		outages += outaged
@@ -611,16 +611,16 @@ func TestHealth(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	t.Cleanup(cluster.Close)
 	do := outside(t)
-	way := &direct{do: do, agents: cluster.Agents()[:1]}
+	transport := &direct{do: do, agents: cluster.Agents()[:1]}
 	synctest.Test(t, func(t *testing.T) {
-		client, err := nomad.NewClient(nomad.WithHTTPClient(&http.Client{Transport: way}), nomad.WithRetries(0))
+		client, err := nomad.NewClient(nomad.WithHTTPClient(&http.Client{Transport: transport}), nomad.WithRetries(0))
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		var (
-			group  sync.WaitGroup
-			mu     sync.Mutex
-			told   []string
-			events []watch.HealthEvent
+			group    sync.WaitGroup
+			mu       sync.Mutex
+			reported []string
+			events   []watch.HealthEvent
 		)
 		group.Go(func() {
 			for event, err := range watch.Health(ctx, client.Agent, watch.Options{}) {
@@ -632,9 +632,9 @@ func TestHealth(t *testing.T) {
 				events = append(events, event)
 				if event.Kind == watch.Outage {
 					assert.ErrorContains(t, event.Err, "no route to host")
-					told = append(told, "outage")
+					reported = append(reported, "outage")
 				} else {
-					told = append(told, event.String())
+					reported = append(reported, event.String())
 				}
 				mu.Unlock()
 			}
@@ -643,8 +643,8 @@ func TestHealth(t *testing.T) {
 			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()
-			was := told
-			told = nil
+			was := reported
+			reported = nil
 			return was
 		}
 		assert.Equal(t, []string{"healthy"}, news())
@@ -661,14 +661,14 @@ func TestHealth(t *testing.T) {
 		assert.ErrorIs(t, last.Err, nomad.ErrNoLeader)
 		assert.True(t, last.Before.OK())
 
-		way.setDown(true)
+		transport.setDown(true)
 		time.Sleep(time.Minute)
 		assert.Equal(t, []string{"outage"}, news())
-		way.setDown(false)
+		transport.setDown(false)
 		time.Sleep(time.Minute)
 		after := news()
 		over := events[len(events)-2]
-		assert.Equal(t, []string{over.String(), "unhealthy: server: No cluster leader"}, after, "as before the outage")
+		assert.Equal(t, []string{over.String(), "unhealthy: server: No cluster leader"}, after, "the same as before the outage")
 		assert.Equal(t, watch.OutageOver, over.Kind)
 
 		do(cluster.Agent("server-2").Start)
@@ -680,13 +680,13 @@ func TestHealth(t *testing.T) {
 		time.Sleep(time.Second)
 		do(func() { cluster.Agent("server-2").Start() })
 		time.Sleep(10 * time.Second)
-		assert.Empty(t, news(), "it did not last")
+		assert.Empty(t, news(), "a short outage of the leader is not reported")
 		cancel()
 		group.Wait()
 	})
 }
 
-// TestEnds breaks out of watches, and ends their contexts, on a network.
+// TestEnds ends watches on a network in different ways.
 func TestEnds(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(2))
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
@@ -712,7 +712,7 @@ func TestEnds(t *testing.T) {
 			assert.Equal(t, 3, n)
 		}
 	})
-	t.Run("while it waits", func(t *testing.T) {
+	t.Run("between two polls", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var end error
@@ -724,7 +724,7 @@ func TestEnds(t *testing.T) {
 		}
 		assert.Equal(t, context.Canceled, end)
 	})
-	t.Run("while it asks", func(t *testing.T) {
+	t.Run("during a poll", func(t *testing.T) {
 		stall := cluster.Agent("server-1").Inject(nomadtest.Stall())
 		defer stall.Remove()
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -737,7 +737,7 @@ func TestEnds(t *testing.T) {
 		}
 		assert.Equal(t, 1, n)
 	})
-	t.Run("before it begins", func(t *testing.T) {
+	t.Run("before the first poll", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := errors.New("enough")
 		cancel(why)
@@ -750,7 +750,7 @@ func TestEnds(t *testing.T) {
 		}
 		assert.Equal(t, 1, n)
 	})
-	t.Run("what cannot be", func(t *testing.T) {
+	t.Run("invalid arguments", func(t *testing.T) {
 		closed := cluster.Agent("server-1").Client()
 		closed.Close()
 		for _, test := range []struct {
@@ -790,7 +790,7 @@ func TestEnds(t *testing.T) {
 		}
 		assert.Equal(t, []error{nil, context.Canceled}, errs)
 	})
-	t.Run("what the loop does to an event is its own business", func(t *testing.T) {
+	t.Run("changes of an event in the loop do not affect the watch", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		for event, err := range watch.Members(ctx, client.Agent, watch.Options{Interval: time.Millisecond, Settle: -1}) {

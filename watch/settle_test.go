@@ -18,7 +18,7 @@ import (
 	"github.com/nomad-go/nomad/watch"
 )
 
-// script is an agent that responds what a function returns for the time since the start.
+// script is an agent whose responses are functions of the time since the start.
 type script struct {
 	members func(since time.Duration) ([]nomad.Member, error)
 	health  func(since time.Duration) (*nomad.Health, error)
@@ -46,14 +46,14 @@ func (s *script) Health(context.Context, ...nomad.Role) (*nomad.Health, error) {
 	return s.health(s.poll())
 }
 
-// between counts the polls in a span of time.
+// between returns the number of polls in a span of time.
 func (s *script) between(from, to time.Duration) int {
 	return len(slices.DeleteFunc(slices.Clone(s.polls), func(at time.Duration) bool { return at < from || at >= to }))
 }
 
-// run watches a script for some time, which passes at once, and returns the events, each with the time when the change was
-// first seen.
-func (s *script) run(t *testing.T, opts watch.Options, lasts time.Duration) (told []string) {
+// run watches a script for some simulated time. It returns the events as strings, with the time when the
+// change was first seen.
+func (s *script) run(t *testing.T, opts watch.Options, lasts time.Duration) (reported []string) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), lasts)
 		defer cancel()
@@ -63,7 +63,7 @@ func (s *script) run(t *testing.T, opts watch.Options, lasts time.Duration) (tol
 				return
 			}
 			text, _, _ := strings.Cut(event.String(), ":")
-			told = append(told, fmt.Sprintf("%s at %.0fs", text, at.Sub(s.began).Seconds()))
+			reported = append(reported, fmt.Sprintf("%s at %.0fs", text, at.Sub(s.began).Seconds()))
 		}
 		if s.members != nil {
 			for event, err := range watch.Members(ctx, s, opts) {
@@ -75,7 +75,7 @@ func (s *script) run(t *testing.T, opts watch.Options, lasts time.Duration) (tol
 			note(event, event.Time, err)
 		}
 	})
-	return told
+	return reported
 }
 
 func one(status nomad.MemberStatus, tags ...string) []nomad.Member {
@@ -86,8 +86,8 @@ func one(status nomad.MemberStatus, tags ...string) []nomad.Member {
 	return []nomad.Member{m}
 }
 
-// TestNeverAtRest has a tag that differs in every response: the status and other tags are reported all the same, and the
-// agent is not polled more often for it.
+// TestNeverAtRest has a tag that differs in every response. The status and other tags must still be
+// reported, and the agent must not be polled more often because of that tag.
 func TestNeverAtRest(t *testing.T) {
 	n := 0
 	s := &script{members: func(since time.Duration) ([]nomad.Member, error) {
@@ -101,18 +101,18 @@ func TestNeverAtRest(t *testing.T) {
 		}
 		return one(status, "counter", fmt.Sprint(n), "build", build), nil
 	}}
-	told := s.run(t, watch.Options{}, time.Hour)
-	require.Len(t, told, 5, told)
-	assert.Equal(t, []string{"a joined at 0s", "synced at 0s"}, told[:2])
-	assert.Regexp(t, `^a failed at 30[0-5]s$`, told[2])
-	assert.Regexp(t, `^a recovered at 90[0-5]s$`, told[3])
-	assert.Regexp(t, `^a updated at 18[01]\ds$`, told[4])
-	assert.Less(t, s.between(0, time.Hour), 800, "every 5 s, but for the time when something settles")
+	reported := s.run(t, watch.Options{}, time.Hour)
+	require.Len(t, reported, 5, reported)
+	assert.Equal(t, []string{"a joined at 0s", "synced at 0s"}, reported[:2])
+	assert.Regexp(t, `^a failed at 30[0-5]s$`, reported[2])
+	assert.Regexp(t, `^a recovered at 90[0-5]s$`, reported[3])
+	assert.Regexp(t, `^a updated at 18[01]\ds$`, reported[4])
+	assert.Less(t, s.between(0, time.Hour), 800, "every 5 s, and more often only while a change settles")
 	assert.Greater(t, s.between(0, time.Hour), 700)
 	assert.Less(t, s.between(time.Minute, 5*time.Minute), 60)
 }
 
-// TestStatusWhileOthersMove has the status change while another value has only begun to move.
+// TestStatusWhileOthersMove changes the status while another value has just begun to change.
 func TestStatusWhileOthersMove(t *testing.T) {
 	n := 0
 	s := &script{members: func(since time.Duration) ([]nomad.Member, error) {
@@ -122,12 +122,12 @@ func TestStatusWhileOthersMove(t *testing.T) {
 		}
 		return one(nomad.StatusFailed, "zone", fmt.Sprint(n%2)), nil
 	}}
-	told := s.run(t, watch.Options{}, time.Minute)
-	require.GreaterOrEqual(t, len(told), 3)
-	assert.Regexp(t, `^a failed at (9|10|11)s$`, told[2])
+	reported := s.run(t, watch.Options{}, time.Minute)
+	require.GreaterOrEqual(t, len(reported), 3)
+	assert.Regexp(t, `^a failed at (9|10|11)s$`, reported[2])
 }
 
-// TestStatusNeverAtRest has two views that alternate for an hour, and then agree.
+// TestStatusNeverAtRest has two views that alternate for an hour and then agree.
 func TestStatusNeverAtRest(t *testing.T) {
 	n := 0
 	s := &script{members: func(since time.Duration) ([]nomad.Member, error) {
@@ -137,13 +137,13 @@ func TestStatusNeverAtRest(t *testing.T) {
 		}
 		return one(nomad.StatusAlive), nil
 	}}
-	told := s.run(t, watch.Options{}, time.Hour+time.Minute)
-	require.Len(t, told, 3, told)
-	assert.Regexp(t, `^a failed at 3[56]\d\ds$`, told[2])
+	reported := s.run(t, watch.Options{}, time.Hour+time.Minute)
+	require.Len(t, reported, 3, reported)
+	assert.Regexp(t, `^a failed at 3[56]\d\ds$`, reported[2])
 	assert.Less(t, s.between(0, time.Hour), 800)
 }
 
-// TestSyncedAlthoughOneNeverRests has an outage end while a value does not come to rest.
+// TestSyncedAlthoughOneNeverRests ends an outage while one value keeps changing.
 func TestSyncedAlthoughOneNeverRests(t *testing.T) {
 	n := 0
 	s := &script{members: func(since time.Duration) ([]nomad.Member, error) {
@@ -153,14 +153,14 @@ func TestSyncedAlthoughOneNeverRests(t *testing.T) {
 		}
 		return one(nomad.StatusAlive, "counter", fmt.Sprint(n)), nil
 	}}
-	told := s.run(t, watch.Options{}, 10*time.Minute)
-	require.Len(t, told, 5, told)
-	assert.Contains(t, told[2], "outage at ")
-	assert.Contains(t, told[3], "outage over after ")
-	assert.Contains(t, told[4], "synced at ")
+	reported := s.run(t, watch.Options{}, 10*time.Minute)
+	require.Len(t, reported, 5, reported)
+	assert.Contains(t, reported[2], "outage at ")
+	assert.Contains(t, reported[3], "outage over after ")
+	assert.Contains(t, reported[4], "synced at ")
 }
 
-// TestHealthMessages has the message of an unhealthy server change: in every response, and twice a minute.
+// TestHealthMessages changes the message of an unhealthy server in every response, or twice a minute.
 func TestHealthMessages(t *testing.T) {
 	for name, every := range map[string]time.Duration{"always": 1, "now and then": 30 * time.Second} {
 		t.Run(name, func(t *testing.T) {
@@ -171,17 +171,18 @@ func TestHealthMessages(t *testing.T) {
 				message := fmt.Sprint("no leader for ", int64(since/every))
 				return &nomad.Health{Server: &nomad.RoleHealth{Message: message}}, nomad.ErrUnhealthy
 			}}
-			told := s.run(t, watch.Options{}, 20*time.Minute)
-			require.Len(t, told, 3, told)
-			assert.Regexp(t, `^healthy at 0s$`, told[0])
-			assert.Regexp(t, `^unhealthy at 2\ds$`, told[1])
-			assert.Regexp(t, `^healthy at 60\ds$`, told[2])
+			reported := s.run(t, watch.Options{}, 20*time.Minute)
+			require.Len(t, reported, 3, reported)
+			assert.Regexp(t, `^healthy at 0s$`, reported[0])
+			assert.Regexp(t, `^unhealthy at 2\ds$`, reported[1])
+			assert.Regexp(t, `^healthy at 60\ds$`, reported[2])
 			assert.Less(t, len(s.polls), 280)
 		})
 	}
 }
 
-// TestHealthAfterOutage has the message be another one after an outage: the event after it has that.
+// TestHealthAfterOutage changes the message during an outage. The event after the outage must have the new
+// message.
 func TestHealthAfterOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{health: func(since time.Duration) (*nomad.Health, error) {
@@ -207,7 +208,7 @@ func TestHealthAfterOutage(t *testing.T) {
 	})
 }
 
-// TestPendingAcrossOutage has an outage between two responses that agree: what was in between is not known.
+// TestPendingAcrossOutage has an outage between two equal responses. The state in between is unknown.
 func TestPendingAcrossOutage(t *testing.T) {
 	s := &script{members: func(since time.Duration) ([]nomad.Member, error) {
 		switch {
@@ -218,13 +219,13 @@ func TestPendingAcrossOutage(t *testing.T) {
 		}
 		return nil, errors.New("broken")
 	}}
-	told := s.run(t, watch.Options{}, 10*time.Minute)
-	require.Len(t, told, 6, told)
-	assert.Equal(t, []string{"a joined at 0s", "synced at 0s"}, told[:2])
-	assert.Contains(t, told[2], "outage at ")
-	assert.Contains(t, told[3], "outage over ")
-	assert.Regexp(t, `^a failed at 3\d\ds$`, told[4], "when it was seen after the outage")
-	assert.Contains(t, told[5], "synced")
+	reported := s.run(t, watch.Options{}, 10*time.Minute)
+	require.Len(t, reported, 6, reported)
+	assert.Equal(t, []string{"a joined at 0s", "synced at 0s"}, reported[:2])
+	assert.Contains(t, reported[2], "outage at ")
+	assert.Contains(t, reported[3], "outage over ")
+	assert.Regexp(t, `^a failed at 3\d\ds$`, reported[4], "the time of the first poll after the outage")
+	assert.Contains(t, reported[5], "synced")
 }
 
 func TestPolls(t *testing.T) {
@@ -238,16 +239,16 @@ func TestPolls(t *testing.T) {
 		return one(nomad.StatusAlive, "zone", fmt.Sprint(n)), nil
 	}}
 	s.run(t, watch.Options{Interval: time.Second, Settle: 8 * time.Second}, 100*time.Second)
-	assert.InDelta(t, 100, len(s.polls), 8, "not more seldom while something settles")
+	assert.InDelta(t, 100, len(s.polls), 8, "not less often while a change settles")
 }
 
-// TestSettleNegative reports every response as it is.
+// TestSettleNegative checks that a negative Settle reports every change at once.
 func TestSettleNegative(t *testing.T) {
 	n := 0
 	s := &script{members: func(time.Duration) ([]nomad.Member, error) {
 		n++
 		return one(nomad.StatusAlive, "counter", fmt.Sprint(n)), nil
 	}}
-	told := s.run(t, watch.Options{Settle: -1}, 10*time.Minute)
-	assert.Equal(t, len(s.polls)+1, len(told), "joined, synced, and one update for each further poll")
+	reported := s.run(t, watch.Options{Settle: -1}, 10*time.Minute)
+	assert.Equal(t, len(s.polls)+1, len(reported), "joined, synced, and one update for each further poll")
 }

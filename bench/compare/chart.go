@@ -13,17 +13,17 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// panel is one of the charts that stand side by side.
+// panel is one of the charts, which are drawn side by side.
 type panel struct {
 	title string
 	scale float64
 	bars  []bar
 }
 
-// bar is three bars that stand together, one for each client.
+// bar is a group of three bars, one for each client.
 type bar struct {
 	label, benchmark, unit string
-	inverse                bool // what is measured is the time of one
+	inverse                bool // show the inverse of the measured time
 }
 
 var panels = []panel{
@@ -104,7 +104,7 @@ func drawChart(r *results, file string) error {
 	}
 	canvas := vgsvg.New(vg.Points(720), vg.Points(250))
 	area := draw.New(canvas)
-	// Each panel has room for its scale and its bars.
+	// The width of a panel depends on its number of bars.
 	share := func(p panel) vg.Length { return vg.Length(len(p.bars)) + .8 }
 	total := vg.Length(0)
 	for _, panel := range panels {
@@ -128,7 +128,7 @@ func drawChart(r *results, file string) error {
 	return output.Close()
 }
 
-// wholeTicks are the ticks that the library would make, labelled in as few digits as say the same.
+// wholeTicks returns the default ticks, labeled with as few digits as possible.
 func wholeTicks(low, high float64) []plot.Tick {
 	ticks := plot.DefaultTicks{}.Ticks(low, high)
 	for i := range ticks {

@@ -1,12 +1,12 @@
-// Command compare measures this library beside Nomad's official client and bare net/http, several times in turn, and prints
-// one table with ratios. It runs the benchmarks of the module that it is in, from that module's folder.
+// Command compare measures this library, Nomad's official client and plain net/http in turn, and prints a
+// table with ratios. It runs the benchmarks of its own module. Run it in the module's folder.
 //
 //	go run ./compare                                 # ten rounds, about five minutes
-//	go run ./compare -chart ../docs/benchmark.svg    # the README's chart too
+//	go run ./compare -chart ../docs/benchmark.svg    # also draw the chart of the README
 //	go run ./compare -rounds 0 -size                 # binary size and build time, three minutes
 //
-// With NOMAD_ADDR set the calls go to the real agent there. Each ratio is the median of the ratios of the rounds, in each of
-// which all clients were measured one after the other; the spread is its confidence interval of 95 %.
+// With NOMAD_ADDR the calls go to the real agent at that address. Each round measures all clients one after
+// the other. A ratio is the median of the ratios of all rounds, with its 95 % confidence interval.
 package main
 
 import (
@@ -36,15 +36,15 @@ const (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 10, "how often each benchmark is run")
-	span := flag.String("benchtime", "300ms", "how long each takes, as go test has it")
-	pattern := flag.String("bench", ".", "which benchmarks, as go test has it")
+	rounds := flag.Int("rounds", 10, "number of rounds of each benchmark")
+	span := flag.String("benchtime", "300ms", "duration of each benchmark, as in go test")
+	pattern := flag.String("bench", ".", "pattern of the benchmarks to run, as in go test")
 	chart := flag.String("chart", "", "write the chart to this SVG file")
-	size := flag.Bool("size", false, "compare the size and build time of a small program too; with -rounds 0 nothing else")
-	saved := flag.String("results", "", "write what go test prints to this file, or with -rounds 0 read it")
-	asJSON := flag.Bool("json", false, "print JSON, a line for each row")
+	size := flag.Bool("size", false, "also compare the size and build time of a small program; with -rounds 0 only that")
+	saved := flag.String("results", "", "write the output of go test to this file; with -rounds 0 read it from there")
+	asJSON := flag.Bool("json", false, "print one line of JSON for each row")
 	flag.Usage = func() {
-		fmt.Fprint(flag.CommandLine.Output(), "Measures this client, the official one and bare net/http in turn, and prints ratios.\n\nusage: compare [flags]\n\n")
+		fmt.Fprint(flag.CommandLine.Output(), "Measures this client, the official one and plain net/http in turn, and prints ratios.\n\nusage: compare [flags]\n\n")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -73,7 +73,7 @@ func run(rounds int, span, pattern, chart string, size bool, saved string, asJSO
 		started := time.Now()
 		fmt.Fprintf(os.Stderr, "round %d of %d …", n+1, rounds)
 		test := exec.Command("go", "test", "-run", "^$", "-bench", pattern, "-benchtime", span, ".")
-		test.Env = append(os.Environ(), fmt.Sprintf("NOMAD_GO_BENCH_ROUND=%d", n)) // who goes first
+		test.Env = append(os.Environ(), fmt.Sprintf("NOMAD_GO_BENCH_ROUND=%d", n)) // decides which client runs first
 		output, err := test.Output()
 		if err != nil {
 			return fmt.Errorf("go test: %w: %s", err, bytes.TrimSpace(output))
@@ -144,7 +144,7 @@ type results struct {
 
 type key struct{ name, unit, client string }
 
-// parse reads what go test prints.
+// parse reads the output of go test.
 func parse(log []byte) (*results, error) {
 	r := &results{units: map[string][]string{}, values: map[key][]float64{}}
 	reader := benchfmt.NewReader(bytes.NewReader(log), "go test")
@@ -198,7 +198,7 @@ type row struct {
 	OursToFloor    *ratio   `json:"nomad_go_to_net_http,omitempty"`
 }
 
-// units are those that are shown, with what a person calls them.
+// units are the units that are shown, with their names in the table.
 var units = map[string]string{
 	"sec/op": "time", "cpu-sec/op": "processor time", "B/op": "memory", "allocs/op": "allocations", "calls/s": "calls a second",
 	"%failed": "% failed", "B/s": "bytes a second", "sec/member": "time a member",
@@ -236,7 +236,7 @@ func center(values []float64) *float64 {
 	return &median
 }
 
-// ratioOf compares round by round.
+// ratioOf returns the median of the ratios of each round.
 func ratioOf(a, b []float64) *ratio {
 	var ratios []float64
 	for i := range min(len(a), len(b)) {
@@ -257,7 +257,7 @@ func ratioOf(a, b []float64) *ratio {
 	return &ratio{s.Center, s.Lo, s.Hi}
 }
 
-// number prints three digits that matter.
+// number formats a value with three significant digits.
 func number(value any) string {
 	var v float64
 	switch value := value.(type) {
@@ -282,11 +282,12 @@ func number(value any) string {
 	return "0"
 }
 
-// builds is how often each of the two small programs is built.
+// builds is the number of builds of each of the two small programs.
 const builds = 3
 
-// measureSizes builds the two small programs in turn, each time with nothing built before but the standard library: as this
-// Go does it, and with encoding/json/v2 in the standard library, where Go 1.27 has it and go-json-experiment is but a name for it.
+// measureSizes builds the two small programs in turn, each time with only the standard library in the build
+// cache. It builds them with the default settings, and with encoding/json/v2 of the standard library, which
+// Go 1.27 includes and for which go-json-experiment is then only an alias.
 func measureSizes() ([]row, error) {
 	folder, err := os.MkdirTemp("", "compare-")
 	if err != nil {

@@ -72,13 +72,13 @@ func beBlocking(ctx context.Context, pipe *crew.Pipe) error {
 
 	queries := crew.Job{Goroutines: blockingGoroutines, For: job.For}
 	var blocked crew.Result
-	var answered atomic.Int64
+	var finished atomic.Int64
 	var work sync.WaitGroup
 	work.Go(func() {
 		blocked = queries.Do(ctx, func(ctx context.Context, _ int64) error {
 			err := blockingQuery(ctx, client, job.For)
 			if err == nil {
-				answered.Add(1)
+				finished.Add(1)
 			}
 			return err
 		})
@@ -95,7 +95,7 @@ func beBlocking(ctx context.Context, pipe *crew.Pipe) error {
 		"beside":          float64(beside.InTime) / job.For.Seconds(),
 		"failed":          float64(alone.Failures + beside.Failures),
 		"max_ms":          beside.At(1),
-		"blocking":        float64(answered.Load()),
+		"blocking":        float64(finished.Load()),
 		"blocking_failed": float64(blocked.Failures),
 		"blocking_max_s":  blocked.At(1) / 1000,
 	}, note})

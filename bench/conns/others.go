@@ -9,10 +9,10 @@ import (
 	"github.com/nomad-go/nomad/bench/internal/crew"
 )
 
-// held holds connections of another program to an agent.
+// held are connections of another program to an agent.
 type held []net.Conn
 
-// hold opens n connections to an agent without connections.
+// hold opens n connections to an agent that has none.
 func hold(agent *crew.Agent, n int) (held, error) {
 	var conns held
 	for range n {
@@ -44,7 +44,7 @@ func (h held) release() {
 	}
 }
 
-// dial connects to an agent without a client.
+// dial connects to an agent directly, without a client.
 func dial(agent *crew.Agent) (net.Conn, error) {
 	u, err := url.Parse(agent.Address)
 	if err != nil {

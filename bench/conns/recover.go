@@ -57,8 +57,8 @@ func full(ctx context.Context, _ options) (figures, string, error) {
 		return nil, "", err
 	}
 	defer client.Close()
-	for answered := true; answered; {
-		if answered, err = refused(agent); err != nil {
+	for responded := true; responded; {
+		if responded, err = refused(agent); err != nil {
 			return nil, "", err
 		}
 	}
@@ -74,7 +74,7 @@ func full(ctx context.Context, _ options) (figures, string, error) {
 }
 
 // refused connects to an agent that is full, and reports whether it got a response.
-func refused(agent *crew.Agent) (answered bool, err error) {
+func refused(agent *crew.Agent) (responded bool, err error) {
 	conn, err := dial(agent)
 	if err != nil {
 		return false, err
@@ -137,7 +137,7 @@ func closing(ctx context.Context, _ options) (figures, string, error) {
 // hungJob configures a process whose agent hangs and then recovers.
 type hungJob struct {
 	crew.Job
-	Patience time.Duration // timeout of each call while the agent hangs
+	HungTimeout time.Duration // timeout of each call while the agent hangs
 }
 
 // hungResult is the result of the calls after the agent has recovered.
@@ -167,7 +167,7 @@ func afterHang(kind *gate) func(context.Context, options) (figures, string, erro
 			return nil, "", err
 		}
 		defer g.close()
-		job := hungJob{Job: crew.Job{Facts: agent.Facts, Goroutines: hungCalls}, Patience: hungTime}
+		job := hungJob{Job: crew.Job{Facts: agent.Facts, Goroutines: hungCalls}, HungTimeout: hungTime}
 		job.Address = g.address()
 		worker, err := crew.Start(ctx, "hung", job, g.environment()...)
 		if err != nil {
@@ -213,7 +213,7 @@ func beHung(ctx context.Context, pipe *crew.Pipe) error {
 	var work sync.WaitGroup
 	for range job.Goroutines {
 		work.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, job.Patience)
+			ctx, cancel := context.WithTimeout(ctx, job.HungTimeout)
 			defer cancel()
 			if crew.Members(ctx, client) == nil {
 				good.Add(1)

@@ -37,7 +37,7 @@ func bundleOf(t *testing.T, address string, args ...string) (files map[string][]
 	require.NoError(t, json.Unmarshal(stdout.Bytes(), &manifest))
 	left, err := os.ReadDir(filepath.Dir(out))
 	require.NoError(t, err)
-	require.Len(t, left, 1, "nothing but the archive is left behind")
+	require.Len(t, left, 1, "only the archive is left")
 	return unpack(t, out), manifest, code
 }
 
@@ -118,7 +118,7 @@ func TestThroughOneAgent(t *testing.T) {
 func TestDirect(t *testing.T) {
 	b := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Debug())
 	defer b.Close()
-	// The pool names 127.0.0.1, and so the agent itself, for every server.
+	// The pool lists 127.0.0.1 for every server, which leads to the agent itself.
 	files, manifest, code := bundleOf(t, b.URL("server-1"), "-direct")
 	assert.Equal(t, 0, code, "%+v", manifest)
 	assert.True(t, manifest.Complete)
@@ -233,7 +233,7 @@ func TestSizeIsLimited(t *testing.T) {
 	assert.Positive(t, log.Bytes, "the beginning is kept")
 	assert.LessOrEqual(t, log.Bytes, int64(1<<18))
 	assert.LessOrEqual(t, manifest.Bytes, int64(1<<20))
-	assert.Contains(t, files, "server/server-1.global/heap_0000.prof", "a log does not take the room of the rest")
+	assert.Contains(t, files, "server/server-1.global/heap_0000.prof", "a log does not use up the size limit")
 }
 
 func TestStreamsThatEndEarly(t *testing.T) {
@@ -244,7 +244,7 @@ func TestStreamsThatEndEarly(t *testing.T) {
 	files, manifest, code := bundleOf(t, cluster.URL("server-1"), "-server-id", "server-2.global")
 	assert.Equal(t, 1, code)
 	assert.NotEmpty(t, part1(t, manifest, "server/server-2.global/heap_0000.prof").Error)
-	assert.NotContains(t, files, "server/server-2.global/heap_0000.prof", "a profile is of no use in part")
+	assert.NotContains(t, files, "server/server-2.global/heap_0000.prof", "a truncated profile is useless")
 	assert.NotEmpty(t, part1(t, manifest, "server/server-2.global/monitor.log").Error)
 }
 

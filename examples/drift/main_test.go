@@ -36,9 +36,9 @@ func execute(t *testing.T, address string, args ...string) (stdout, stderr strin
 }
 
 func TestDemoShowsTheServerWithAnotherMultiplier(t *testing.T) {
-	out, said, code := execute(t, "http://192.0.2.1:1", "-demo")
+	out, stderr, code := execute(t, "http://192.0.2.1:1", "-demo")
 	assert.Equal(t, 2, code, "a server is down")
-	assert.Contains(t, said, "cluster in memory")
+	assert.Contains(t, stderr, "cluster in memory")
 	assert.Regexp(t, `(?m)^PATH +VALUE  SERVERS\nServer.RaftMultiplier  1 +server-1.global\n +5 +server-2.global\n`+
 		`server-3.global: not compared: .*connect.*\n2 of 3 servers compared, 1 paths differ$`, out)
 
@@ -67,7 +67,7 @@ func TestOneServer(t *testing.T) {
 }
 
 func TestAnotherServerRespondsInItsPlace(t *testing.T) {
-	cluster := nomadtest.NewCluster(nomadtest.Servers(2)) // both at one address, and so both at the port of the first
+	cluster := nomadtest.NewCluster(nomadtest.Servers(2)) // both have the same address, so requests for both go to the first
 	defer cluster.Close()
 	out, _, code := execute(t, cluster.URL("server-1"), "-json")
 	assert.Equal(t, 2, code)
@@ -80,13 +80,13 @@ func TestBaseline(t *testing.T) {
 		nomadtest.Config("Consuls", []map[string]any{{"Name": "default", "Token": planted, "Addr": "127.0.0.1:8500"}}))
 	defer cluster.Close()
 	t.Setenv("NOMAD_TOKEN", nomadtest.AgentReadToken)
-	_, said, code := execute(t, cluster.URL("server-1"))
+	_, stderr, code := execute(t, cluster.URL("server-1"))
 	assert.Equal(t, 2, code)
-	assert.Contains(t, said, "Permission denied")
+	assert.Contains(t, stderr, "Permission denied")
 	t.Setenv("NOMAD_TOKEN", nomadtest.ManagementToken)
 	file := filepath.Join(t.TempDir(), "state.json")
-	_, said, code = execute(t, cluster.URL("server-1"), "-write", file)
-	assert.Equal(t, 0, code, said)
+	_, stderr, code = execute(t, cluster.URL("server-1"), "-write", file)
+	assert.Equal(t, 0, code, stderr)
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
 	assert.NotContains(t, string(text), planted)
@@ -94,8 +94,8 @@ func TestBaseline(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, left, 1)
 
-	out, said, code := execute(t, cluster.URL("server-1"), "-baseline", file, "-all")
-	assert.Equal(t, 0, code, "secrets that stay are no drift: %s%s", out, said)
+	out, stderr, code := execute(t, cluster.URL("server-1"), "-baseline", file, "-all")
+	assert.Equal(t, 0, code, "unchanged secrets are no drift: %s%s", out, stderr)
 
 	changed := bytes.Replace(text, []byte(`"127.0.0.1:8500"`), []byte(`"consul:8500"`), 1)
 	require.NoError(t, os.WriteFile(file, changed, 0o600))
@@ -177,23 +177,23 @@ func TestUsage(t *testing.T) {
 		"missing/x":            {"-demo", "-write", filepath.Join(folder, "missing", "x")},
 		"connection refused":   {},
 	} {
-		out, said, code := execute(t, "http://127.0.0.1:1", args...)
+		out, stderr, code := execute(t, "http://127.0.0.1:1", args...)
 		assert.Equal(t, 2, code, want)
-		assert.Contains(t, said, want)
+		assert.Contains(t, stderr, want)
 		assert.Empty(t, out)
 	}
-	out, said, code := execute(t, "", "-h")
+	out, stderr, code := execute(t, "", "-h")
 	assert.Equal(t, 0, code)
 	assert.Contains(t, out, "exit codes:")
-	assert.Empty(t, said)
+	assert.Empty(t, stderr)
 	for _, args := range [][]string{{"-h"}, {"-demo"}} {
 		var errs bytes.Buffer
 		assert.Equal(t, 2, run(t.Context(), args, full{}, &errs))
 		assert.Contains(t, errs.String(), "no space left")
 	}
-	_, said, code = execute(t, "unix:///run/nomad.sock")
+	_, stderr, code = execute(t, "unix:///run/nomad.sock")
 	assert.Equal(t, 2, code)
-	assert.Contains(t, said, "NOMAD_ADDR")
+	assert.Contains(t, stderr, "NOMAD_ADDR")
 }
 
 func TestInterrupted(t *testing.T) {
@@ -218,10 +218,10 @@ func TestRealAgent(t *testing.T) {
 	require.NoError(t, err)
 	defer process.Close()
 	file := filepath.Join(t.TempDir(), "state.json")
-	out, said, code := execute(t, process.URL(), "-write", file)
-	require.Equal(t, 0, code, "%s%s", out, said)
-	out, said, code = execute(t, process.URL(), "-baseline", file, "-all")
-	assert.Equal(t, 0, code, "%s%s", out, said)
+	out, stderr, code := execute(t, process.URL(), "-write", file)
+	require.Equal(t, 0, code, "%s%s", out, stderr)
+	out, stderr, code = execute(t, process.URL(), "-baseline", file, "-all")
+	assert.Equal(t, 0, code, "%s%s", out, stderr)
 
 	kept, err := load(file)
 	require.NoError(t, err)

@@ -40,18 +40,18 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// program runs the program, and returns its exit code and what it wrote. An error is part of stderr, as in main.
+// program runs the program and returns its exit code and output. An error is part of stderr, as in main.
 func program(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	var out, said bytes.Buffer
-	code, err := run(t.Context(), args, &out, &said)
+	var out, errs bytes.Buffer
+	code, err := run(t.Context(), args, &out, &errs)
 	if err != nil {
-		fmt.Fprintln(&said, "exporter:", err)
+		fmt.Fprintln(&errs, "exporter:", err)
 	}
-	return code, out.String(), said.String()
+	return code, out.String(), errs.String()
 }
 
-// exporterOf returns an exporter of the cluster that a server belongs to, and what it logs.
+// exporterOf returns an exporter of a cluster and its log.
 func exporterOf(t *testing.T, cluster *nomadtest.Cluster, opts ...nomad.Option) (*exporter, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
@@ -113,9 +113,9 @@ func has(t *testing.T, got, want map[string]float64) {
 }
 
 func TestDemo(t *testing.T) {
-	code, page, said := program(t, "-demo", "-once")
-	if code != 0 || !strings.HasPrefix(said, "exporter: -demo: using a cluster in memory\n") {
-		t.Errorf("exit code %d: %s", code, said)
+	code, page, stderr := program(t, "-demo", "-once")
+	if code != 0 || !strings.HasPrefix(stderr, "exporter: -demo: using a cluster in memory\n") {
+		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	parsed, err := parser.TextToMetricFamilies(strings.NewReader(page))
@@ -168,7 +168,7 @@ func TestConventions(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
 	}
-	if got := testutil.CollectAndCount(e); got != 18 { // each of the 16, and errors of 3 parts
+	if got := testutil.CollectAndCount(e); got != 18 { // 16 metrics; one of them has 3 series
 		t.Errorf("got %d series, want 18", got)
 	}
 }
@@ -194,7 +194,7 @@ func TestOutages(t *testing.T) {
 	})
 	series(t, e)
 	if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "msg=failed part=server server=server-4.eu") {
-		t.Errorf("want the failure once: %s", log)
+		t.Errorf("the failure must be logged once: %s", log)
 	}
 
 	log.Reset()
@@ -224,7 +224,7 @@ func TestOutages(t *testing.T) {
 	for _, want := range []string{`msg=failed part=members`, `msg="does not fail any more" part=members`,
 		`msg=failed part=server server=server-2.global`, `msg="does not fail any more" part=server server=server-4.eu`} {
 		if strings.Count(log.String(), want) != 1 {
-			t.Errorf("want once %q: %s", want, log)
+			t.Errorf("%q must be logged once: %s", want, log)
 		}
 	}
 }
@@ -243,12 +243,12 @@ func TestTokens(t *testing.T) {
 	} {
 		t.Setenv("NOMAD_ADDR", cluster.URL("server-1"))
 		t.Setenv("NOMAD_TOKEN", token)
-		code, page, said := program(t, "-once")
+		code, page, stderr := program(t, "-once")
 		if (code == 1) != (token == nomadtest.UnknownToken) || code == 2 {
-			t.Errorf("exit code %d: %s", code, said)
+			t.Errorf("exit code %d: %s", code, stderr)
 		}
-		if strings.Contains(page+said, token) {
-			t.Errorf("the token is shown: %s%s", page, said)
+		if strings.Contains(page+stderr, token) {
+			t.Errorf("the token is shown: %s%s", page, stderr)
 		}
 		e, log := exporterOf(t, cluster, nomad.WithToken(token))
 		has(t, series(t, e), want)
@@ -272,7 +272,7 @@ func (f transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// pool responds as servers that have these names and listen on 10.0.0.1, 10.0.0.2 and so on.
+// pool responds like servers with these names at 10.0.0.1, 10.0.0.2 and so on.
 func pool(r *http.Request, names ...string) string {
 	var list []string
 	for i, name := range names {
@@ -292,7 +292,7 @@ func pool(r *http.Request, names ...string) string {
 	return fmt.Sprintf(`{"config":{},"member":%s,"stats":{"raft":{"last_contact":"30ms"}}}`, list[self-1])
 }
 
-// exporterWith returns an exporter whose requests a function responds to.
+// exporterWith returns an exporter whose requests get responses from respond.
 func exporterWith(t *testing.T, ctx context.Context, interval time.Duration, respond transport) *exporter {
 	t.Helper()
 	client, err := nomad.NewClient(nomad.WithAddress("http://10.0.0.1:4646"), nomad.WithRetries(0),
@@ -318,7 +318,7 @@ func TestScrapesShareASurvey(t *testing.T) {
 			for range 20 {
 				scrapes.Go(func() { has(t, series(t, e), map[string]float64{`nomad_up`: 1, `nomad_exporter_surveys_total`: 1}) })
 			}
-			synctest.Wait() // All scrapes wait for the same response.
+			synctest.Wait() // all scrapes wait for the same response
 			close(proceed)
 			scrapes.Wait()
 			if got := requests.Load(); got != 1+2*4 {
@@ -373,7 +373,7 @@ func TestTime(t *testing.T) {
 					}
 					return pool(r, "a", "b", "c"), nil
 				})
-				test.want[`nomad_exporter_survey_duration_seconds`] = test.takes // The clock is that of the test.
+				test.want[`nomad_exporter_survey_duration_seconds`] = test.takes // exact in simulated time
 				has(t, series(t, e), test.want)
 			})
 		})
@@ -391,7 +391,7 @@ func TestInterruptedScrapeFails(t *testing.T) {
 		registry := prometheus.NewRegistry()
 		registry.MustRegister(e)
 		if families, err := registry.Gather(); err == nil || !strings.Contains(err.Error(), "context canceled") {
-			t.Errorf("got %v %v, want an error and no nomad_up 0", families, err)
+			t.Errorf("got %v %v, want an error and no metrics with nomad_up 0", families, err)
 		}
 	})
 }
@@ -412,7 +412,7 @@ func TestHostileNames(t *testing.T) {
 	}
 }
 
-// lines passes what is written on, a line at a time.
+// lines is a writer that sends each line to a channel.
 type lines chan string
 
 func (l lines) Write(p []byte) (int, error) {
@@ -460,9 +460,9 @@ func TestServe(t *testing.T) {
 }
 
 func TestManners(t *testing.T) {
-	code, help, said := program(t, "-h")
-	if code != 0 || said != "" || !strings.Contains(help, "exit codes:") || !strings.Contains(help, "  -listen address\n") {
-		t.Errorf("exit code %d: %s%s", code, help, said)
+	code, help, stderr := program(t, "-h")
+	if code != 0 || stderr != "" || !strings.Contains(help, "exit codes:") || !strings.Contains(help, "  -listen address\n") {
+		t.Errorf("exit code %d: %s%s", code, help, stderr)
 	}
 	for args, want := range map[string]string{
 		"-wrong":               "flag provided but not defined: -wrong (see -h)",
@@ -476,9 +476,9 @@ func TestManners(t *testing.T) {
 		"-once -interval 1s":   "-once and -interval exclude each other",
 		"-demo -listen nobody": "missing port in address",
 	} {
-		code, out, said := program(t, strings.Fields(args)...)
-		if code != 2 || out != "" || !strings.Contains(said, want) {
-			t.Errorf("%s: exit code %d: %s%s", args, code, out, said)
+		code, out, stderr := program(t, strings.Fields(args)...)
+		if code != 2 || out != "" || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d: %s%s", args, code, out, stderr)
 		}
 	}
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
@@ -504,7 +504,7 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !json.Valid(dashboard) {
-		t.Error("dashboard.json is no JSON")
+		t.Error("dashboard.json is not valid JSON")
 	}
 	rules, err := os.ReadFile("alerts.yml")
 	if err != nil {
@@ -519,14 +519,14 @@ func TestFiles(t *testing.T) {
 			}
 		}
 		if len(used) < 5 {
-			t.Errorf("%s uses %v only", name, used)
+			t.Errorf("%s uses only %v", name, used)
 		}
 	}
 	promtool(t, "", "check", "rules", "alerts.yml")
 	promtool(t, "", "test", "rules", "alerts_test.yml")
 }
 
-// promtool runs Prometheus' tool if the system has it.
+// promtool runs promtool of Prometheus if it is installed.
 func promtool(t *testing.T, input string, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
@@ -577,9 +577,9 @@ func TestRealAgent(t *testing.T) {
 	}
 	defer agent.Close()
 	t.Setenv("NOMAD_ADDR", agent.URL())
-	code, page, said := program(t, "-once")
+	code, page, stderr := program(t, "-once")
 	if code != 0 {
-		t.Fatalf("exit code %d: %s", code, said)
+		t.Fatalf("exit code %d: %s", code, stderr)
 	}
 	labels := fmt.Sprintf(`{region="global",server=%q}`, agent.MemberName())
 	for _, want := range []string{
@@ -587,7 +587,7 @@ func TestRealAgent(t *testing.T) {
 		"nomad_server_leader" + labels + " 1", "nomad_server_last_contact_seconds" + labels + " 0",
 	} {
 		if !strings.Contains(page, "\n"+want+"\n") {
-			t.Errorf("want %s: %s%s", want, page, said)
+			t.Errorf("want %s: %s%s", want, page, stderr)
 		}
 	}
 }

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// buffer is written by the program while a test reads it.
+// buffer is a buffer that a test can read while the program writes it.
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -43,11 +43,11 @@ func (b *buffer) String() string {
 
 // program is a run of the program.
 type program struct {
-	out, said buffer
-	code      int
-	err       error
-	ended     chan struct{}
-	interrupt context.CancelFunc
+	out, stderr buffer
+	code        int
+	err         error
+	ended       chan struct{}
+	interrupt   context.CancelFunc
 }
 
 func start(t *testing.T, address string, args ...string) *program {
@@ -57,7 +57,7 @@ func start(t *testing.T, address string, args ...string) *program {
 	p := &program{ended: make(chan struct{}), interrupt: cancel}
 	go func() {
 		defer close(p.ended)
-		p.code, p.err = run(ctx, args, &p.out, &p.said)
+		p.code, p.err = run(ctx, args, &p.out, &p.stderr)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -72,18 +72,19 @@ func (p *program) wait(t *testing.T) {
 	select {
 	case <-p.ended:
 	case <-time.After(time.Minute):
-		t.Fatalf("it does not end: %s%s", p.out.String(), p.said.String())
+		t.Fatalf("the program does not end: %s%s", p.out.String(), p.stderr.String())
 	}
 }
 
-// prints waits until the program has printed what matches.
+// prints waits until the output of the program matches pattern.
 func prints(t *testing.T, b *buffer, pattern string) {
 	t.Helper()
 	match := regexp.MustCompile(pattern)
 	require.Eventually(t, func() bool { return match.MatchString(b.String()) }, time.Minute, 5*time.Millisecond, pattern)
 }
 
-// logUntil logs an entry again and again until the program has printed it: a log that is opened begins with what follows.
+// logUntil repeats a log entry until the program has printed it. A log stream only has entries that were
+// written after it was opened.
 func logUntil(t *testing.T, p *program, agent *nomadtest.Agent, message string) {
 	t.Helper()
 	for range 1000 {
@@ -93,7 +94,7 @@ func logUntil(t *testing.T, p *program, agent *nomadtest.Agent, message string) 
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	t.Fatalf("%s is not printed: %s%s", message, p.out.String(), p.said.String())
+	t.Fatalf("%s is not printed: %s%s", message, p.out.String(), p.stderr.String())
 }
 
 func TestTwoAgentsThroughARestart(t *testing.T) {
@@ -104,11 +105,11 @@ func TestTwoAgentsThroughARestart(t *testing.T) {
 	logUntil(t, p, first, "one")
 	logUntil(t, p, second, "two")
 	second.Stop()
-	prints(t, &p.said, `logs: server-2.global: outage.*`)
+	prints(t, &p.stderr, `logs: server-2.global: outage.*`)
 	logUntil(t, p, first, "alone")
 	second.Start()
 	logUntil(t, p, second, "again")
-	prints(t, &p.said, `logs: server-2.global: outage over`)
+	prints(t, &p.stderr, `logs: server-2.global: outage over`)
 	p.interrupt()
 	p.wait(t)
 	assert.Equal(t, 0, p.code)
@@ -117,7 +118,7 @@ func TestTwoAgentsThroughARestart(t *testing.T) {
 	assert.Regexp(t, "(?m)^\x1b\\[35mserver-2.global\x1b\\[0m  .*nomad: again$", p.out.String())
 }
 
-// TestSince numbers entries while the program starts. None may be missing or doubled.
+// TestSince writes numbered entries while the program starts. None may be missing or printed twice.
 func TestSince(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.LogFile()))
 	defer cluster.Close()
@@ -136,7 +137,7 @@ func TestSince(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	p := start(t, agent.URL(), "-since", "1h", "-n", "2000", "-grep", `^nomad: entry \d+: a=1$`)
 	p.wait(t)
-	assert.Equal(t, 0, p.code, p.said.String())
+	assert.Equal(t, 0, p.code, p.stderr.String())
 	var numbers []string
 	for _, m := range regexp.MustCompile(`entry (\d+)`).FindAllStringSubmatch(p.out.String(), -1) {
 		numbers = append(numbers, m[1])
@@ -191,7 +192,7 @@ func TestRefused(t *testing.T) {
 	assert.ErrorIs(t, p.err, nomad.ErrPermissionDenied)
 
 	p = start(t, "", "-agent", closed.URL("server-1"), "-agent", open.URL("server-1"))
-	prints(t, &p.said, "403 Permission denied")
+	prints(t, &p.stderr, "403 Permission denied")
 	logUntil(t, p, open.Agent("server-1"), "it goes on")
 	p.interrupt()
 	p.wait(t)
@@ -203,7 +204,7 @@ func TestNoStoredLog(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1))
 	defer cluster.Close()
 	p := start(t, cluster.URL("server-1"), "-since", "1m", "-n", "1")
-	prints(t, &p.said, "the stored log: .*No nomad log file defined")
+	prints(t, &p.stderr, "the stored log: .*No nomad log file defined")
 	logUntil(t, p, cluster.Agent("server-1"), "it goes on")
 	p.wait(t)
 	assert.Equal(t, 1, p.code)
@@ -251,12 +252,12 @@ func TestRealAgents(t *testing.T) {
 		select {
 		case <-p.ended:
 		case <-time.After(100 * time.Millisecond):
-			require.Less(t, i, 300, p.said.String())
+			require.Less(t, i, 300, p.stderr.String())
 			continue
 		}
 		break
 	}
-	assert.Equal(t, 0, p.code, p.said.String())
+	assert.Equal(t, 0, p.code, p.stderr.String())
 	lines := strings.Split(strings.TrimSpace(p.out.String()), "\n")
 	slices.Sort(lines)
 	assert.Len(t, slices.Compact(lines), 20)

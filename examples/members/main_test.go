@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// buffer is written by the program while a test reads it.
+// buffer is a buffer that a test can read while the program writes it.
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -33,7 +33,7 @@ func (b *buffer) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
-// shows waits until what was written last matches a pattern.
+// shows waits until the latest output matches pattern.
 func (b *buffer) shows(t *testing.T, pattern string) {
 	t.Helper()
 	match := regexp.MustCompile(pattern)
@@ -70,10 +70,10 @@ func TestLiveTable(t *testing.T) {
 	out.shows(t, `server-3.global .*\n\x1b\[J$`)
 	cancel()
 	following.Wait()
-	assert.True(t, strings.HasSuffix(out.text.String(), "\x1b[?1049l\x1b[?25h"), "the terminal is as it was")
+	assert.True(t, strings.HasSuffix(out.text.String(), "\x1b[?1049l\x1b[?25h"), "the terminal is restored")
 }
 
-// TestFrame draws what is wider than the terminal, and what could change it.
+// TestFrame draws strings that are wider than the terminal or contain control characters.
 func TestFrame(t *testing.T) {
 	var out strings.Builder
 	s := screen{out: &out, changed: map[string]time.Time{}}
@@ -124,9 +124,9 @@ func TestRealAgent(t *testing.T) {
 	require.NoError(t, err)
 	defer process.Close()
 	t.Setenv("NOMAD_ADDR", process.URL())
-	var out, said bytes.Buffer
-	code, err := run(t.Context(), nil, &out, &said)
+	var out, stderr bytes.Buffer
+	code, err := run(t.Context(), nil, &out, &stderr)
 	require.NoError(t, err)
-	assert.Equal(t, 0, code, said.String())
+	assert.Equal(t, 0, code, stderr.String())
 	assert.Regexp(t, `server-1\S+ +127.0.0.1:\d+ +alive +true`, out.String())
 }

@@ -30,7 +30,7 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// TestDemo runs the program on its cluster in memory, scrapes it meanwhile and reads what it prints.
+// TestDemo runs the program on its cluster in memory and checks its metrics and its output.
 func TestDemo(t *testing.T) {
 	code, stdout, stderr, metrics := scraped(t, "-demo", "-interval", "1h", "-for", "1h", "-json")
 	if code != 0 {
@@ -76,7 +76,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestAgent runs the program on an agent that the environment names, with a token, and reads the tables.
+// TestAgent runs the program with an agent and a token from the environment, and checks the tables.
 func TestAgent(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.ACLs())
 	defer cluster.Close()
@@ -147,7 +147,7 @@ func TestSpans(t *testing.T) {
 				continue
 			}
 			if child.Parent.SpanID() != root.SpanContext.SpanID() || child.SpanKind != trace.SpanKindClient {
-				t.Errorf("%s is no child of %s", child.Name, root.Name)
+				t.Errorf("%s is not a child of %s", child.Name, root.Name)
 			}
 			if child.StartTime.Before(root.StartTime) || child.EndTime.After(root.EndTime) {
 				t.Errorf("%s is not within %s", child.Name, root.Name)
@@ -228,7 +228,7 @@ func TestCopied(t *testing.T) {
 	}
 }
 
-// TestExitCodes checks the exit code of everything that goes wrong.
+// TestExitCodes checks the exit code of every kind of failure.
 func TestExitCodes(t *testing.T) {
 	dead, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -303,7 +303,7 @@ func scraped(t *testing.T, args ...string) (code int, stdout, stderr, metrics st
 	return code, out.String(), notices.String(), metrics
 }
 
-// notices are what the program writes on the standard error, and where it says that its metrics are.
+// notices is the standard error of the program. It sends the address of the metrics to a channel.
 type notices struct {
 	bytes.Buffer
 	address chan string

@@ -20,7 +20,7 @@ import (
 	"github.com/nomad-go/nomad/watch"
 )
 
-// start runs a reaper on a cluster, and gives what ends it and its log.
+// start runs a reaper on a cluster. stop ends it and returns its log.
 func start(t *testing.T, cluster *nomadtest.Cluster, change func(*reaper)) (stop func() string) {
 	var log bytes.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
@@ -41,7 +41,7 @@ func start(t *testing.T, cluster *nomadtest.Cluster, change func(*reaper)) (stop
 	})
 }
 
-// status is what the pool believes about a server; empty when it does not know it.
+// status returns the status of a server in the pool, or an empty one if the pool does not list it.
 func status(t *testing.T, cluster *nomadtest.Cluster, name string) nomad.MemberStatus {
 	pool, err := cluster.Client("server-2").Agent.Members(t.Context())
 	require.NoError(t, err)
@@ -62,7 +62,7 @@ func newCluster(t *testing.T, opts ...nomadtest.Option) *nomadtest.Cluster {
 
 func TestWhatStaysFailedLeaves(t *testing.T) {
 	cluster := newCluster(t)
-	cluster.Agent("server-4").Stop() // before it watches
+	cluster.Agent("server-4").Stop() // before the watch begins
 	stop := start(t, cluster, nil)
 	becomes(t, cluster, "server-4", nomad.StatusLeft)
 	cluster.Agent("server-5").Stop()
@@ -145,7 +145,7 @@ func TestWithoutTheRightToken(t *testing.T) {
 	assert.NotContains(t, log, nomadtest.NodeReadToken)
 }
 
-// TestEnoughAreKept has servers fail one after the other, each of them few.
+// TestEnoughAreKept has servers fail one after the other, never more than a few at once.
 func TestEnoughAreKept(t *testing.T) {
 	cluster := newCluster(t)
 	stop := start(t, cluster, func(r *reaper) { r.keep = 4 })
@@ -157,7 +157,7 @@ func TestEnoughAreKept(t *testing.T) {
 	assert.Contains(t, stop(), "3 servers of region global are alive, fewer than the 4 to keep")
 }
 
-// TestARetryIsTooLate has the call fail once, and the server recover before it could be made again.
+// TestARetryIsTooLate has the first ForceLeave fail and the server recover before the retry.
 func TestARetryIsTooLate(t *testing.T) {
 	cluster := newCluster(t)
 	cluster.Agent("server-1").Inject(func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
@@ -172,7 +172,8 @@ func TestARetryIsTooLate(t *testing.T) {
 	assert.NotContains(t, stop(), `msg="forced to leave"`)
 }
 
-// TestTheClockStartsAgain after an outage, and for another machine of the same name.
+// TestTheClockStartsAgain checks that the time starts again after an outage, and for another machine with the
+// same name.
 func TestTheClockStartsAgain(t *testing.T) {
 	cluster := newCluster(t)
 	stop := start(t, cluster, func(r *reaper) { r.after = 1500 * time.Millisecond })
@@ -188,7 +189,7 @@ func TestTheClockStartsAgain(t *testing.T) {
 	stop()
 }
 
-// TestARefusedTokenIsReported checks that a response with status 403 is not reported as a lack of one.
+// TestARefusedTokenIsReported checks that a 403 is reported, and not as a missing response.
 func TestARefusedTokenIsReported(t *testing.T) {
 	cluster := newCluster(t, nomadtest.ACLs())
 	stop := start(t, cluster, func(r *reaper) { r.client = cluster.Client("server-1", nomad.WithToken("")) })
@@ -199,7 +200,7 @@ func TestARefusedTokenIsReported(t *testing.T) {
 	assert.NotContains(t, log, "respond")
 }
 
-// TestRun runs the program in memory, interrupts it, and gives it a log that cannot be written.
+// TestRun runs the program with -demo, interrupts it, and runs it with a log that cannot be written.
 func TestRun(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	var out, errs bytes.Buffer

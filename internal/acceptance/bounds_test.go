@@ -14,8 +14,8 @@ import (
 	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 )
 
-// TestMemoryOfHostileResponses has agents send documents that are made to take much memory when they are decoded, as large
-// as the limit of the endpoint allows.
+// TestMemoryOfHostileResponses has agents send documents that need as much memory as possible when they
+// are decoded. They are as large as the limit of the endpoint allows.
 func TestMemoryOfHostileResponses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes a minute with the race detector")
@@ -32,30 +32,30 @@ func TestMemoryOfHostileResponses(t *testing.T) {
 		require.NoError(t, err)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		err = answered[shape.call](t.Context(), client)
+		err = completeCalls[shape.call](t.Context(), client)
 		runtime.ReadMemStats(&after)
 		if err != nil {
 			assert.NotErrorIs(t, err, context.DeadlineExceeded, shape.name)
 		}
 		allocated := int(after.TotalAlloc - before.TotalAlloc)
 		if times := float64(allocated) / float64(len(body)); shape.call == "Members" {
-			assert.LessOrEqual(t, times, 8., "%s: %s: allocated in all, garbage included, in times of the document", shape.call, shape.name)
+			assert.LessOrEqual(t, times, 8., "%s: %s: all allocations, including garbage, as a multiple of the document size", shape.call, shape.name)
 			worstTimes = max(worstTimes, times)
 		} else if limits[shape.call] == 0 {
-			assert.LessOrEqual(t, allocated>>20, 64, "%s: %s: MiB allocated in all, garbage included", shape.call, shape.name)
+			assert.LessOrEqual(t, allocated>>20, 64, "%s: %s: all allocations in MiB, including garbage", shape.call, shape.name)
 			worst = max(worst, allocated>>20)
 		}
 	}
 	t.Logf("%d shapes; Members allocated at most %.1f times the document, the others at most %d MiB", len(shapes), worstTimes, worst)
 }
 
-// repeated is a text of about a size, of one element again and again.
+// repeated returns a document of about the given size that repeats one element.
 func repeated(open, element, end string, size int) string {
 	n := max(1, (size-len(open)-len(end))/len(element))
 	return open + strings.TrimSuffix(strings.Repeat(element, n), ",") + end
 }
 
-// counted is a text of about a size, of elements that differ.
+// counted returns a document of about the given size whose elements differ.
 func counted(open string, element func(i int) string, end string, size int) string {
 	var b strings.Builder
 	b.WriteString(open)
@@ -69,7 +69,7 @@ func counted(open string, element func(i int) string, end string, size int) stri
 	return b.String()
 }
 
-// repeat is repeated for an element that is a text, and counted for one that is a function.
+// repeat uses repeated if element is a string, and counted if it is a function.
 func repeat(open string, element any, end string) func(size int) string {
 	return func(size int) string {
 		if element, ok := element.(func(int) string); ok {
@@ -79,12 +79,12 @@ func repeat(open string, element any, end string) func(size int) string {
 	}
 }
 
-// inConfig is repeat within a configuration.
+// inConfig does the same as repeat inside an agent's configuration.
 func inConfig(open string, element any, end string) func(size int) string {
 	return repeat(`{"config":{`+open, element, end+`},"member":{},"stats":{}}`)
 }
 
-// nested is a text of about a size that is as deep as it can be.
+// nested returns documents of about the given size with the deepest possible nesting.
 func nested(open, down, up, end string) func(size int) string {
 	return func(size int) string {
 		n := size / (len(down) + len(up))
@@ -92,7 +92,7 @@ func nested(open, down, up, end string) func(size int) string {
 	}
 }
 
-// keyed is elements of objects with short keys and the same value.
+// keyed returns object members with short, distinct keys and the same value.
 func keyed(value string) func(i int) string {
 	return func(i int) string { return fmt.Sprintf(`"%x":%s`, i, value) }
 }

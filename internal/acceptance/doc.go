@@ -1,3 +1,4 @@
-// Package acceptance tests the API as a whole: recorded responses, faults of every kind, hostile responses, proxies and
-// load. It has no code but tests; package testkit has what tests of other packages share with them.
+// Package acceptance tests the API as a whole: recorded responses, faults of every kind, hostile
+// responses, proxies and load. It contains only tests. Helpers that it shares with the tests of other
+// packages are in package testkit.
 package acceptance

@@ -25,8 +25,8 @@ import (
 	"github.com/nomad-go/nomad/internal/wire"
 )
 
-// FuzzAddress gives NewClient whatever a person might write. It must make a client or say what is wrong, and what it
-// says must not repeat a password.
+// FuzzAddress passes arbitrary addresses to NewClient. It must return a client or an error, and the error
+// must not contain a password.
 func FuzzAddress(f *testing.F) {
 	for _, seed := range []string{"http://127.0.0.1:4646", "[::1]:4646", "unix:///a", "a:1", "https://a/b", "http://u:hunter2@a:1", "u:hunter2@a", "", "//", "http://[::1%25x]:1"} {
 		f.Add(seed)
@@ -44,16 +44,16 @@ func FuzzAddress(f *testing.F) {
 		}
 		_, beyond, _ := strings.Cut(client.String(), "://")
 		host, _, _ := strings.Cut(beyond, "/")
-		assert.NotContains(t, host, "@", "a user or password")
+		assert.NotContains(t, host, "@", "the host contains a user or password")
 		client.Close()
-		// What it understood is what it would understand again.
+		// The address that the client reports leads to the same client.
 		again, err := nomad.NewClient(nomad.WithAddress(strings.TrimSuffix(strings.TrimPrefix(client.String(), "nomad.Client("), ")")))
 		require.NoError(t, err)
 		assert.Equal(t, client.String(), again.String())
 	})
 }
 
-// FuzzEnvironment gives FromEnvironment whatever a shell might hold.
+// FuzzEnvironment passes arbitrary variables to FromEnvironment.
 func FuzzEnvironment(f *testing.F) {
 	f.Add("http://127.0.0.1:4646", "t", "eu", "ops:hunter2", "true", "/a")
 	f.Add("", "\x00", "a b", ":hunter2", "yes", "unix:///a")
@@ -66,7 +66,7 @@ func FuzzEnvironment(f *testing.F) {
 		for name, value := range map[string]string{"NOMAD_ADDR": addr, "NOMAD_TOKEN": token, "NOMAD_REGION": region,
 			"NOMAD_HTTP_AUTH": auth, "NOMAD_SKIP_VERIFY": skip, "NOMAD_UNIX_ADDR": socket} {
 			if strings.ContainsRune(value, 0) {
-				return // no environment holds it
+				return // variables cannot contain it
 			}
 			t.Setenv(name, value)
 		}
@@ -80,7 +80,7 @@ func FuzzEnvironment(f *testing.F) {
 	})
 }
 
-// FuzzLog gives a log stream whatever might come over the wire. As text, as lines and as entries it says the same.
+// FuzzLog reads arbitrary bytes as a log stream. Read, Lines and Entries must agree on its content.
 func FuzzLog(f *testing.F) {
 	for _, seed := range []string{"", "{}", "{}{}", testkit.Frame("a\nb"), testkit.Frame("a") + "{}" + testkit.Frame("\n"), `{"Data":"*"}`, "[1]", `{"Data":"YQ`,
 		testkit.Frame(`{"@level":"warn","@message":"m","@timestamp":"2026-11-23T18:43:00Z","a":1}` + "\n"),
@@ -113,7 +113,7 @@ func FuzzLog(f *testing.F) {
 				break
 			}
 			if strings.Contains(line, "\n") {
-				t.Fatalf("a line of two: %q", line)
+				t.Fatalf("a line contains a line break: %q", line)
 			}
 			lines.WriteString(line + "\n")
 		}
@@ -132,12 +132,12 @@ func FuzzLog(f *testing.F) {
 	})
 }
 
-// isBrokenLog reports whether an error is one that a log can end with.
+// isBrokenLog reports whether a log can end with this error.
 func isBrokenLog(err error) bool {
 	return errors.Is(err, nomad.ErrInvalidResponse) || errors.Is(err, nomad.ErrStreamEnded)
 }
 
-// inGoodOrder returns nil for the end of a log that the agent sent in good order.
+// inGoodOrder returns nil if the error reports that the agent ended the log properly.
 func inGoodOrder(err error) error {
 	if errors.Is(err, nomad.ErrStreamEnded) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, new(*nomad.APIError)) {
 		return nil
@@ -145,9 +145,9 @@ func inGoodOrder(err error) error {
 	return err
 }
 
-// FuzzAnswer gives one call whatever an agent, or what poses as one, might answer.
+// FuzzAnswer responds to a call with an arbitrary status, type, encoding and body.
 func FuzzAnswer(f *testing.F) {
-	calls := slices.Sorted(maps.Keys(answered))
+	calls := slices.Sorted(maps.Keys(completeCalls))
 	for _, body := range []string{"", "null", "[]", "{}", `["a:1"]`, `{"Members":[{"Name":"a","Addr":"::1","Tags":{"a":"b"}}]}`,
 		`{"config":{"Region":"x"},"member":{"Addr":null},"stats":{"a":{"b":"c"}}}`, `{"num_joined":1,"error":""}`,
 		`{"server":{"ok":false,"message":"No cluster leader"}}`, "Permission denied", "RPC Error:: 404,Unknown node",
@@ -179,7 +179,7 @@ func FuzzAnswer(f *testing.F) {
 			t.Fatal(err)
 		}
 		name := calls[int(call)%len(calls)]
-		err = answered[name](t.Context(), client)
+		err = completeCalls[name](t.Context(), client)
 		if err == nil {
 			if status > 299 {
 				t.Fatalf("%s: status %d is no error", name, status)
@@ -203,14 +203,15 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// answered makes a call and reads what streams to its end. A result without an error has to be one.
-var answered = map[string]func(context.Context, *nomad.Client) error{
+// completeCalls make a call and read streams to the end. They panic if there is neither a result nor an
+// error.
+var completeCalls = map[string]func(context.Context, *nomad.Client) error{
 	"Members": func(ctx context.Context, c *nomad.Client) error {
 		members, err := c.Agent.Members(ctx)
 		if err == nil {
 			for _, m := range members.Members {
 				if _, _, order := m.RPCAddr(), m.String(), nomad.CompareMembers(m, m); order != 0 || m.Name == "" {
-					panic("a member without a name, or unlike itself")
+					panic("a member has no name or is not equal to itself")
 				}
 			}
 		}
@@ -292,7 +293,7 @@ var answered = map[string]func(context.Context, *nomad.Client) error{
 	},
 }
 
-// some panics when there is neither a result nor an error.
+// some panics if there is neither a result nor an error.
 func some(missing bool, err error) error {
 	if missing && err == nil {
 		panic("no result and no error")
@@ -309,7 +310,7 @@ func drained(r io.ReadCloser, err error) error {
 	return err
 }
 
-// FuzzRaw gives a call whatever bytes might come over a connection.
+// FuzzRaw responds to a call with arbitrary bytes.
 func FuzzRaw(f *testing.F) {
 	const ok = "HTTP/1.1 200 OK\r\n"
 	for _, seed := range []string{"", ok, ok + "Content-Length: 2\r\n\r\n[]", ok + "Content-Length: 9\r\n\r\n[]", ok + "\r\n[\"a\"]",
@@ -318,7 +319,7 @@ func FuzzRaw(f *testing.F) {
 		"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\n\r\nno", "HTTP/1.1 101 Switching Protocols\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n"} {
 		f.Add([]byte(seed))
 	}
-	log.SetOutput(io.Discard) // where package http tells of answers that nobody asked for
+	log.SetOutput(io.Discard) // net/http logs unsolicited responses
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 			here, there := net.Pipe()
@@ -346,12 +347,13 @@ func FuzzRaw(f *testing.F) {
 		case err != nil && strings.Contains(err.Error(), "hunter2-token"):
 			t.Fatal(err)
 		case errors.Is(err, context.DeadlineExceeded):
-			t.Fatal("the connection has ended, the call has not")
+			t.Fatal("the connection has ended, but the call has not")
 		}
 	})
 }
 
-// FuzzRedirect sends a call wherever an answer might. No request, and so no token, goes to another host or without TLS.
+// FuzzRedirect responds with arbitrary redirects. No request, and so no token, may go to another host or
+// be sent without TLS.
 func FuzzRedirect(f *testing.F) {
 	for _, location := range []string{"/v1/x", "//evil.example/", "http://agent.example:4646/v1/x", "https://agent.example:4646/", "https://agent.example/",
 		"https://agent.example:4646@evil.example/", "https://AGENT.example:4646/", "https://agent.example.:4646/", "\\\\evil.example", "https:evil.example", "?x", ""} {
@@ -369,10 +371,10 @@ func FuzzRedirect(f *testing.F) {
 			testkit.WithResponses(func(r *http.Request) (int, http.Header, string) {
 				requests++
 				if r.URL.Scheme != "https" || r.URL.Host != "agent.example:4646" && !strings.EqualFold(r.URL.Host, "agent.example:4646") {
-					t.Fatalf("it went to %s", r.URL)
+					t.Fatalf("the request went to %s", r.URL)
 				}
 				if want := map[bool]string{true: http.MethodPut, false: http.MethodGet}[put]; r.Method != want {
-					t.Fatalf("it became a %s", r.Method)
+					t.Fatalf("the method became %s", r.Method)
 				}
 				return status, http.Header{"Location": {location}}, ""
 			}))
@@ -390,8 +392,8 @@ func FuzzRedirect(f *testing.F) {
 	})
 }
 
-// FuzzCallPath gives Call whatever a program might make a path of. What is sent is that path, at that agent.
-func FuzzCallPath(f *testing.F) {
+// FuzzDoPath passes arbitrary paths to Do. The request must go to that path on that agent.
+func FuzzDoPath(f *testing.F) {
 	for _, path := range []string{"/v1/jobs", "/v1/job/web%2Ffront", "/v1/../x", "//evil.example/", "http://evil.example/", "/v1/x?y#z", "", "/%", "/v1/ü", "/v1/a b", "/v1/\n"} {
 		f.Add("GET", path)
 	}
@@ -414,7 +416,7 @@ func FuzzCallPath(f *testing.F) {
 	})
 }
 
-// FuzzToken takes whatever a token, or the file of one, might hold.
+// FuzzToken passes arbitrary bytes as a token and as the content of a token file.
 func FuzzToken(f *testing.F) {
 	for _, text := range []string{"", "a", "6d616e61-6765-6d65-6e74-20746f6b656e\n", "\n", "a b", "a\nb", "\x00", "ey.a.b", "\ufeffa", strings.Repeat("a", 70_000)} {
 		f.Add(text)
@@ -448,7 +450,7 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
-// FuzzPEM gives WithTLS whatever might be in files of certificates and keys.
+// FuzzPEM passes arbitrary certificates and keys to WithTLS.
 func FuzzPEM(f *testing.F) {
 	pki := testkit.NewPKI(f)
 	f.Add(pki.CAPEM, pki.CertPEM, pki.KeyPEM)

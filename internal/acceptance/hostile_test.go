@@ -21,9 +21,9 @@ import (
 	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 )
 
-// TestHostileAnswers gives a call what no agent sends, and checks that the error has a meaning, is one printable line of
-// bounded length, and repeats no secret. SECRET stands for each secret in turn.
-func TestHostileAnswers(t *testing.T) {
+// TestHostileResponses sends responses that no agent sends. The error must match the right sentinel, be
+// one printable line of bounded length, and contain no secret. SECRET stands for each secret in turn.
+func TestHostileResponses(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\n"
 	long := strings.Repeat("x", 900_000)
 	for _, test := range []struct{ name, answer, want string }{
@@ -38,25 +38,25 @@ func TestHostileAnswers(t *testing.T) {
 		{"a bad content type", ok + "Content-Type: SECRET\r\nContent-Length: 1\r\n\r\nx", "ErrInvalidResponse"},
 		{"a long line", long, "ErrInvalidResponse"},
 		{"a long header line", ok + long + "\r\n\r\n", "ErrInvalidResponse"},
-		{"a long head", ok + "A: " + long + "\r\nB: " + long + "\r\n\r\n", "ErrResponseTooLarge"},
+		{"long headers", ok + "A: " + long + "\r\nB: " + long + "\r\n\r\n", "ErrResponseTooLarge"},
 		{"HTTP/0.9", "<html>SECRET</html>", "ErrInvalidResponse"},
 		{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "ErrInvalidResponse"},
 		{"TLS", "\x15\x03\x01\x00\x02\x02\x16", "ErrInvalidResponse"},
 		{"nothing", "", ""},
 		{"a status of 0", "HTTP/1.1 000 SECRET\r\n\r\n", "ErrInvalidResponse"},
 		{"a status of 999", "HTTP/1.1 999 SECRET\r\nContent-Length: 0\r\n\r\n", ""},
-		{"part of it", "HTTP/1.1 206 Partial Content\r\nContent-Length: 2\r\n\r\n[]", "ErrInvalidResponse"},
+		{"a partial response", "HTTP/1.1 206 Partial Content\r\nContent-Length: 2\r\n\r\n[]", "ErrInvalidResponse"},
 		{"no content", "HTTP/1.1 204 No Content\r\n\r\n", "ErrInvalidResponse"},
 		{"a redirect to the secret", "HTTP/1.1 307 X\r\nLocation: http://SECRET.invalid/\r\nContent-Length: 0\r\n\r\n", "ErrRedirect"},
-		{"a redirect to nowhere", "HTTP/1.1 307 X\r\nLocation: http://[::SECRET\r\nContent-Length: 0\r\n\r\n", "ErrRedirect"},
+		{"a redirect to an invalid URL", "HTTP/1.1 307 X\r\nLocation: http://[::SECRET\r\nContent-Length: 0\r\n\r\n", "ErrRedirect"},
 		{"a long redirect", "HTTP/1.1 307 X\r\nLocation: http://" + long + "/\r\nContent-Length: 0\r\n\r\n", "ErrRedirect"},
 		{"the secret in parts", "HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nSE\x00CRET SE\u200bCRET", "ErrPermissionDenied"},
 		{"a long 404", "HTTP/1.1 404 X\r\nContent-Length: 900000\r\n\r\n" + long, "ErrNotFound"},
-		{"a 404 that cannot be read", "HTTP/1.1 404 X\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\nx", "ErrNotFound"},
+		{"a 404 with an unknown encoding", "HTTP/1.1 404 X\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\nx", "ErrNotFound"},
 		{"a 404 that is cut short", "HTTP/1.1 404 X\r\nContent-Length: 50\r\n\r\n", "ErrNotFound"},
 		{"a long refusal", "HTTP/1.1 500 X\r\nContent-Length: 900000\r\n\r\nACL token not found" + strings.Repeat(" ", 900_000), "ErrInvalidToken ErrPermissionDenied"},
-		{"who calls", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", "ErrPermissionDenied"},
-		{"a file's permissions", "HTTP/1.1 500 X\r\nContent-Length: 29\r\n\r\nopen /etc/x permission denied", ""},
+		{"a 401 without a body", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", "ErrPermissionDenied"},
+		{"a permission error of a file", "HTTP/1.1 500 X\r\nContent-Length: 29\r\n\r\nopen /etc/x permission denied", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, secret := range []string{"hunter2-token", "hunter2-password", "hunter2-header", base64.StdEncoding.EncodeToString([]byte("ops:hunter2-password"))} {
@@ -84,7 +84,7 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-// TestIncompleteResults gives calls what is well-formed and says too little.
+// TestIncompleteResults responds with valid JSON in which required values are missing.
 func TestIncompleteResults(t *testing.T) {
 	for body, call := range map[string]func(*nomad.Client) error{
 		`{"Members":[null]}`:                           func(c *nomad.Client) error { _, err := c.Agent.Members(t.Context()); return err },
@@ -102,7 +102,8 @@ func TestIncompleteResults(t *testing.T) {
 	}
 }
 
-// TestCancelWhileWaiting ends the wait between two tries, and keeps what the first one gave.
+// TestCancelWhileWaiting cancels a call between two attempts. Its error must include that of the first
+// attempt.
 func TestCancelWhileWaiting(t *testing.T) {
 	client := testkit.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "20")
@@ -118,11 +119,12 @@ func TestCancelWhileWaiting(t *testing.T) {
 	assert.Regexp(t, `^nomad: GET http://127.0.0.1:\d+/v1/agent/servers: context canceled \(nomad: GET http://127.0.0.1:\d+/v1/agent/servers: 503 Service Unavailable\)$`, err.Error())
 }
 
-// TestAnswersWith429 takes a 429 with JSON for what it is at the autopilot health endpoint: an answer.
-func TestAnswersWith429(t *testing.T) {
-	var asked atomic.Int32
+// TestAutopilotHealth429 checks that a 429 with JSON of the autopilot health endpoint is not taken for a
+// rate limit. The endpoint uses that status for an unhealthy cluster.
+func TestAutopilotHealth429(t *testing.T) {
+	var requests atomic.Int32
 	client := testkit.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked.Add(1)
+		requests.Add(1)
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusTooManyRequests)
 		io.WriteString(w, `{"Healthy":false}`)
@@ -133,10 +135,10 @@ func TestAnswersWith429(t *testing.T) {
 	var failure *nomad.APIError
 	require.ErrorAs(t, err, &failure)
 	assert.Equal(t, `{"Healthy":false}`, failure.Message)
-	assert.EqualValues(t, 1, asked.Load())
+	assert.EqualValues(t, 1, requests.Load())
 }
 
-// TestHead asks for a head only.
+// TestHead sends a HEAD request.
 func TestHead(t *testing.T) {
 	client := testkit.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100000000")
@@ -145,14 +147,15 @@ func TestHead(t *testing.T) {
 	assert.NoError(t, testkit.Call(t.Context(), client, "HEAD", "/v1/x", nil, nil, nil))
 }
 
-// TestCloseDuringRetry closes the client while a call waits to try again. The call goes on, and leaves no connection.
+// TestCloseDuringRetry closes the client while a call waits for its next attempt. The call must succeed
+// and leave no connection open.
 func TestCloseDuringRetry(t *testing.T) {
 	var open atomic.Int32
-	var asked atomic.Int32
+	var requests atomic.Int32
 	first := make(chan struct{})
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if asked.Add(1) == 1 {
+			if requests.Add(1) == 1 {
 				w.WriteHeader(http.StatusServiceUnavailable)
 				close(first)
 				return
@@ -183,7 +186,8 @@ func TestCloseDuringRetry(t *testing.T) {
 	assert.Eventually(t, func() bool { return open.Load() == 0 }, 5*time.Second, 5*time.Millisecond)
 }
 
-// TestRecoveryFromHungHandshakes calls an agent that hangs in the TLS handshake, and again when it has recovered.
+// TestRecoveryFromHungHandshakes calls an agent that hangs in the TLS handshake, and calls it again after
+// it has recovered.
 func TestRecoveryFromHungHandshakes(t *testing.T) {
 	pki := testkit.NewPKI(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -203,13 +207,13 @@ func TestRecoveryFromHungHandshakes(t *testing.T) {
 	}
 	go server.ServeTLS(listener, "", "")
 	defer server.Close()
-	patient, err := client.With(nomad.WithTimeout(5 * time.Second)) // half of what a handshake may take by default
+	patient, err := client.With(nomad.WithTimeout(5 * time.Second)) // half the default timeout of a handshake
 	require.NoError(t, err)
 	_, err = patient.Agent.Servers(t.Context())
 	assert.NoError(t, err)
 }
 
-// TestMostResponseSize checks that the largest limit is not taken for none.
+// TestMostResponseSize checks that the largest possible limit works.
 func TestMostResponseSize(t *testing.T) {
 	client := testkit.Serve(t, testkit.Responding(200, "application/json", `["a:1"]`), nomad.WithMaxResponseSize(1<<63-1))
 	servers, err := client.Agent.Servers(t.Context())
@@ -217,13 +221,13 @@ func TestMostResponseSize(t *testing.T) {
 	assert.Len(t, servers, 1)
 }
 
-// TestCallArguments checks what Call refuses before it sends.
-func TestCallArguments(t *testing.T) {
-	var asked atomic.Int32
-	client := testkit.Serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+// TestDoArguments checks that Do refuses invalid arguments and sends no request.
+func TestDoArguments(t *testing.T) {
+	var requests atomic.Int32
+	client := testkit.Serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
 	var nilBytes *[]byte
 	for _, out := range []any{nilBytes, struct{}{}, "x"} {
 		assert.ErrorIs(t, testkit.Call(t.Context(), client, "PUT", "/v1/x", nil, nil, out), nomad.ErrInvalidArgument)
 	}
-	assert.Zero(t, asked.Load())
+	assert.Zero(t, requests.Load())
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/nomad-go/nomad/watch"
 )
 
-// TestJSON has the documented form of each exported value, and its line of text.
+// TestJSON checks the documented JSON of each exported type, and its string.
 func TestJSON(t *testing.T) {
 	at := time.Date(2026, 11, 23, 18, 0, 1, 500e6, time.UTC)
 	hidden, join := nomad.NewSecret(planted), agentconfig.NewEndpoint("provider=aws secret_access_key="+planted)
@@ -46,7 +46,7 @@ func TestJSON(t *testing.T) {
 		value      any
 		text, want string
 	}{
-		// What agents send.
+		// Types that agents send.
 		{member, "server-1.global (alive)", memberJSON},
 		{nomad.Member{Status: nomad.StatusNone}, " (none)", `{"Name":"","Addr":null,"Port":0,"Status":"none","Tags":null,
 			"ProtocolMin":0,"ProtocolMax":0,"ProtocolCur":0,"DelegateMin":0,"DelegateMax":0,"DelegateCur":0}`},
@@ -95,7 +95,7 @@ func TestJSON(t *testing.T) {
 			`{"StartJoin":null,"RetryJoin":["provider=aws <redacted>"],"RetryMaxAttempts":0,"RetryInterval":30000000000}`},
 		{agentconfig.Plugin{Name: "a", Args: []nomad.Secret{hidden}}, "", `{"Name":"a","Args":["<redacted>"],"Config":null}`},
 
-		// What is this library's.
+		// Types of this library.
 		{nomad.LogEntry{
 			Time: at, Level: nomad.LevelInfo, Module: "nomad.raft", Message: "a b",
 			Fields: map[string]any{"n": json.Number("1.50"), "list": json.RawMessage(`[1]`), "s": "x y", "none": nil,
@@ -165,10 +165,10 @@ func TestJSON(t *testing.T) {
 		}
 	}
 	config := new(agentconfig.Config)
-	require.NotNil(t, agentconfig.Diff(config, config), "a list is never null")
+	require.NotNil(t, agentconfig.Diff(config, config), "an empty list is not nil")
 }
 
-// TestJSONIsWhatAgentsSend decodes recorded documents and encodes them again.
+// TestJSONIsWhatAgentsSend decodes recorded documents, encodes them again and compares the two.
 func TestJSONIsWhatAgentsSend(t *testing.T) {
 	all, err := wire.All()
 	require.NoError(t, err)
@@ -199,7 +199,7 @@ func TestJSONIsWhatAgentsSend(t *testing.T) {
 			want := decoded(t, []byte(x.Text())).(map[string]any)
 			switch x.Endpoint() {
 			case "self":
-				delete(want, "config") // it has tests of its own
+				delete(want, "config") // package agentconfig has tests for it
 			case "host":
 				if data, ok := want["HostData"].(map[string]any); ok {
 					data["AgentID"] = want["AgentID"]

@@ -23,7 +23,7 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-// counting serves what members asks for, and counts connections.
+// counting serves the member list and counts connections.
 func counting(t *testing.T, listener net.Listener, name string) *testkit.Counter {
 	count := &testkit.Counter{Listener: listener}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -37,8 +37,8 @@ func counting(t *testing.T, listener net.Listener, name string) *testkit.Counter
 	return count
 }
 
-// TestGoroutines shares one client among many goroutines. None may fail, and there are never more connections than
-// were asked for.
+// TestGoroutines shares one client among many goroutines. No call may fail, and there must never be
+// more connections than configured.
 func TestGoroutines(t *testing.T) {
 	for _, goroutines := range []int{1, 16, 256, 1000, 10_000} {
 		if testing.Short() && goroutines != 256 {
@@ -74,8 +74,9 @@ func TestGoroutines(t *testing.T) {
 	}
 }
 
-// TestMoreConnectionsThanTheAgentTakes has eight clients, each with connections of its own as eight processes have them,
-// ask one agent for 128 connections of its 100, with calls enough to keep every connection busy.
+// TestMoreConnectionsThanTheAgentTakes uses eight clients with separate connections, like eight
+// processes. Together they want 128 connections of an agent that accepts 100, and they make enough
+// calls to keep every connection busy.
 func TestMoreConnectionsThanTheAgentTakes(t *testing.T) {
 	for scheme, opts := range map[string][]nomadtest.AgentOption{"http": nil, "https": {nomadtest.TLS()}} {
 		t.Run(scheme, func(t *testing.T) {
@@ -91,7 +92,7 @@ func TestMoreConnectionsThanTheAgentTakes(t *testing.T) {
 				defer client.Close()
 				for range 64 {
 					wg.Go(func() {
-						for time.Now().Before(end) || calls[i].Load() == 0 { // each gets its turn in the end
+						for time.Now().Before(end) || calls[i].Load() == 0 { // every client must succeed at least once
 							if _, err := client.Agent.Members(t.Context()); err != nil && failures.Add(1) < 5 {
 								t.Error(err)
 							}
@@ -106,7 +107,7 @@ func TestMoreConnectionsThanTheAgentTakes(t *testing.T) {
 	}
 }
 
-// TestNoConnectionLeft asks an agent whose connections others hold.
+// TestNoConnectionLeft makes calls while other programs hold all connections of the agent.
 func TestNoConnectionLeft(t *testing.T) {
 	t.Parallel()
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.MaxConns(3)))
@@ -137,7 +138,7 @@ func TestNoConnectionLeft(t *testing.T) {
 
 	started := time.Now()
 	_, err := client(nomad.WithRetries(0)).Agent.Members(t.Context())
-	assert.ErrorIs(t, err, nomad.ErrTooManyRequests, "without retries there is no waiting")
+	assert.ErrorIs(t, err, nomad.ErrTooManyRequests, "without retries the call does not wait")
 	assert.NotErrorIs(t, err, context.DeadlineExceeded)
 
 	_, err = client(nomad.WithTimeout(time.Second)).Agent.Members(t.Context())
@@ -146,7 +147,7 @@ func TestNoConnectionLeft(t *testing.T) {
 	assert.ErrorContains(t, err, "no response within 1s")
 	assert.GreaterOrEqual(t, time.Since(started), time.Second)
 
-	// Many calls wait, and the agent is asked seldom.
+	// Many calls wait for a connection.
 	var wg sync.WaitGroup
 	patient := client()
 	for range 100 {
@@ -155,7 +156,7 @@ func TestNoConnectionLeft(t *testing.T) {
 			assert.NoError(t, err)
 		})
 	}
-	wg.Go(func() { // a call that may be sent once only is not sent by a refusal
+	wg.Go(func() { // a refused request was not processed, so even a call that is not idempotent is retried
 		assert.NoError(t, testkit.Call(t.Context(), patient, http.MethodPut, "/v1/agent/join", map[string][]string{"address": {agent.SerfAddr()}}, nil, nil))
 	})
 	wg.Go(func() {
@@ -169,7 +170,7 @@ func TestNoConnectionLeft(t *testing.T) {
 	wg.Wait()
 }
 
-// TestRetryBudget has many calls meet an agent in trouble.
+// TestRetryBudget makes many calls to an agent that fails, and counts the retries.
 func TestRetryBudget(t *testing.T) {
 	t.Parallel()
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1))
@@ -184,21 +185,21 @@ func TestRetryBudget(t *testing.T) {
 		for range calls {
 			wg.Go(func() {
 				_, err := client.Agent.Members(t.Context())
-				var answer *nomad.APIError
-				if assert.ErrorAs(t, err, &answer) {
-					assert.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+				var failure *nomad.APIError
+				if assert.ErrorAs(t, err, &failure) {
+					assert.Equal(t, http.StatusServiceUnavailable, failure.StatusCode)
 				}
 			})
 		}
 		wg.Wait()
 	}
 	all()
-	assert.InDelta(t, calls+100, trouble.Hits(), 20, "100 retries, and one a second")
+	assert.InDelta(t, calls+100, trouble.Hits(), 20, "100 retries, plus one per second")
 	before := trouble.Hits()
 	all()
 	assert.InDelta(t, calls, trouble.Hits()-before, 20)
 
-	// One that is made from it has the same budget for the same agent, and its own for another.
+	// A derived client shares the budget for the same agent.
 	before = trouble.Hits()
 	same, err := client.With(nomad.WithToken("another"))
 	require.NoError(t, err)
@@ -208,7 +209,7 @@ func TestRetryBudget(t *testing.T) {
 	}
 	assert.InDelta(t, 10, trouble.Hits()-before, 3)
 
-	// What succeeds earns retries again: one for ten calls.
+	// Ten successful calls earn one retry.
 	trouble.Remove()
 	for range 200 {
 		_, err = client.Agent.Members(t.Context())
@@ -220,7 +221,8 @@ func TestRetryBudget(t *testing.T) {
 	assert.Equal(t, 3, trouble.Hits())
 }
 
-// TestNameThatMoves has the name of an agent lead to another machine while the first one goes on answering.
+// TestNameThatMoves changes the IP address of an agent's name while the agent at the first address keeps
+// running.
 func TestNameThatMoves(t *testing.T) {
 	first, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -228,7 +230,7 @@ func TestNameThatMoves(t *testing.T) {
 	second, err := net.Listen("tcp", fmt.Sprintf("127.0.0.2:%d", port))
 	if err != nil {
 		first.Close()
-		t.Skip("this system has one loopback address only: ", err)
+		t.Skip("this system has only one loopback address: ", err)
 	}
 	counting(t, first, "first")
 	counting(t, second, "second")
@@ -245,8 +247,8 @@ func TestNameThatMoves(t *testing.T) {
 	assert.Eventually(t, func() bool { return name() == "second" }, 30*time.Second, 10*time.Millisecond)
 }
 
-// nameServer has this process ask a name server of its own, which says that every name is at 127.0.0.1, or at 127.0.0.2
-// once it has moved.
+// nameServer starts a name server and makes it the default resolver of this process. It resolves every
+// name to 127.0.0.1, or to 127.0.0.2 once moved is set.
 func nameServer(t *testing.T) (moved *atomic.Bool) {
 	moved = new(atomic.Bool)
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -260,22 +262,22 @@ func nameServer(t *testing.T) (moved *atomic.Bool) {
 			if err != nil {
 				return
 			}
-			end := 12 // of the question
+			end := 12 // end of the question
 			for buffer[end] != 0 {
 				end += int(buffer[end]) + 1
 			}
 			kind := binary.BigEndian.Uint16(buffer[end+1:])
-			answer := append([]byte(nil), buffer[:min(end+5, n)]...)
-			copy(answer[2:], []byte{0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}) // an answer, to one question
+			response := append([]byte(nil), buffer[:min(end+5, n)]...)
+			copy(response[2:], []byte{0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}) // flags of a response, and one question
 			if kind == 1 {
 				address := byte(1)
 				if moved.Load() {
 					address = 2
 				}
-				answer[7] = 1
-				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, address)
+				response[7] = 1
+				response = append(response, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, address)
 			}
-			conn.WriteTo(answer, from)
+			conn.WriteTo(response, from)
 		}
 	}()
 	before := net.DefaultResolver
@@ -290,8 +292,8 @@ func nameServer(t *testing.T) (moved *atomic.Bool) {
 	return moved
 }
 
-// TestConnectionBrokenByTheRequest calls an agent that breaks the connection whenever it has read a request, which looks
-// like its limit of connections. That ends, too.
+// TestConnectionBrokenByTheRequest calls an agent that closes the connection after each request. To the
+// client this looks like the connection limit, but the call must still end with an error.
 func TestConnectionBrokenByTheRequest(t *testing.T) {
 	for name, start := range map[string]func(http.Handler) *httptest.Server{"http": httptest.NewServer, "https": httptest.NewTLSServer} {
 		t.Run(name, func(t *testing.T) {
@@ -315,13 +317,13 @@ func TestConnectionBrokenByTheRequest(t *testing.T) {
 			hits.Store(0)
 			err = testkit.Call(t.Context(), client, http.MethodPost, "/v1/x", nil, nil, nil)
 			assert.ErrorIs(t, err, io.EOF)
-			assert.EqualValues(t, 1, hits.Load(), "a request that may be sent once only")
+			assert.EqualValues(t, 1, hits.Load(), "a request that is not idempotent is sent once")
 		})
 	}
 }
 
-// TestHedgedRoundTrips has a round tripper of the program's own send a request several times at once. That one ends must not
-// end the others.
+// TestHedgedRoundTrips uses a round tripper that sends a request several times at once. When one of them
+// ends, the others must go on.
 func TestHedgedRoundTrips(t *testing.T) {
 	client := testkit.Serve(t, testkit.Responding(200, "application/json", `["a:1"]`), nomad.WithRetries(0), nomad.WithTransport(func(next http.RoundTripper) http.RoundTripper {
 		return testkit.RoundTripper(func(r *http.Request) (*http.Response, error) {

@@ -13,22 +13,22 @@ import (
 	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 )
 
-// matrixFault is what goes wrong: when a client connects, or when it asks.
+// matrixFault is one fault, which occurs when a client connects or when it sends a request.
 type matrixFault struct {
 	name      string
 	connect   func(*faulty)
 	request   func(*faulty)
 	want      func(*matrixCall) string
-	lasts     bool // it is not over when the agent is well
+	lasts     bool // whether the fault cannot be removed while the client exists
 	redirects bool
 	scheme    string
 	opts      []nomad.Option
 }
 
-// always expects the same of all calls.
+// always expects the same outcome from all calls.
 func always(want string) func(*matrixCall) string { return func(*matrixCall) string { return want } }
 
-// byKind expects something of each kind of call, in the order of the kinds.
+// byKind expects one outcome per kind of call, in the order of the kinds.
 func byKind(wants ...string) func(*matrixCall) string {
 	return func(c *matrixCall) string { return wants[c.kind] }
 }
@@ -41,7 +41,7 @@ func zipped(text string) string {
 	return b.String()
 }
 
-// matrixFaults are all that can go wrong, one at a time.
+// matrixFaults returns all faults of the matrix.
 func matrixFaults(t *testing.T) []*matrixFault {
 	const (
 		invalid  = "ErrInvalidResponse"
@@ -59,7 +59,7 @@ func matrixFaults(t *testing.T) []*matrixFault {
 	raw := func(name, text string, want func(*matrixCall) string) {
 		add(name, func(c *faulty) { c.say(text) }, want)
 	}
-	answer := func(name, body string, want func(*matrixCall) string) {
+	content := func(name, body string, want func(*matrixCall) string) {
 		raw(name, whole("200 OK", "application/json", body), want)
 	}
 	status := func(status, body, want string) {
@@ -70,9 +70,9 @@ func matrixFaults(t *testing.T) []*matrixFault {
 	add("none", func(c *faulty) { c.say(whole("200 OK", "application/json", c.valid)) }, always("ok"))
 
 	// The connection.
-	add("closed before the answer", func(*faulty) {}, always("lost"))
-	add("reset before the answer", func(c *faulty) { c.reset() }, always("lost"))
-	add("closed in the head", func(c *faulty) { c.say("HTTP/1.1 200 OK\r\nContent-Ty") }, always("lost"))
+	add("closed before the response", func(*faulty) {}, always("lost"))
+	add("reset before the response", func(c *faulty) { c.reset() }, always("lost"))
+	add("closed in the headers", func(c *faulty) { c.say("HTTP/1.1 200 OK\r\nContent-Ty") }, always("lost"))
 	add("closed in the status line", func(c *faulty) { c.say("HTTP/1.1 2") }, always("lost"))
 	add("reset in the body", func(c *faulty) {
 		c.say(ok + "Content-Length: 1000\r\n\r\n" + `{"`)
@@ -86,32 +86,32 @@ func matrixFaults(t *testing.T) []*matrixFault {
 	}
 	at("closed when accepted", func(*faulty) {}, always("lost"))
 	at("reset when accepted", func(c *faulty) { c.reset() }, always("lost"))
-	at("an answer before the request", func(c *faulty) {
+	at("a response before the request", func(c *faulty) {
 		c.say(whole("200 OK", "application/json", "garbage"))
-		readHead(c)
+		readRequest(c)
 	}, byKind(invalid, invalid, invalid, "ok"))
-	add("no answer", func(c *faulty) { c.hang() }, always("late"))
-	add("a head in drips", func(c *faulty) { c.say(ok); c.forever("X: y\r\n", 10*time.Millisecond) }, always("late"))
+	add("no response", func(c *faulty) { c.hang() }, always("late"))
+	add("headers that drip", func(c *faulty) { c.say(ok); c.forever("X: y\r\n", 10*time.Millisecond) }, always("late"))
 	add("no body", func(c *faulty) { c.say(ok + "Content-Length: 1000\r\n\r\n"); c.hang() }, always("late"))
 	add("no chunk", func(c *faulty) { c.say(chunked); c.hang() }, always("late"))
-	add("a body in drips", func(c *faulty) { c.say(chunked); c.forever("1\r\n \r\n", 5*time.Millisecond) }, always("late"))
+	add("a body that drips", func(c *faulty) { c.say(chunked); c.forever("1\r\n \r\n", 5*time.Millisecond) }, always("late"))
 	add("a gzip body that stops", func(c *faulty) {
 		c.say(ok+"Content-Encoding: gzip\r\nContent-Length: 1000\r\n\r\n", zipped(c.valid)[:12])
 		c.hang()
 	}, always("late"))
-	add("interim answers in drips", func(c *faulty) { c.say("HTTP/1.1 100 Continue\r\n\r\n"); c.hang() }, always("late"))
-	add("interim answers without end", func(c *faulty) { c.forever("HTTP/1.1 103 Early Hints\r\n\r\n", 0) }, always(large))
+	add("an interim response, then nothing", func(c *faulty) { c.say("HTTP/1.1 100 Continue\r\n\r\n"); c.hang() }, always("late"))
+	add("endless interim responses", func(c *faulty) { c.forever("HTTP/1.1 103 Early Hints\r\n\r\n", 0) }, always(large))
 	add("a switch of protocols", func(c *faulty) {
 		c.say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")
 		c.hang()
 	}, always(invalid))
-	add("a head without end", func(c *faulty) { c.say(ok); c.forever("X: "+strings.Repeat("y", 9000)+"\r\n", 0) }, always(large))
-	add("a line without end", func(c *faulty) { c.forever(strings.Repeat("y", 9000), 0) }, always(large))
+	add("endless headers", func(c *faulty) { c.say(ok); c.forever("X: "+strings.Repeat("y", 9000)+"\r\n", 0) }, always(large))
+	add("an endless line", func(c *faulty) { c.forever(strings.Repeat("y", 9000), 0) }, always(large))
 
 	// The framing.
 	raw("another protocol", "SSH-2.0-OpenSSH_9.6\r\n", always(invalid))
 	raw("HTTP/2", "\x00\x00\x12\x04\x00\x00\x00\x00\x00", always(invalid))
-	raw("bytes without an end of line", "hunter2-token", always(invalid))
+	raw("bytes without a newline", "hunter2-token", always(invalid))
 	raw("a TLS alert", "\x15\x03\x01\x00\x02\x02\x16\r\n", always(invalid))
 	raw("no status", "HTTP/1.1 OK\r\n\r\n", always(invalid))
 	raw("a status of 0", "HTTP/1.1 000 No\r\n\r\n", always(invalid))
@@ -131,7 +131,7 @@ func matrixFaults(t *testing.T) []*matrixFault {
 		c.say(ok + "Content-Length: 1099511627776\r\n\r\n")
 		c.forever(strings.Repeat(" ", 64<<10), 0)
 	}, byKind(large, large, invalid, "late"))
-	add("a body without end", func(c *faulty) {
+	add("an endless body", func(c *faulty) {
 		c.say(chunked)
 		c.forever("10000\r\n"+strings.Repeat(" ", 1<<16)+"\r\n", 0)
 	}, byKind(large, large, invalid, "late"))
@@ -140,32 +140,32 @@ func matrixFaults(t *testing.T) []*matrixFault {
 		c.forever(strings.Repeat("[", 64<<10), 0)
 	}, byKind(large, large, invalid, "late"))
 	bomb := zipped(strings.Repeat(" ", 64<<20))
-	add("a bomb", func(c *faulty) {
+	add("a decompression bomb", func(c *faulty) {
 		c.say(ok+"Content-Encoding: gzip\r\nContent-Length: ", strconv.Itoa(len(bomb)), "\r\n\r\n", bomb)
 	}, byKind(large, large, invalid, "ok"))
 
 	// The content.
-	answer("empty", "", byKind(invalid, "ok", "ErrInvalidToken ErrPermissionDenied", invalid))
-	answer("null", "null", byKind(invalid, "ok", invalid, "ok"))
-	answer("another shape", `"hunter2-token"`, byKind(invalid, invalid, invalid, "ok"))
-	answer("a number", `17`, byKind(invalid, invalid, invalid, "ok"))
-	answer("cut in the JSON", `{"Members":[{"Name":"hunter2-token`, byKind(invalid, invalid, invalid, "ok"))
-	answer("deep", strings.Repeat(`{"x":`, 100_000), byKind(invalid, invalid, invalid, "ok"))
-	answer("deep lists", strings.Repeat(`[`, 100_000)+strings.Repeat(`]`, 100_000), byKind(invalid, invalid, invalid, "ok"))
-	answer("not JSON", "hunter2-token is not JSON", byKind(invalid, invalid, invalid, "ok"))
-	answer("all structure", `{"Members":[`+strings.Repeat("{},", 100_000)+`{}]}`, byKind(invalid, invalid, "ok", "ok")) // a frame of no known key says nothing
-	answer("bytes that are not UTF-8", "\xff\xfe\xfd", byKind(invalid, invalid, invalid, "ok"))
-	add("something after it", func(c *faulty) { c.say(whole("200 OK", "application/json", c.valid+"hunter2-token")) },
+	content("empty", "", byKind(invalid, "ok", "ErrInvalidToken ErrPermissionDenied", invalid))
+	content("null", "null", byKind(invalid, "ok", invalid, "ok"))
+	content("another shape", `"hunter2-token"`, byKind(invalid, invalid, invalid, "ok"))
+	content("a number", `17`, byKind(invalid, invalid, invalid, "ok"))
+	content("cut in the JSON", `{"Members":[{"Name":"hunter2-token`, byKind(invalid, invalid, invalid, "ok"))
+	content("deep", strings.Repeat(`{"x":`, 100_000), byKind(invalid, invalid, invalid, "ok"))
+	content("deep lists", strings.Repeat(`[`, 100_000)+strings.Repeat(`]`, 100_000), byKind(invalid, invalid, invalid, "ok"))
+	content("not JSON", "hunter2-token is not JSON", byKind(invalid, invalid, invalid, "ok"))
+	content("many empty objects", `{"Members":[`+strings.Repeat("{},", 100_000)+`{}]}`, byKind(invalid, invalid, "ok", "ok")) // a frame without known keys is ignored
+	content("bytes that are not UTF-8", "\xff\xfe\xfd", byKind(invalid, invalid, invalid, "ok"))
+	add("trailing data", func(c *faulty) { c.say(whole("200 OK", "application/json", c.valid+"hunter2-token")) },
 		byKind(invalid, invalid, invalid, "ok"))
-	raw("a page", whole("200 OK", "text/html", "<html>hunter2-token</html>"), always(invalid))
-	raw("a part", whole("206 Partial Content", "application/json", `{}`), always(invalid))
+	raw("a web page", whole("200 OK", "text/html", "<html>hunter2-token</html>"), always(invalid))
+	raw("a partial response", whole("206 Partial Content", "application/json", `{}`), always(invalid))
 	raw("no content", "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", byKind(invalid, "ok", invalid, invalid))
 	raw("not gzip", whole("200 OK", "application/json", "hunter2-token", "Content-Encoding: gzip"), always(invalid))
 	add("gzip cut short", func(c *faulty) {
 		packed := zipped(c.valid + "    ")
 		c.say(whole("200 OK", "application/json", packed[:len(packed)-6], "Content-Encoding: gzip"))
 	}, always(invalid))
-	add("gzip with a wrong sum", func(c *faulty) {
+	add("gzip with a wrong checksum", func(c *faulty) {
 		packed := []byte(zipped(c.valid))
 		packed[len(packed)-6] ^= 1
 		c.say(whole("200 OK", "application/json", string(packed), "Content-Encoding: gzip"))
@@ -174,7 +174,7 @@ func matrixFaults(t *testing.T) []*matrixFault {
 		c.say(whole("200 OK", "application/json", c.valid, "Content-Encoding: hunter2-token"))
 	}, always(invalid))
 
-	// What agents and proxies say.
+	// Error responses of agents and proxies.
 	status("400 Bad Request", "missing hunter2-token", "ErrInvalidArgument")
 	status("401 Unauthorized", "who is hunter2-token?", "ErrPermissionDenied")
 	status("403 Forbidden", "Permission denied", "ErrPermissionDenied")
@@ -192,11 +192,11 @@ func matrixFaults(t *testing.T) []*matrixFault {
 	status("504 Gateway Timeout", "", "status")
 	status("999 Hunter2-token", "", "status")
 	status("304 Not Modified", "", "status")
-	add("a failure without end", func(c *faulty) {
+	add("an endless error body", func(c *faulty) {
 		c.say("HTTP/1.1 500 No\r\nConnection: close\r\n\r\n")
 		c.forever(strings.Repeat("hunter2-token ", 5000), 0)
 	}, always("status"))
-	add("a failure cut short", func(c *faulty) { c.say("HTTP/1.1 403 No\r\nContent-Length: 100\r\n\r\nhunter2-tok") }, always("ErrPermissionDenied"))
+	add("a truncated error body", func(c *faulty) { c.say("HTTP/1.1 403 No\r\nContent-Length: 100\r\n\r\nhunter2-tok") }, always("ErrPermissionDenied"))
 
 	// Redirects.
 	to := func(status, location string, want func(*matrixCall) string) {
@@ -210,7 +210,7 @@ func matrixFaults(t *testing.T) []*matrixFault {
 	to("307", "/again", always(redirect))
 	to("307", "http://[::hunter2-token", always(redirect))
 	to("308", "ftp://hunter2-token/", always(redirect))
-	raw("a redirect to nowhere", whole("302 Found", "text/plain", ""), always("status"))
+	raw("a redirect without a Location", whole("302 Found", "text/plain", ""), always("status"))
 
 	// TLS.
 	pki := testkit.NewPKI(t)
@@ -232,13 +232,13 @@ func matrixFaults(t *testing.T) []*matrixFault {
 	known := &tls.Config{Certificates: []tls.Certificate{pki.Pair}}
 	other := testkit.NewPKI(t)
 	secure("no fault with TLS", secured(known, func(c *faulty) {
-		readHead(c)
+		readRequest(c)
 		c.say(whole("200 OK", "application/json", c.valid))
 	}), always("ok"))
 	secure("a certificate of another authority", secured(&tls.Config{Certificates: []tls.Certificate{other.Pair}}, func(*faulty) {}), always("other"))
 	wrongName := secure("a certificate of another name", secured(known, func(*faulty) {}), always("other"))
 	wrongName.opts = []nomad.Option{nomad.WithTLS(nomad.TLS{CAPEM: pki.CAPEM})}
-	secure("a certificate that is not taken", secured(&tls.Config{Certificates: []tls.Certificate{pki.Pair},
+	secure("a client certificate that is refused", secured(&tls.Config{Certificates: []tls.Certificate{pki.Pair},
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: other.Pool}, func(*faulty) {}), always("lost"))
 	secure("an old version", secured(&tls.Config{Certificates: []tls.Certificate{pki.Pair}, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, func(*faulty) {}), always("lost"))
 	secure("no TLS", func(c *faulty) { c.say("HTTP/1.1 400 Bad Request\r\n\r\n") }, always("other"))
@@ -246,6 +246,6 @@ func matrixFaults(t *testing.T) []*matrixFault {
 	secure("reset in the handshake", func(c *faulty) { c.reset() }, always("lost"))
 	secure("no handshake", func(c *faulty) { c.hang() }, always("late"))
 	secure("closed after the handshake", secured(known, func(c *faulty) {}), always("lost"))
-	secure("no answer over TLS", secured(known, func(c *faulty) { c.hang() }), always("late"))
+	secure("no response over TLS", secured(known, func(c *faulty) { c.hang() }), always("late"))
 	return faults
 }

@@ -27,14 +27,14 @@ import (
 	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 )
 
-// kind is what the answer of a call is like, as far as faults are concerned.
+// kind is the form of a call's response, as far as it matters for faults.
 type kind int
 
 const (
 	object  kind = iota // JSON
 	nothing             // no content
-	frames              // a stream of them, which are JSON
-	bytesOf             // a stream of bytes, as they are
+	frames              // a stream of JSON frames
+	bytesOf             // a stream of raw bytes
 )
 
 type matrixCall struct {
@@ -45,27 +45,27 @@ type matrixCall struct {
 	make  func(context.Context, *nomad.Client) error
 }
 
-// matrixCalls are all calls, with an answer that each takes. Each panics if it returns neither a result nor an error, or
-// both where it must not.
+// matrixCalls are all calls, each with a valid response. A call panics if it gets neither a result nor
+// an error, or both where that is not allowed.
 var matrixCalls = []matrixCall{
-	{"Members", object, false, `{"ServerName":"a","ServerRegion":"global","ServerDC":"dc1","Members":[{"Name":"a.global","Addr":"127.0.0.1","Port":4648,"Status":"alive"}]}`, answered["Members"]},
-	{"Servers", object, false, `["127.0.0.1:4647"]`, answered["Servers"]},
-	{"Self", object, false, `{"config":{"Region":"global"},"member":{"Name":"a.global"},"stats":{"nomad":{"server":"true"}}}`, answered["Self"]},
-	{"UpdateServers", nothing, true, ``, answered["UpdateServers"]},
-	{"Join", object, true, `{"num_joined":1,"error":""}`, answered["Join"]},
-	{"ForceLeave", nothing, true, `{}`, answered["ForceLeave"]},
-	{"Health", object, false, `{"server":{"ok":true,"message":"ok"}}`, answered["Health"]},
-	{"Host", object, false, `{"AgentID":"a","HostData":{"OS":"linux"}}`, answered["Host"]},
-	{"Monitor", frames, false, `{}` + testkit.Frame(`{"@level":"info","@message":"a"}`+"\n"), answered["Monitor"]},
-	{"MonitorExport", frames, false, testkit.Frame("a\n"), answered["MonitorExport"]},
-	{"Profile", bytesOf, false, "\x1f\x8bprofile", answered["Profile"]},
-	{"Schedulers", object, false, `{"server_id":"a","schedulers":[]}`, answered["Schedulers"]},
-	{"SchedulerConfig", object, false, `{"server_id":"a","num_schedulers":1,"enabled_schedulers":["_core"]}`, answered["SchedulerConfig"]},
+	{"Members", object, false, `{"ServerName":"a","ServerRegion":"global","ServerDC":"dc1","Members":[{"Name":"a.global","Addr":"127.0.0.1","Port":4648,"Status":"alive"}]}`, completeCalls["Members"]},
+	{"Servers", object, false, `["127.0.0.1:4647"]`, completeCalls["Servers"]},
+	{"Self", object, false, `{"config":{"Region":"global"},"member":{"Name":"a.global"},"stats":{"nomad":{"server":"true"}}}`, completeCalls["Self"]},
+	{"UpdateServers", nothing, true, ``, completeCalls["UpdateServers"]},
+	{"Join", object, true, `{"num_joined":1,"error":""}`, completeCalls["Join"]},
+	{"ForceLeave", nothing, true, `{}`, completeCalls["ForceLeave"]},
+	{"Health", object, false, `{"server":{"ok":true,"message":"ok"}}`, completeCalls["Health"]},
+	{"Host", object, false, `{"AgentID":"a","HostData":{"OS":"linux"}}`, completeCalls["Host"]},
+	{"Monitor", frames, false, `{}` + testkit.Frame(`{"@level":"info","@message":"a"}`+"\n"), completeCalls["Monitor"]},
+	{"MonitorExport", frames, false, testkit.Frame("a\n"), completeCalls["MonitorExport"]},
+	{"Profile", bytesOf, false, "\x1f\x8bprofile", completeCalls["Profile"]},
+	{"Schedulers", object, false, `{"server_id":"a","schedulers":[]}`, completeCalls["Schedulers"]},
+	{"SchedulerConfig", object, false, `{"server_id":"a","num_schedulers":1,"enabled_schedulers":["_core"]}`, completeCalls["SchedulerConfig"]},
 	{"UpdateSchedulerConfig", object, true, `{"server_id":"a","num_schedulers":1,"enabled_schedulers":["_core"]}`, func(ctx context.Context, c *nomad.Client) error {
 		config, err := c.Agent.UpdateSchedulerConfig(ctx, &nomad.SchedulerConfig{NumSchedulers: 1, EnabledSchedulers: []string{"_core"}})
 		return some(config == nil, err)
 	}},
-	{"ListKeys", object, false, `{"Messages":{},"Keys":{"` + matrixKey + `":1},"NumNodes":1}`, answered["ListKeys"]},
+	{"ListKeys", object, false, `{"Messages":{},"Keys":{"` + matrixKey + `":1},"NumNodes":1}`, completeCalls["ListKeys"]},
 	{"InstallKey", object, true, `{"NumNodes":1}`, func(ctx context.Context, c *nomad.Client) error {
 		ring, err := c.Agent.InstallKey(ctx, nomad.NewSecret(matrixKey))
 		return some(ring == nil, err)
@@ -78,33 +78,33 @@ var matrixCalls = []matrixCall{
 		ring, err := c.Agent.RemoveKey(ctx, nomad.NewSecret(matrixKey))
 		return some(ring == nil, err)
 	}},
-	{"Reload", nothing, true, `{}`, answered["Reload"]},
-	{"Status.Leader", object, false, `"a:1"`, answered["Status.Leader"]},
-	{"Status.Peers", object, false, `["a:1"]`, answered["Status.Peers"]},
-	{"Call GET", object, false, `["a"]`, func(ctx context.Context, c *nomad.Client) error {
+	{"Reload", nothing, true, `{}`, completeCalls["Reload"]},
+	{"Status.Leader", object, false, `"a:1"`, completeCalls["Status.Leader"]},
+	{"Status.Peers", object, false, `["a:1"]`, completeCalls["Status.Peers"]},
+	{"Do GET", object, false, `["a"]`, func(ctx context.Context, c *nomad.Client) error {
 		var out []string
 		return testkit.Call(ctx, c, http.MethodGet, "/v1/x", nil, nil, &out)
 	}},
-	{"Call PUT", object, true, `{"a":1}`, func(ctx context.Context, c *nomad.Client) error {
+	{"Do PUT", object, true, `{"a":1}`, func(ctx context.Context, c *nomad.Client) error {
 		var out map[string]int
 		return testkit.Call(ctx, c, http.MethodPut, "/v1/x", nil, map[string]int{"a": 1}, &out)
 	}},
 }
 
-// What no error may show: the token, the password and the key of the keyring's calls.
+// Secrets that no error may show.
 const (
 	matrixToken    = "hunter2-token"
 	matrixPassword = "hunter2-password"
 	matrixKey      = "aHVudGVyMi1rZXktaHVudGVyMi1rZXktaHVudGVyMi0="
 )
 
-// faulty is a connection on which something goes wrong.
+// faulty is a connection on which a fault is played.
 type faulty struct {
 	net.Conn
-	valid string // an answer that the call takes
+	valid string // a valid response to the call
 }
 
-// say writes texts in turn.
+// say writes the given strings.
 func (c *faulty) say(texts ...string) {
 	for _, text := range texts {
 		if _, err := io.WriteString(c, text); err != nil {
@@ -113,7 +113,7 @@ func (c *faulty) say(texts ...string) {
 	}
 }
 
-// forever writes a text again and again, after a pause each time, until the client has gone.
+// forever writes text repeatedly, with a pause before each repetition, until the client disconnects.
 func (c *faulty) forever(text string, pause time.Duration) {
 	for {
 		if _, err := io.WriteString(c, text); err != nil {
@@ -123,13 +123,13 @@ func (c *faulty) forever(text string, pause time.Duration) {
 	}
 }
 
-// hang waits until the client has gone.
+// hang waits until the client disconnects.
 func (c *faulty) hang() { io.Copy(io.Discard, c) }
 
-// reset closes the connection so that the client is told that it is broken.
+// reset makes Close reset the connection.
 func (c *faulty) reset() { c.Conn.(*net.TCPConn).SetLinger(0) }
 
-// matrixAgent serves one case: the fault until it is mended, then valid answers.
+// matrixAgent serves one case: it plays the fault until it is mended, then sends valid responses.
 type matrixAgent struct {
 	net.Listener
 	atConnect func(*faulty)
@@ -158,14 +158,14 @@ func (a *matrixAgent) serve() {
 				a.atConnect(c)
 				return
 			}
-			a.answer(c)
+			a.respond(c)
 		})
 	}
 }
 
-// answer reads requests without a parser that could be part of what is tested.
-func (a *matrixAgent) answer(c *faulty) {
-	if !readHead(c) {
+// respond reads requests without net/http, so that the test does not depend on the code under test.
+func (a *matrixAgent) respond(c *faulty) {
+	if !readRequest(c) {
 		return
 	}
 	a.requests.Add(1)
@@ -176,8 +176,8 @@ func (a *matrixAgent) answer(c *faulty) {
 	c.say(whole("200 OK", "application/json", a.valid))
 }
 
-// readHead reads up to the end of a request, whose body is short and comes with the head.
-func readHead(c net.Conn) bool {
+// readRequest reads a request. Its body is short and arrives together with the headers.
+func readRequest(c net.Conn) bool {
 	var head []byte
 	for buffer := make([]byte, 4096); !bytes.Contains(head, []byte("\r\n\r\n")); {
 		n, err := c.Read(buffer)
@@ -189,7 +189,7 @@ func readHead(c net.Conn) bool {
 	return true
 }
 
-// whole is an answer on a connection that ends with it.
+// whole returns a complete response, after which the connection is closed.
 func whole(status, contentType, body string, header ...string) string {
 	head := "HTTP/1.1 " + status + "\r\nConnection: close\r\nContent-Length: " + fmt.Sprint(len(body)) + "\r\n"
 	if contentType != "" {
@@ -201,8 +201,8 @@ func whole(status, contentType, body string, header ...string) string {
 	return head + "\r\n" + body
 }
 
-// outcome names what an error is: "ok", "late", "lost" for one of a connection, "status" for an answer that reports a
-// failure without a meaning of its own, or what it can be matched with.
+// outcome classifies an error: "ok" for none, "late" for a timeout, "lost" for a broken connection,
+// "status" for an error response that matches no sentinel, otherwise the sentinels that it matches.
 func outcome(err error) string {
 	var op *net.OpError
 	switch {
@@ -221,8 +221,9 @@ func outcome(err error) string {
 	return "other"
 }
 
-// TestFaultMatrix makes every call with every fault. Each must end in time, with the error that is expected, without a
-// secret in it, and leave nothing behind; and the same client must get its answer when the fault is gone.
+// TestFaultMatrix makes every call with every fault. Each call must end in time with the expected error.
+// The error must show no secret, and no connection may be left open. When the fault is gone, the same
+// client must succeed.
 func TestFaultMatrix(t *testing.T) {
 	t.Parallel()
 	var (
@@ -276,7 +277,7 @@ func TestFaultMatrix(t *testing.T) {
 	t.Logf("%d calls × %d faults = %d cases, %d violations", len(matrixCalls), len(faults), cases.Load(), len(violations))
 }
 
-// runCase makes one call with one fault, and tells what came of it and what is wrong with that.
+// runCase makes one call with one fault. It returns the outcome and a list of violations.
 func runCase(t *testing.T, fault *matrixFault, call *matrixCall) (got string, wrong []string) {
 	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	defer func() {
@@ -302,24 +303,24 @@ func runCase(t *testing.T, fault *matrixFault, call *matrixCall) (got string, wr
 	require.NoError(t, err)
 	defer client.Close()
 
-	want, patience := fault.want(call), 15*time.Second
+	want, timeout := fault.want(call), 15*time.Second
 	if want == "late" {
-		patience = 300 * time.Millisecond
+		timeout = 300 * time.Millisecond
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	started := time.Now()
 	err = call.make(ctx, client)
 	took := time.Since(started)
 	got = outcome(err)
 	if call.name == "Monitor" && want == "ErrInvalidResponse" && got == "ErrStreamEnded" && errors.Is(err, io.ErrUnexpectedEOF) {
-		want = got // a log that was cut short is told apart from one that is garbage
+		want = got // a truncated log has another error than an invalid one
 	}
 	if got != want {
-		complain("it is %q, want %q: %v", got, want, err)
+		complain("the outcome is %q, want %q: %v", got, want, err)
 	}
-	if took > patience+5*time.Second {
-		complain("it took %v of %v", took, patience)
+	if took > timeout+5*time.Second {
+		complain("it took %v with a timeout of %v", took, timeout)
 	}
 	if n := agent.requests.Load(); n > 1 && !(n == 2 && fault.name == "empty" && call.kind == frames) && !fault.redirects || n > 6 {
 		complain("%d requests without retries", n)
@@ -327,25 +328,25 @@ func runCase(t *testing.T, fault *matrixFault, call *matrixCall) (got string, wr
 	if err != nil {
 		text := err.Error()
 		if !strings.HasPrefix(text, "nomad: ") {
-			complain("the error does not say what failed: %q", text)
+			complain("the error has no prefix %q: %q", "nomad: ", text)
 		}
 		if len(text) > 4096 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			complain("the error is not one printable line of bounded length: %q", text)
 		}
 	}
-	said := fmt.Sprintf("%v %+v %#v %q %s", err, err, err, err, records)
+	shown := fmt.Sprintf("%v %+v %#v %q %s", err, err, err, err, records)
 	secrets := []string{"hunter2", "b3BzOmh1bnRlcjIt"}
-	if strings.Contains(call.name, "Key") { // no other call has to do with it
+	if strings.Contains(call.name, "Key") { // no other call has the key
 		secrets = append(secrets, strings.TrimRight(matrixKey, "="))
 	}
 	for _, secret := range secrets {
-		if strings.Contains(said, secret) {
-			complain("a secret shows: %s", said)
+		if strings.Contains(shown, secret) {
+			complain("a secret is visible: %s", shown)
 			break
 		}
 	}
 
-	// The fault goes, and the same client has what it was asked for.
+	// The fault is removed, and the same client must succeed.
 	agent.mended.Store(true)
 	if !fault.lasts {
 		if err := call.make(t.Context(), client); err != nil {
@@ -355,14 +356,14 @@ func runCase(t *testing.T, fault *matrixFault, call *matrixCall) (got string, wr
 	client.Close()
 	for end := time.Now().Add(10 * time.Second); agent.open.Load() > 0; time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			complain("%d connections are left", agent.open.Load())
+			complain("%d connections are left open", agent.open.Load())
 			break
 		}
 	}
 	return got, wrong
 }
 
-// TestFaultMatrixIsComplete holds the matrix's calls against the methods that there are.
+// TestFaultMatrixIsComplete checks that the matrix has every method of the API.
 func TestFaultMatrixIsComplete(t *testing.T) {
 	names := map[string]bool{}
 	for _, call := range matrixCalls {

@@ -13,19 +13,19 @@ import (
 	"github.com/nomad-go/nomad/internal/wire"
 )
 
-// How a call can end, besides with the names of the sentinel errors that its error matches.
+// Outcomes of a call. All others are the names of the sentinel errors that the error matches.
 const (
 	succeeds = "success"
-	fails    = "an APIError without a meaning"
+	fails    = "an APIError that matches no sentinel"
 )
 
-// Errors that go together.
+// Outcomes for a token that is invalid or lacks a capability.
 const (
 	invalidToken = "ErrInvalidToken ErrPermissionDenied"
 	denied       = "ErrPermissionDenied"
 )
 
-// recordedAgent is what an agent of the recordings was set up to be.
+// recordedAgent is the configuration of an agent in the recordings.
 type recordedAgent struct {
 	server, client bool
 	debug          bool // enable_debug
@@ -40,21 +40,21 @@ func (a recordedAgent) has(role string) bool {
 
 var recordedAgents = map[string]recordedAgent{
 	"srv1":   {server: true, debug: true, encrypted: true},
-	"srv2":   {server: true, encrypted: true}, // a peer of srv1, which is a target only
+	"srv2":   {server: true, encrypted: true}, // a peer of srv1, used only as a target
 	"cli1":   {client: true, debug: true},
 	"both1":  {server: true, client: true},
 	"wedge1": {server: true, leaderless: true},
 	"acl1":   {server: true, acl: true},
 }
 
-// recordedEndpoint is what an endpoint wants of a request. The keys of recordedEndpoints are paths below /v1/agent/, or
-// their first parts.
+// recordedEndpoint describes what an endpoint requires. The keys of recordedEndpoints are paths below
+// /v1/agent/, or their first segments.
 type recordedEndpoint struct {
-	since       string // the first version that has it, unless all have
+	since       string // the first version that has the endpoint; empty means all versions
 	methods     string // empty means any; POST counts as PUT
 	role        string
 	read, write string // ACL capabilities
-	forwarded   bool   // a server checks the token, not the agent that got the request
+	forwarded   bool   // a server checks the token, not the agent that received the request
 }
 
 var recordedEndpoints = map[string]recordedEndpoint{
@@ -81,8 +81,8 @@ var recordedPolicies = map[string][]string{
 	"node-read":   {"node:read"},
 }
 
-// expected returns how a recorded exchange must end. Its rules are about endpoints, agents and versions; their order is
-// the one in which an agent looks at a request.
+// expected returns the expected outcome of a recorded exchange. Its rules depend on the endpoint, the
+// agent and the version. They are applied in the order in which an agent checks a request.
 func expected(r wire.Recording, x wire.Exchange) string {
 	agent, query, write := recordedAgents[x.Agent], x.URL().Query(), x.Method != http.MethodGet
 	group, operation, _ := strings.Cut(x.Endpoint(), "/")
@@ -129,7 +129,7 @@ func expected(r wire.Recording, x wire.Exchange) string {
 	return succeeds
 }
 
-// unless returns an outcome if what must be is not.
+// unless returns outcome if must is false.
 func unless(must bool, outcome string) string {
 	if must {
 		return ""
@@ -141,22 +141,23 @@ func lacksRole(role string) string {
 	return map[string]string{"server": "ErrServerOnly", "client": "ErrClientOnly"}[role]
 }
 
-// refused is how a call ends whose token does not have what it needs.
+// refused returns the outcome of a call whose token lacks a required capability.
 func refused(r wire.Recording, x wire.Exchange, endpoint recordedEndpoint) string {
 	switch {
 	case !oddToken(x), endpoint.forwarded:
 		return denied
 	case x.Token == "malformed", x.Endpoint() == "monitor", !r.Since("1.11"):
 		return invalidToken
-	case r.Since("1.11.3"): // an unknown token is said to be one without the permission
+	case r.Since("1.11.3"): // these versions report an unknown token as a missing permission
 		return denied
-	case strings.Contains(x.Text(), "token not found"): // one of these versions changed it
+	case strings.Contains(x.Text(), "token not found"): // the message changed within these versions
 		return invalidToken
 	}
 	return denied
 }
 
-// expectedHealth goes by the roles that the request is about: those in it, or all that the agent has.
+// expectedHealth returns the outcome of Health for the roles of the request. Without any, these are all
+// roles of the agent.
 func expectedHealth(agent recordedAgent, x wire.Exchange, types []string) string {
 	leaderless := agent.leaderless || x.Name == "health after losing quorum"
 	if len(types) == 0 {
@@ -165,7 +166,7 @@ func expectedHealth(agent recordedAgent, x wire.Exchange, types []string) string
 	var wrong []string
 	for _, role := range types {
 		switch {
-		case lacksRole(role) == "": // agents ignore other words
+		case lacksRole(role) == "": // agents ignore unknown roles
 		case !agent.has(role):
 			return lacksRole(role)
 		case role == "server" && leaderless:
@@ -176,7 +177,8 @@ func expectedHealth(agent recordedAgent, x wire.Exchange, types []string) string
 	return cmp.Or(strings.Join(slices.Compact(wrong), " "), succeeds)
 }
 
-// anyReachable reports whether one of the addresses leads to a server. Nothing is at port 1, and .invalid has no names.
+// anyReachable reports whether at least one address is that of a server. Nothing listens on port 1, and
+// names below .invalid do not resolve.
 func anyReachable(query url.Values) bool {
 	return slices.ContainsFunc(query["address"], func(address string) bool {
 		return !strings.HasSuffix(address, ":1") && !strings.Contains(address, ".invalid")
@@ -185,7 +187,7 @@ func anyReachable(query url.Values) bool {
 
 var profiles = []string{"cmdline", "profile", "trace", "goroutine", "heap", "threadcreate"}
 
-// expectedOfTarget is about the endpoints that can be about another agent.
+// expectedOfTarget returns the outcome for endpoints that forward a request to another agent.
 func expectedOfTarget(agent recordedAgent, query url.Values, group, operation string) string {
 	name, _, _ := strings.Cut(query.Get("server_id"), ".")
 	target, known := recordedAgents[name]
@@ -227,7 +229,7 @@ func expectedKeyring(agent recordedAgent, x wire.Exchange, operation string) str
 	return succeeds
 }
 
-// plausible reports whether a call may end so after a response that the rules do not foresee.
+// plausible reports whether the outcome is acceptable for a response of an unknown version.
 func plausible(x wire.Exchange, outcome string) bool {
 	switch outcome {
 	case succeeds:
@@ -248,5 +250,5 @@ func plausible(x wire.Exchange, outcome string) bool {
 	return false
 }
 
-// oddToken reports whether an exchange has a token that the agent does not have.
+// oddToken reports whether the token of an exchange is unknown to the agent.
 func oddToken(x wire.Exchange) bool { return x.Token == "unknown" || x.Token == "malformed" }

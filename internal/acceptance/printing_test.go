@@ -38,13 +38,13 @@ import (
 	"github.com/nomad-go/nomad/watch"
 )
 
-// planted is a secret: the base64 of 16 bytes, so that it is a gossip key too.
+// planted is a secret. It is the base64 of 16 bytes, so that it is a valid gossip key too.
 const planted = "aHVudGVyMmh1bnRlcjJodQ=="
 
-// hostile is text that an agent could send.
+// hostile is a string with control characters, as an agent could send it.
 const hostile = "a\x1b[2J\r\nb\u009b\u202e\U000e0001\xff"
 
-// structs are all exported types whose values are filled field by field.
+// structs are the exported types that fill fills field by field.
 var structs = []any{
 	nomad.APIError{}, nomad.Health{}, nomad.Host{}, nomad.HostAddress{}, nomad.HostDisk{}, nomad.JoinResult{},
 	nomad.Keyring{},
@@ -71,21 +71,21 @@ var structs = []any{
 	nomadtest.Request{},
 }
 
-// handles are the exported types of what lives: clients, agents, streams and options.
+// handles are the exported types with state or behavior: clients, agents, streams and options.
 var handles = []string{
 	"nomad.Agent", "nomad.Client", "nomad.ForceLeaveOption", "nomad.LogStream", "nomad.Option", "nomad.Status",
 	"nomadtest.Agent", "nomadtest.AgentOption", "nomadtest.Cluster", "nomadtest.Fault", "nomadtest.FaultOption",
 	"nomadtest.Injection", "nomadtest.Option", "nomadtest.Process", "survey.Option",
 }
 
-// without are the exported types that hold no secret: words of an API, and interfaces.
+// without are the exported types that hold no secret: enumerations and interfaces.
 var without = []string{
 	"nomad.LogLevel", "nomad.MemberStatus", "nomad.ProfileType", "nomad.Role", "watch.Kind",
 	"watch.HealthAgent", "watch.LogAgent", "watch.MembersAgent",
 }
 
-// arguments are types that calls take and never return. Their JSON is that of their fields, which json/v2 does not have
-// for a duration.
+// arguments are types that calls take but never return. They have no JSON encoding of their own, and
+// json/v2 does not encode durations.
 var arguments = []string{"nomad.MonitorExportOptions", "nomad.MonitorOptions", "nomad.ProfileOptions", "watch.Options"}
 
 // TestEveryExportedTypeIsPrinted compares the lists of this file with the source of all packages that users can import.
@@ -116,7 +116,7 @@ func TestEveryExportedTypeIsPrinted(t *testing.T) {
 				continue
 			}
 			for _, spec := range types.Specs {
-				if s := spec.(*ast.TypeSpec); s.Name.IsExported() && !s.Assign.IsValid() { // an alias has its own package
+				if s := spec.(*ast.TypeSpec); s.Name.IsExported() && !s.Assign.IsValid() { // an alias is tested in the package that declares the type
 					found = append(found, file.Name.Name+"."+s.Name.Name)
 				}
 			}
@@ -127,7 +127,7 @@ func TestEveryExportedTypeIsPrinted(t *testing.T) {
 	assert.Equal(t, slices.Compact(found), listed)
 }
 
-// fill sets all that is exported: strings to text, and to a secret what may hold one.
+// fill sets all exported fields: those that may hold a secret to planted, other strings to text.
 func fill(v reflect.Value, text string, err error) {
 	switch value := v.Addr().Interface().(type) {
 	case *nomad.Secret:
@@ -214,7 +214,7 @@ func filled(text string, err error) []any {
 		if kind.Kind() != reflect.Struct {
 			continue
 		}
-		if kind = kind.FieldByName("Kind"); kind.IsValid() { // an event
+		if kind = kind.FieldByName("Kind"); kind.IsValid() { // the value is an event
 			kind.SetString(string(watch.Outage))
 			for _, other := range []watch.Kind{watch.OutageOver, watch.Unhealthy, watch.Updated, watch.Failed, watch.Synced,
 				watch.Entry} {
@@ -231,7 +231,8 @@ func filled(text string, err error) []any {
 // typeName returns the name of a value's type, without its pointer.
 func typeName(v any) string { return strings.TrimPrefix(fmt.Sprintf("%T", v), "*") }
 
-// echoing returns a client with secrets in all that can hold one. Its agent repeats them, with this status.
+// echoing returns a client with a secret in every option that can hold one. Its agent repeats them in
+// responses with the given status.
 func echoing(t *testing.T, status int, opts ...nomad.Option) *nomad.Client {
 	t.Helper()
 	return testkit.NewClient(t, append([]nomad.Option{
@@ -300,7 +301,7 @@ func echoedErrors(t *testing.T) []error {
 	return append(all, err)
 }
 
-// layers returns an error and all that it wraps.
+// layers returns an error and all errors that it wraps.
 func layers(err error) []error {
 	all := []error{err}
 	for i := 0; i < len(all); i++ {
@@ -316,12 +317,12 @@ func layers(err error) []error {
 	return all
 }
 
-// renderings returns a value in all ways that package fmt, log/slog, encoding/json and json/v2 show it.
+// renderings returns a value as fmt, log/slog, encoding/json and json/v2 print it.
 func renderings(value any) string {
 	var b bytes.Buffer
 	shapes := []any{value, []any{value}, map[string]any{"k": value}, struct{ V any }{value}}
 	if v := reflect.ValueOf(value); v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct && !v.IsNil() {
-		if _, err := value.(error); !err && !slices.Contains(handles, typeName(value)) { // those must not be copied
+		if _, err := value.(error); !err && !slices.Contains(handles, typeName(value)) { // handles and errors must not be copied
 			shapes = append(shapes, v.Elem().Interface(), []any{v.Elem().Interface()})
 		}
 	}
@@ -342,17 +343,17 @@ func renderings(value any) string {
 	return b.String()
 }
 
-// shownAs are the forms in which a secret would show.
+// shownAs are the forms in which a secret could be printed.
 var shownAs = func() []string {
 	key, _ := base64.StdEncoding.DecodeString(planted)
 	var all []string
 	for _, bytes := range [][]byte{[]byte(planted), key} {
-		bytes = bytes[:12] // also where it is cut
+		bytes = bytes[:12] // finds truncated secrets too
 		list := strings.Trim(fmt.Sprint(bytes), "[]")
 		all = append(all, string(bytes), hex.EncodeToString(bytes), strings.ToUpper(hex.EncodeToString(bytes)),
 			fmt.Sprintf("% x", bytes), list, strings.ReplaceAll(list, " ", ","), strings.Trim(fmt.Sprintf("%#v", bytes),
 				"[]byte{}"))
-		for shift := range 3 { // base64 of text that has it in it
+		for shift := range 3 { // base64 of a longer string that contains the secret
 			encoded := base64.RawStdEncoding.EncodeToString(append(make([]byte, shift), bytes...))
 			all = append(all, encoded[2*shift:len(encoded)-2])
 		}
@@ -370,8 +371,8 @@ func assertNotShown(t *testing.T, text, what string) {
 	}
 }
 
-// TestNoSecretIsShown plants a secret in each field that can hold one, of each exported type, and looks for it in all
-// that shows a value.
+// TestNoSecretIsShown plants a secret in each field that can hold one, of each exported type. It searches
+// for the secret in everything that prints a value.
 func TestNoSecretIsShown(t *testing.T) {
 	errs := echoedErrors(t)
 	for _, err := range errs {
@@ -385,7 +386,7 @@ func TestNoSecretIsShown(t *testing.T) {
 	}
 }
 
-// TestNoSecretOfADocumentIsShown has an agent send secrets where its configuration has no field for them.
+// TestNoSecretOfADocumentIsShown has an agent send secrets in unknown fields of its configuration.
 func TestNoSecretOfADocumentIsShown(t *testing.T) {
 	document := `{"config":{"Region":"global","New":{"Token":"` + planted + `"},"Vault":{"Token":"` + planted + `"},
 		"Consul":{"Auth":"ops:` + planted + `","Later":"` + planted + `"}},"member":{"Name":"a","Status":"alive"},"stats":{}}`
@@ -401,7 +402,7 @@ func TestNoSecretOfADocumentIsShown(t *testing.T) {
 	}
 }
 
-// TestNoSecretOfAHandleIsShown does the same for what lives.
+// TestNoSecretOfAHandleIsShown does the same for clients, streams and other handles.
 func TestNoSecretOfAHandleIsShown(t *testing.T) {
 	client := echoing(t, 200)
 	stream := testkit.NewClient(t, nomad.WithToken(planted), testkit.WithResponse(200, testkit.Frame("a line\n")))
@@ -427,7 +428,7 @@ func TestNoSecretOfAHandleIsShown(t *testing.T) {
 	}
 }
 
-// TestHostileTextIsEscaped fills all strings with text that moves the cursor of a terminal.
+// TestHostileTextIsEscaped fills all strings with characters that control a terminal.
 func TestHostileTextIsEscaped(t *testing.T) {
 	client := testkit.NewClient(t, nomad.WithRetries(0), testkit.WithResponse(500, hostile))
 	_, err := client.Agent.Members(t.Context())
@@ -453,7 +454,7 @@ func TestHostileTextIsEscaped(t *testing.T) {
 	}
 }
 
-// TestJSONIsTheSameInBothPackages compares encoding/json and json/v2, for zero values and others.
+// TestJSONIsTheSameInBothPackages compares encoding/json and json/v2, for zero and other values.
 func TestJSONIsTheSameInBothPackages(t *testing.T) {
 	client := testkit.NewClient(t, nomad.WithRetries(0), testkit.WithResponse(403, "Permission denied"))
 	_, err := client.Agent.Members(t.Context())
@@ -461,7 +462,7 @@ func TestJSONIsTheSameInBothPackages(t *testing.T) {
 	values := append(filled("server-1", err), err)
 	for _, prototype := range structs {
 		if reflect.TypeOf(prototype).Kind() == reflect.Map {
-			continue // a nil map is null or {}
+			continue // one encodes a nil map as null, the other as {}
 		}
 		values = append(values, reflect.New(reflect.TypeOf(prototype)).Interface())
 	}

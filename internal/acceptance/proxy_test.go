@@ -44,22 +44,22 @@ const (
 	proxyResultPrefix = "proxy-result:"
 )
 
-// proxyCall is a call to an agent that a child process makes. Package http reads the variables of
-// proxies once per process.
+// proxyCall is a call to an agent that a child process makes. A child process is needed because net/http
+// reads the proxy variables only once per process.
 type proxyCall struct {
 	Address    string
-	CAs        []byte        // PEM; none means that no TLS option is given
+	CAs        []byte        // PEM; if empty, no TLS option is used
 	ServerName string        // of the agent
-	TLSConfig  bool          // CAs and ServerName are given in WithTLSConfig
+	TLSConfig  bool          // whether CAs and ServerName are set by WithTLSConfig
 	Token      string        // of the client
-	Host       string        // Host field of a request by Client.HTTPClient, which replaces the call
-	Lent       bool          // the same without a Host
+	Host       string        // if set, use Client.HTTPClient and this Host field
+	Lent       bool          // use Client.HTTPClient
 	Retries    int           // of the client
-	Patience   time.Duration // until the context ends; 0 means never
-	Resolves   bool          // every name is at 127.0.0.1; otherwise none resolves
+	Timeout    time.Duration // timeout of the context; 0 means none
+	Resolves   bool          // whether every name resolves to 127.0.0.1; otherwise none resolves
 }
 
-// proxyResult is what the child process found.
+// proxyResult is the result of a proxyCall.
 type proxyResult struct {
 	Member   string // name of the first member
 	Error    string
@@ -74,7 +74,7 @@ type proxyResult struct {
 // run makes the call in a child process with variables such as HTTP_PROXY=….
 func (c proxyCall) run(t *testing.T, variables ...string) proxyResult {
 	if testing.Short() {
-		t.Skip("a process for each call takes long with the race detector")
+		t.Skip("it starts a process for each call, which is slow with the race detector")
 	}
 	t.Helper()
 	encoded, err := json.Marshal(c)
@@ -109,7 +109,7 @@ func (c proxyCall) run(t *testing.T, variables ...string) proxyResult {
 	return result
 }
 
-// TestHelperProxyCall is what the child processes run. It does nothing in the tests' own process.
+// TestHelperProxyCall runs in the child processes. It does nothing in the parent process.
 func TestHelperProxyCall(t *testing.T) {
 	encoded := os.Getenv(proxyCallVariable)
 	if encoded == "" {
@@ -148,9 +148,9 @@ func TestHelperProxyCall(t *testing.T) {
 	}
 	client := testkit.NewClient(t, opts...)
 	ctx := t.Context()
-	if call.Patience > 0 {
+	if call.Timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, call.Patience)
+		ctx, cancel = context.WithTimeout(ctx, call.Timeout)
 		defer cancel()
 	}
 
@@ -199,7 +199,7 @@ func membersByHTTPClient(ctx context.Context, c *nomad.Client, host string) (str
 	return members.Members[0].Name, nil
 }
 
-// printLayers prints an error and all that it wraps.
+// printLayers prints an error and all errors that it wraps.
 func printLayers(err error) string {
 	var b strings.Builder
 	for _, layer := range layers(err) {
@@ -208,7 +208,7 @@ func printLayers(err error) string {
 	return b.String()
 }
 
-// proxiedAgent is an agent on loopback that keeps the headers of its requests.
+// proxiedAgent is an agent on loopback that records the headers of its requests.
 type proxiedAgent struct {
 	*httptest.Server
 	mu      sync.Mutex
@@ -241,10 +241,10 @@ func (a *proxiedAgent) port() string {
 	return port
 }
 
-// host is where the agent listens.
+// host returns the host:port on which the agent listens.
 func (a *proxiedAgent) host() string { return a.Listener.Addr().String() }
 
-// address is the agent's address as the client knows it.
+// address returns the address of the agent that the client is configured with.
 func (a *proxiedAgent) address(scheme string) string {
 	return scheme + "://" + proxyAgentHost + ":" + a.port()
 }
@@ -255,23 +255,23 @@ func (a *proxiedAgent) received() []http.Header {
 	return slices.Clone(a.headers)
 }
 
-// testCA is the certificate of package httptest's servers: for 127.0.0.1 and *.example.com.
+// testCA returns the certificate of httptest servers, for 127.0.0.1 and *.example.com.
 func testCA() []byte {
 	server := httptest.NewTLSServer(http.NotFoundHandler())
 	defer server.Close()
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 }
 
-// failure replaces the response of an HTTP proxy, or a SOCKS proxy's response to a request, if it
-// returns true. n counts the requests from 1. r is nil for SOCKS.
+// failure may respond in place of the proxy and then returns true. n counts the requests from 1. r is
+// nil for a SOCKS proxy.
 type failure func(n int, w http.ResponseWriter, r *http.Request) bool
 
-// testProxy is a proxy that connects to one agent, whatever the name in the request.
+// testProxy is a proxy that connects to one agent, regardless of the name in the request.
 type testProxy struct {
 	t       *testing.T
-	URL     *url.URL // with the user and the password, if it wants any
+	URL     *url.URL // with the user and password, if the proxy requires them
 	agent   string   // host:port
-	secured bool     // it wants the user and the password
+	secured bool     // whether the proxy requires the user and password
 	config  *tls.Config
 	fail    failure
 	tunnels sync.WaitGroup
@@ -324,13 +324,13 @@ func (p *testProxy) start(t *testing.T, kind string) *testProxy {
 	return p
 }
 
-// variables are those that have a process use the proxy.
+// variables returns the environment variables that make a process use the proxy.
 func (p *testProxy) variables() []string {
 	return []string{"HTTP_PROXY=" + p.URL.String(), "HTTPS_PROXY=" + p.URL.String()}
 }
 
-// note keeps a request and returns its number.
-func (p *testProxy) note(request string) int {
+// record records a request and returns its number.
+func (p *testProxy) record(request string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.requests = append(p.requests, request)
@@ -346,7 +346,7 @@ func (p *testProxy) received() []string {
 }
 
 func (p *testProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	n := p.note(r.Method + " " + r.RequestURI)
+	n := p.record(r.Method + " " + r.RequestURI)
 	if p.fail != nil && p.fail(n, w, r) {
 		return
 	}
@@ -413,7 +413,7 @@ func (p *testProxy) serveSOCKS(conn net.Conn) {
 		password := read(int(read(1)[0]))
 		good := version[0] == 1 && string(user) == proxyUser && string(password) == proxyPassword
 		if !good {
-			p.note("SOCKS password refused")
+			p.record("SOCKS password refused")
 			conn.Write([]byte{1, 1})
 			return
 		}
@@ -435,7 +435,7 @@ func (p *testProxy) serveSOCKS(conn net.Conn) {
 		conn.Write([]byte{5, 7, 0, 1, 0, 0, 0, 0, 0, 0}) // command not supported
 		return
 	}
-	n := p.note("SOCKS " + net.JoinHostPort(host, fmt.Sprint(port)))
+	n := p.record("SOCKS " + net.JoinHostPort(host, fmt.Sprint(port)))
 	if p.fail != nil && p.fail(n, rawResponse{conn}, nil) {
 		return
 	}
@@ -448,7 +448,7 @@ func (p *testProxy) serveSOCKS(conn net.Conn) {
 	testkit.ConnectBoth(conn, agent)
 }
 
-// rawResponse gives testProxy.fail the connection of a SOCKS proxy.
+// rawResponse passes the connection of a SOCKS proxy to testProxy.fail.
 type rawResponse struct{ net.Conn }
 
 func (rawResponse) Header() http.Header { return http.Header{} }
@@ -462,14 +462,14 @@ func failAlways(status int) failure {
 	}
 }
 
-// hangUp closes the connection of an HTTP proxy after writing text.
+// hangUp has an HTTP proxy write text and close the connection.
 func hangUp(text string) failure {
 	return func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err == nil {
 			io.WriteString(conn, text)
 			if encrypted, ok := conn.(*tls.Conn); ok {
-				conn = encrypted.NetConn() // as when the proxy is killed
+				conn = encrypted.NetConn() // without a TLS alert, as when the proxy is killed
 			}
 			conn.Close()
 		}
@@ -477,7 +477,7 @@ func hangUp(text string) failure {
 	}
 }
 
-// repeatedRequest is a request n times.
+// repeatedRequest returns n copies of request.
 func repeatedRequest(request string, n int) []string { return slices.Repeat([]string{request}, n) }
 
 func TestProxyCarriesCalls(t *testing.T) {
@@ -632,7 +632,7 @@ func TestProxyThatRefusesToConnect(t *testing.T) {
 			})
 		}
 	}
-	t.Run("503 that passes costs no call", func(t *testing.T) {
+	t.Run("call succeeds after a temporary 503", func(t *testing.T) {
 		agent := newProxiedAgent(t, "https", nil)
 		fail := func(n int, w http.ResponseWriter, r *http.Request) bool {
 			return n <= 2 && failAlways(503)(n, w, r)
@@ -705,7 +705,7 @@ func TestProxyThatIsNotThere(t *testing.T) {
 	listener.Close()
 	for _, scheme := range []string{"http", "https"} {
 		for _, kind := range []string{"http", "https", "socks5"} {
-			t.Run(scheme+" agent, "+kind+" proxy: is retried and said", func(t *testing.T) {
+			t.Run(scheme+" agent, "+kind+" proxy: is retried and reported", func(t *testing.T) {
 				proxy := (&url.URL{Scheme: kind, Host: nowhere, User: url.UserPassword(proxyUser, proxyPassword)}).String()
 				result := proxyCall{Address: scheme + "://" + proxyAgentHost + ":4646", CAs: ca, Retries: 2}.run(t,
 					"HTTP_PROXY="+proxy, "HTTPS_PROXY="+proxy)
@@ -715,7 +715,7 @@ func TestProxyThatIsNotThere(t *testing.T) {
 			})
 		}
 	}
-	t.Run("a name that does not resolve is said", func(t *testing.T) {
+	t.Run("a name that does not resolve is reported", func(t *testing.T) {
 		result := proxyCall{Address: "https://" + proxyAgentHost + ":4646", CAs: ca}.run(t,
 			"HTTPS_PROXY=http://proxy.example.com:3128")
 		assert.Contains(t, result.Error, "proxyconnect tcp: dial tcp: lookup proxy.example.com")
@@ -733,7 +733,7 @@ func TestProxyThatHangs(t *testing.T) {
 				proxy := (&url.URL{Scheme: kind, Host: silent.Addr().String()}).String()
 				call := proxyCall{
 					Address: scheme + "://" + proxyAgentHost + ":4646", CAs: ca, Retries: 2,
-					Patience: 300 * time.Millisecond,
+					Timeout: 300 * time.Millisecond,
 				}
 				result := call.run(t, "HTTP_PROXY="+proxy, "HTTPS_PROXY="+proxy)
 				assert.True(t, result.Expired, result.Error)
@@ -747,7 +747,7 @@ func TestProxyThatHangs(t *testing.T) {
 			agent := newProxiedAgent(t, "https", nil)
 			fail := func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				if r != nil {
-					<-r.Context().Done() // until the client leaves
+					<-r.Context().Done() // until the client disconnects
 				} else {
 					io.Copy(io.Discard, w.(rawResponse))
 				}
@@ -755,7 +755,7 @@ func TestProxyThatHangs(t *testing.T) {
 			}
 			proxy := (&testProxy{agent: agent.host(), secured: true, fail: fail}).start(t, kind)
 			call := proxyCall{
-				Address: agent.address("https"), CAs: ca, Retries: 2, Patience: 300 * time.Millisecond,
+				Address: agent.address("https"), CAs: ca, Retries: 2, Timeout: 300 * time.Millisecond,
 			}
 			result := call.run(t, proxy.variables()...)
 			assert.True(t, result.Expired, result.Error)
@@ -768,7 +768,7 @@ func TestProxyThatHangs(t *testing.T) {
 
 func TestProxyThatRefusesARequest(t *testing.T) {
 	ca := testCA()
-	// What an agent at its limit says, and how it says it. The server adds a date.
+	// The response of an agent at its connection limit. The server adds a Date.
 	agentsWords := func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 		w.Header().Set("Content-Type", "text/plain")
 		w.Header().Set("Connection", "close")
@@ -790,12 +790,12 @@ func TestProxyThatRefusesARequest(t *testing.T) {
 	} {
 		for _, kind := range []string{"http", "https"} {
 			if kind == "https" && row.name != "429 with the agent's words" {
-				continue // it is as for http
+				continue // the same as with http
 			}
 			agent := newProxiedAgent(t, "http", nil)
 			call := proxyCall{Address: agent.address("http"), CAs: ca, Retries: 2}
 			request := "GET " + call.Address + "/v1/agent/members"
-			t.Run(kind+" proxy: "+row.name+" is retried as often as WithRetries says", func(t *testing.T) {
+			t.Run(kind+" proxy: "+row.name+" is retried up to the limit of WithRetries", func(t *testing.T) {
 				for _, retries := range []int{2, 0} {
 					proxy := (&testProxy{agent: agent.host(), secured: true, fail: row.fail}).start(t, kind)
 					call := call
@@ -808,7 +808,7 @@ func TestProxyThatRefusesARequest(t *testing.T) {
 					assert.NotContains(t, result.Error, "the agent accepts no more connections")
 				}
 			})
-			t.Run(kind+" proxy: "+row.name+" that passes costs no call", func(t *testing.T) {
+			t.Run(kind+" proxy: "+row.name+" that is temporary does not fail the call", func(t *testing.T) {
 				fail := func(n int, w http.ResponseWriter, r *http.Request) bool {
 					return n <= 2 && row.fail(n, w, r)
 				}
@@ -894,7 +894,7 @@ func TestProxyCertificateIsCheckedForTheProxysHost(t *testing.T) {
 				}
 				assert.Contains(t, result.Error, "x509: ")
 				assert.Contains(t, result.Error, row.text)
-				assert.Equal(t, 1, result.Attempts, "what is refused once is refused again")
+				assert.Equal(t, 1, result.Attempts, "a TLS failure is not retried")
 				assert.Empty(t, proxy.received())
 			})
 		}
@@ -910,7 +910,7 @@ func TestProxyCertificateIsCheckedForTheProxysHost(t *testing.T) {
 			assert.Equal(t, 1, result.Attempts)
 		}
 	})
-	t.Run("without a TLS option the system's authorities count", func(t *testing.T) {
+	t.Run("without a TLS option the system's authorities are used", func(t *testing.T) {
 		if runtime.GOOS != "linux" {
 			t.Skip("the system's authorities cannot be replaced here")
 		}
@@ -927,12 +927,12 @@ func TestProxyCertificateIsCheckedForTheProxysHost(t *testing.T) {
 	})
 }
 
-// TestProxyToAgentAtItsLimit has others hold all connections that the agent accepts.
+// TestProxyToAgentAtItsLimit makes a call while other programs hold all connections of the agent.
 func TestProxyToAgentAtItsLimit(t *testing.T) {
 	for _, row := range []struct{ scheme, kind string }{
 		{"https", "http"}, {"https", "https"}, {"https", "socks5"}, {"http", "socks5"},
 	} {
-		t.Run(row.scheme+" agent through "+row.kind+" proxy: the error says that it is full", func(t *testing.T) {
+		t.Run(row.scheme+" agent through "+row.kind+" proxy: the error reports the connection limit", func(t *testing.T) {
 			opts := []nomadtest.AgentOption{nomadtest.MaxConns(1)}
 			if row.scheme == "https" {
 				opts = append(opts, nomadtest.TLS())
@@ -948,23 +948,23 @@ func TestProxyToAgentAtItsLimit(t *testing.T) {
 
 			proxy := (&testProxy{agent: agent.Host, secured: true}).start(t, row.kind)
 			call := proxyCall{
-				Address: row.scheme + "://" + proxyAgentHost + ":" + agent.Port(), Patience: time.Second, Retries: 2,
+				Address: row.scheme + "://" + proxyAgentHost + ":" + agent.Port(), Timeout: time.Second, Retries: 2,
 				CAs: append(testCA(), cluster.TLS().CAPEM...), ServerName: "server.global.nomad",
 			}
-			for said := false; !said; call.Patience *= 2 {
+			for said := false; !said; call.Timeout *= 2 {
 				// On a busy machine the context may end before the first refusal.
-				require.Less(t, call.Patience, 30*time.Second, "no error says why")
+				require.Less(t, call.Timeout, 30*time.Second, "no error names the connection limit")
 				before := len(proxy.received())
 				result := call.run(t, proxy.variables()...)
-				require.True(t, result.Expired || call.Patience > 4*time.Second, result.Error)
+				require.True(t, result.Expired || call.Timeout > 4*time.Second, result.Error)
 				said = strings.Contains(result.Error, "the agent accepts no more connections from this address")
 				assert.Empty(t, result.Stderr, "nothing goes to the standard log")
-				most := int(call.Patience/time.Second) * 300
+				most := int(call.Timeout/time.Second) * 300
 				assert.Less(t, len(proxy.received())-before, most, "the agent is given a pause between two attempts")
 			}
 
 			logs.Close()
-			call.Patience = 0
+			call.Timeout = 0
 			result := call.run(t, proxy.variables()...)
 			assert.Empty(t, result.Error)
 			assert.Empty(t, result.Stderr)
@@ -972,7 +972,7 @@ func TestProxyToAgentAtItsLimit(t *testing.T) {
 	}
 }
 
-// TestProxySOCKSWithRefusalBeforeTheRequest has the proxy pass on the agent's 429 with its own reply.
+// TestProxySOCKSWithRefusalBeforeTheRequest has the proxy send the agent's 429 right after its own reply.
 func TestProxySOCKSWithRefusalBeforeTheRequest(t *testing.T) {
 	const words = testkit.Refusal
 	fail := func(_ int, w http.ResponseWriter, _ *http.Request) bool {
@@ -981,7 +981,7 @@ func TestProxySOCKSWithRefusalBeforeTheRequest(t *testing.T) {
 		return true
 	}
 	proxy := (&testProxy{fail: fail}).start(t, "socks5")
-	call := proxyCall{Address: "http://" + proxyAgentHost + ":4646", Patience: time.Second, Retries: 2}
+	call := proxyCall{Address: "http://" + proxyAgentHost + ":4646", Timeout: time.Second, Retries: 2}
 	result := call.run(t, proxy.variables()...)
 	assert.True(t, result.Expired, result.Error)
 	assert.Equal(t, "ErrTooManyRequests", result.Meaning)
@@ -996,7 +996,7 @@ func TestProxyGetsNoTokenForAnotherHost(t *testing.T) {
 	call := proxyCall{Address: agent.address("http"), Token: "secret", Host: "other.example.com"}
 	result := call.run(t, proxy.variables()...)
 	assert.Empty(t, result.Error)
-	// Through a proxy the Host of a request is where it leads.
+	// A proxy forwards a request to its Host.
 	require.Equal(t, []string{"GET http://other.example.com/v1/agent/members"}, proxy.received())
 	assert.Empty(t, agent.received()[0].Get("X-Nomad-Token"))
 }

@@ -23,8 +23,8 @@ import (
 	"github.com/nomad-go/nomad/internal/wire"
 )
 
-// TestRecorded sends every recorded request through the client, and checks what comes out of the recorded response: the
-// value, leaf by leaf, or exactly the errors of function expected.
+// TestRecorded replays every recorded request through the client. It compares the result with the
+// recorded response, leaf by leaf, or the error with the outcome that function expected returns.
 func TestRecorded(t *testing.T) {
 	all, err := wire.All()
 	require.NoError(t, err)
@@ -32,8 +32,8 @@ func TestRecorded(t *testing.T) {
 	assert.GreaterOrEqual(t, total, 4*193)
 }
 
-// TestRecordedVersionsThatNobodyKnows renames versions of recordings, and tests those.
-func TestRecordedVersionsThatNobodyKnows(t *testing.T) {
+// TestRecordedUnknownVersions replays the recordings under version numbers that do not exist.
+func TestRecordedUnknownVersions(t *testing.T) {
 	folder := t.TempDir()
 	t.Setenv(wire.Variable, folder)
 	renamed := map[string]string{"1.8.4": "1.9.7", "2.0.5": "2.1.0"}
@@ -51,7 +51,7 @@ func TestRecordedVersionsThatNobodyKnows(t *testing.T) {
 	assert.Equal(t, 2*193, testRecordings(t, further))
 }
 
-// testRecordings tests each exchange, and returns how many there are.
+// testRecordings tests each exchange and returns their number.
 func testRecordings(t *testing.T, recordings []wire.Recording) (total int) {
 	for _, recording := range recordings {
 		_, err := wire.Version(recording.Nomad)
@@ -75,8 +75,8 @@ func testRecordings(t *testing.T, recordings []wire.Recording) (total int) {
 	return total
 }
 
-// assertOutcome checks how a call ended. An agent of a version that is not known may respond in ways that the rules do
-// not foresee. The error has no meaning then, or the one of the response's status, but no other.
+// assertOutcome checks the outcome of a call. An agent of an unknown version may respond in ways that the
+// rules do not cover. Then the error may only match the sentinel for the response's status, or none.
 func assertOutcome(t *testing.T, recording wire.Recording, x wire.Exchange, err error, known bool) {
 	t.Helper()
 	got := succeeds
@@ -101,8 +101,8 @@ func assertOutcome(t *testing.T, recording wire.Recording, x wire.Exchange, err 
 
 const secretToken = "1f4f7c3e-2f0a-4f6d-9f3e-5b1c2d3e4f50"
 
-// replay makes the call of an exchange, checks that it sends the recorded request, and returns what the call made of the
-// recorded response. A request that no typed call sends, because it is wrong, goes through testkit.Call.
+// replay makes the call of an exchange, checks that it sends the recorded request, and returns the call's
+// result for the recorded response. It uses testkit.Call for invalid requests that no method sends.
 func replay(t *testing.T, x wire.Exchange, known bool) (any, error) {
 	t.Helper()
 	opts := []nomad.Option{nomad.WithRetries(0)}
@@ -117,11 +117,11 @@ func replay(t *testing.T, x wire.Exchange, known bool) (any, error) {
 		opts = append(opts, nomad.WithRegion(recorded.Get("region")))
 	}
 	client := testkit.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Agents take PUT and POST alike.
+		// Agents treat PUT and POST the same.
 		if x.Method != http.MethodPost || r.Method != http.MethodPut {
 			assert.Equal(t, x.Method, r.Method)
 		}
-		if x.Endpoint() == "monitor" && r.URL.Path == "/v1/agent/self" { // asked after an empty log
+		if x.Endpoint() == "monitor" && r.URL.Path == "/v1/agent/self" { // requested after an empty log
 			http.Error(w, "Permission denied", http.StatusForbidden)
 			return
 		}
@@ -142,7 +142,7 @@ func replay(t *testing.T, x wire.Exchange, known bool) (any, error) {
 	var target nomad.Target
 	switch {
 	case recorded.Has("server_id") && recorded.Has("node_id"):
-		endpoint = "none" // no call asks about two
+		endpoint = "none" // no method has two targets
 	case recorded.Has("server_id"):
 		target = nomad.OnServer(recorded.Get("server_id"))
 	case recorded.Has("node_id"):
@@ -174,7 +174,7 @@ func replay(t *testing.T, x wire.Exchange, known bool) (any, error) {
 		if err != nil && !errors.Is(err, nomad.ErrUnhealthy) {
 			return nil, err
 		}
-		// Unhealthy is an error, and the value is there all the same.
+		// An unhealthy agent is an error, but the value is still returned.
 		assertSame(t, x, health, known)
 		return health, err
 	case endpoint == "host" && read:
@@ -224,7 +224,7 @@ func replay(t *testing.T, x wire.Exchange, known bool) (any, error) {
 	case endpoint == "reload" && write:
 		return nil, agent.Reload(ctx)
 	}
-	// The typed calls refuse these before they are sent.
+	// The methods refuse these arguments without sending a request.
 	delete(recorded, "region")
 	if x.Header["Content-Type"] == "text/plain" {
 		var out []byte
@@ -239,7 +239,7 @@ func replay(t *testing.T, x wire.Exchange, known bool) (any, error) {
 	return out, err
 }
 
-// unlessNil keeps a nil pointer from becoming a non-nil any.
+// unlessNil prevents that a nil pointer becomes a non-nil any.
 func unlessNil[T any](v *T, err error) (any, error) {
 	if v == nil {
 		return nil, err
@@ -247,8 +247,8 @@ func unlessNil[T any](v *T, err error) (any, error) {
 	return v, err
 }
 
-// assertSame compares a recorded body with what the client made of it, leaf by leaf. Null and empty are the same, and so
-// are two spellings of a duration. Of a version that is not known, fields that no other has do not count.
+// assertSame compares a recorded body with the result of the call, leaf by leaf. Null and empty are the
+// same, and so are two spellings of a duration. Fields that only an unknown version has are ignored.
 func assertSame(t *testing.T, x wire.Exchange, got any, known bool) {
 	t.Helper()
 	body := x.Text()
@@ -314,7 +314,7 @@ func decoded(t *testing.T, text []byte) (value any) {
 	return value
 }
 
-// deleteNewKeys deletes the leaves that are below a key which no stored recording has.
+// deleteNewKeys deletes the leaves below keys that no stored recording has.
 func deleteNewKeys(leaves map[string]any) {
 	for path := range leaves {
 		for key := range strings.SplitSeq(path, "/") {
@@ -325,7 +325,7 @@ func deleteNewKeys(leaves map[string]any) {
 	}
 }
 
-// storedKeys are all parts of paths in the bodies of the stored recordings.
+// storedKeys returns all keys in the bodies of the stored recordings.
 var storedKeys = sync.OnceValue(func() map[string]bool {
 	keys := map[string]bool{}
 	all, err := wire.Stored()
@@ -348,7 +348,7 @@ var storedKeys = sync.OnceValue(func() map[string]bool {
 	return keys
 })
 
-// framesText is the text in the frames of a log.
+// framesText returns the decoded data of the frames of a log.
 func framesText(t *testing.T, body string) string {
 	var text strings.Builder
 	for decoder := json.NewDecoder(strings.NewReader(body)); ; {

@@ -38,7 +38,7 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// warnings gives a logger of warnings, and what it wrote.
+// warnings returns a logger of warnings and the buffer that it writes to.
 func warnings() (*slog.Logger, *syncBuffer) {
 	b := new(syncBuffer)
 	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelWarn})), b
@@ -54,7 +54,7 @@ func TestTokenFile(t *testing.T) {
 	write(nomadtest.AgentReadToken + "\n")
 	logger, warned := warnings()
 	client := testkit.NewClient(t, nomad.WithAddress(agent.URL()), nomad.WithTokenFile(path), nomad.WithLogger(logger))
-	// sent makes a call and gives the tokens that the agent was sent for it.
+	// sent makes a call and returns the tokens of its requests.
 	sent := func() (tokens []string, err error) {
 		agent.ForgetRequests()
 		_, err = client.Agent.Self(t.Context())
@@ -86,12 +86,12 @@ func TestTokenFile(t *testing.T) {
 
 	only(nomadtest.AgentReadToken)
 
-	// A new one is taken up without a refusal.
+	// A new token is used without a refused request.
 	write(nomadtest.AgentWriteToken)
 	soon(nomadtest.AgentWriteToken)
 	assert.Empty(t, warned.String())
 
-	// What is no token leaves the old one.
+	// Invalid content does not replace the old token.
 	for _, content := range []string{"", "  \n", "two\nlines", "two words", "nul\x00", strings.Repeat("a", 1<<17)} {
 		write(content)
 		time.Sleep(1100 * time.Millisecond)
@@ -101,10 +101,10 @@ func TestTokenFile(t *testing.T) {
 	time.Sleep(1100 * time.Millisecond)
 	only(nomadtest.AgentWriteToken)
 	only(nomadtest.AgentWriteToken)
-	assert.Equal(t, 6, strings.Count(warned.String(), "the token file cannot be used"), warned.String()) // one text for both empty ones
+	assert.Equal(t, 6, strings.Count(warned.String(), "the token file cannot be used"), warned.String()) // the two empty files have the same message
 	assert.NotContains(t, warned.String(), "two")
 
-	// One that was written by half is refused. The file is read once more, and the old token is not tried again.
+	// A half-written token is refused. The file is read once more, and the old token is not used again.
 	half := nomadtest.AgentReadToken[:20]
 	write(half)
 	assert.Eventually(t, func() bool { _, err := sent(); return err != nil }, 10*time.Second, 20*time.Millisecond)
@@ -117,7 +117,7 @@ func TestTokenFile(t *testing.T) {
 	assert.Equal(t, []string{half, nomadtest.AgentReadToken}, refused)
 	only(nomadtest.AgentReadToken)
 
-	// One that was replaced a moment before it was refused costs no call.
+	// No call fails if the token was replaced just before it was refused.
 	write(nomadtest.UnknownToken)
 	assert.Eventually(t, func() bool { _, err := sent(); return err != nil }, 10*time.Second, 20*time.Millisecond)
 	_, err = sent()
@@ -127,20 +127,20 @@ func TestTokenFile(t *testing.T) {
 	assert.NoError(t, err)
 	assert.Equal(t, []string{nomadtest.UnknownToken, nomadtest.AgentWriteToken}, tokens)
 
-	// One with fewer rights is not gone behind by use of the one before.
+	// The client does not return to the old token when the new one has fewer permissions.
 	write(nomadtest.NodeReadToken)
 	assert.Eventually(t, func() bool { _, err := sent(); return err != nil }, 10*time.Second, 20*time.Millisecond)
 	tokens, err = sent()
 	assert.ErrorIs(t, err, nomad.ErrPermissionDenied)
 	assert.Equal(t, []string{nomadtest.NodeReadToken}, tokens)
 
-	// Where the file is the reason, the error says so.
+	// The error reports if the token file is the reason.
 	require.NoError(t, os.Remove(path))
 	_, err = sent()
 	assert.ErrorIs(t, err, nomad.ErrPermissionDenied)
 	assert.ErrorContains(t, err, "the token file cannot be used: open "+path)
 
-	// A Client made from it follows the file too, unless it has a token of its own.
+	// A derived Client follows the file too, unless it has its own token.
 	own, err := client.With(nomad.WithToken(nomadtest.AgentWriteToken))
 	require.NoError(t, err)
 	_, err = own.Agent.Self(t.Context())
@@ -172,7 +172,7 @@ func TestTokenFileOptions(t *testing.T) {
 	}
 }
 
-// TestTLSFiles replaces the authority and all certificates under a client at work.
+// TestTLSFiles replaces the authority and all certificates while a client uses them.
 func TestTLSFiles(t *testing.T) {
 	t.Parallel()
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.MutualTLS()))
@@ -183,7 +183,7 @@ func TestTLSFiles(t *testing.T) {
 	client := testkit.NewClient(t, nomad.WithAddress(agent.URL()), nomad.WithTLS(files), nomad.WithLogger(logger))
 	call := func() {
 		t.Helper()
-		client.HTTPClient().CloseIdleConnections() // so that the next call makes one
+		client.HTTPClient().CloseIdleConnections() // so that the next call opens a connection
 		_, err := client.Agent.Members(t.Context())
 		assert.NoError(t, err)
 	}
@@ -197,7 +197,7 @@ func TestTLSFiles(t *testing.T) {
 	}
 	assert.Empty(t, warned.String())
 
-	// What is being written leaves what was there.
+	// A half-written file does not replace the previous content.
 	for _, path := range []string{files.CAFile, files.CertFile, files.KeyFile} {
 		whole, err := os.ReadFile(path)
 		require.NoError(t, err)
@@ -217,7 +217,7 @@ func TestTLSFiles(t *testing.T) {
 	assert.Contains(t, warned.String(), "a TLS file cannot be used")
 	assert.NotContains(t, warned.String(), "what is this?")
 
-	// One authority is replaced for good: an agent of the old one is refused.
+	// When the authority has been replaced, an agent with a certificate of the old one is refused.
 	other := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.TLS()))
 	defer other.Close()
 	foreign, err := os.ReadFile(other.TLSFiles().CAFile)
@@ -231,7 +231,7 @@ func TestTLSFiles(t *testing.T) {
 	}, 10*time.Second, time.Millisecond)
 }
 
-// TestAgentThatComesBack stops and starts the agent on one address.
+// TestAgentThatComesBack stops the agent and starts it again at the same address.
 func TestAgentThatComesBack(t *testing.T) {
 	t.Parallel()
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1))
@@ -249,7 +249,7 @@ func TestAgentThatComesBack(t *testing.T) {
 			agent.Start()
 			close(back)
 		}()
-		// The connections are dead, and for a moment nothing listens.
+		// The connections are closed, and for a moment nothing listens.
 		_, err = client.Agent.Members(t.Context())
 		require.NoError(t, err)
 		<-back

@@ -34,7 +34,7 @@ func writeFile(t *testing.T, content string) string {
 	return path
 }
 
-// TestSituationsOfPaths gives what a file should hold in place of its name.
+// TestSituationsOfPaths passes the content of a file where its name is expected.
 func TestSituationsOfPaths(t *testing.T) {
 	pki := testkit.NewPKI(t)
 	key, cert := string(pki.KeyPEM), string(pki.CertPEM)
@@ -104,7 +104,7 @@ func TestSituationsOfPaths(t *testing.T) {
 	})
 }
 
-// TestSituationsOfTokenFiles is about what a token file can hold.
+// TestSituationsOfTokenFiles checks which contents of a token file are accepted.
 func TestSituationsOfTokenFiles(t *testing.T) {
 	for name, test := range map[string]struct{ content, says string }{
 		"a byte order mark":            {"\ufeff" + someToken, ""},
@@ -155,7 +155,7 @@ func TestSituationsOfTokenFiles(t *testing.T) {
 	}
 }
 
-// tokenAgent accepts one token, and notes the tokens of all requests.
+// tokenAgent accepts one token and records the tokens of all requests.
 type tokenAgent struct {
 	accepts  atomic.Value
 	sent     []string
@@ -181,12 +181,12 @@ func TestSituationsOfRotation(t *testing.T) {
 		want                       string
 		sent                       []string
 	}{
-		{"half written when it is read", "6f5c7f8e-ab4d", someToken, someToken, succeeds, []string{"6f5c7f8e-ab4d", someToken}},
-		{"revoked, and the file has the new one", "old-token", someToken, someToken, succeeds, []string{"old-token", someToken}},
+		{"half written when the file is read", "6f5c7f8e-ab4d", someToken, someToken, succeeds, []string{"6f5c7f8e-ab4d", someToken}},
+		{"revoked, and the file has the new token", "old-token", someToken, someToken, succeeds, []string{"old-token", someToken}},
 		{"revoked, and the file has not changed", "old-token", "old-token", someToken, denied, []string{"old-token"}},
 		{"revoked, and the file is empty", "old-token", "", someToken, denied, []string{"old-token"}},
 		{"revoked, and the file is gone", "old-token", "gone", someToken, denied, []string{"old-token"}},
-		{"revoked, and the file has another one that is refused", "old-token", "other-token", someToken, denied, []string{"old-token", "other-token"}},
+		{"revoked, and the file has another token that is refused", "old-token", "other-token", someToken, denied, []string{"old-token", "other-token"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			path := writeFile(t, test.first)
@@ -210,13 +210,13 @@ func TestSituationsOfRotation(t *testing.T) {
 				assert.ErrorContains(t, err, "the token file cannot be used")
 				agent.sent = nil
 				assert.Error(t, callMembers(t.Context(), client))
-				assert.Equal(t, test.sent, agent.sent, "one request a call")
+				assert.Equal(t, test.sent, agent.sent, "one request per call")
 			}
 		})
 	}
 }
 
-// TestSituationsOfCertificateFiles reads PEM as editors write it.
+// TestSituationsOfCertificateFiles reads PEM files in the forms that editors produce.
 func TestSituationsOfCertificateFiles(t *testing.T) {
 	pki := testkit.NewPKI(t)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -250,15 +250,15 @@ func TestSituationsOfCertificateFiles(t *testing.T) {
 	assert.ErrorContains(t, err, "UTF-16")
 }
 
-// encodings are the forms in which a server can repeat what it received.
+// encodings are the forms in which a server may repeat a string that it received.
 var encodings = map[string]func(string) string{
 	"as it is":               func(s string) string { return s },
 	"upper case":             strings.ToUpper,
 	"hexadecimal":            func(s string) string { return hex.EncodeToString([]byte(s)) },
 	"upper-case hexadecimal": func(s string) string { return strings.ToUpper(hex.EncodeToString([]byte(s))) },
 	"base64":                 func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
-	"base64, one further":    func(s string) string { return base64.StdEncoding.EncodeToString([]byte("x" + s + "y")) },
-	"base64, two further":    func(s string) string { return base64.URLEncoding.EncodeToString([]byte("xx" + s + "yy")) },
+	"base64, shifted by one": func(s string) string { return base64.StdEncoding.EncodeToString([]byte("x" + s + "y")) },
+	"base64, shifted by two": func(s string) string { return base64.URLEncoding.EncodeToString([]byte("xx" + s + "yy")) },
 	"base64 in pieces": func(s string) string {
 		s = base64.StdEncoding.EncodeToString([]byte("x" + s))
 		return s[:len(s)/2] + " " + s[len(s)/2:]
@@ -288,8 +288,8 @@ func inJSON(s string) string {
 	return string(quoted)
 }
 
-// TestSituationsOfRepeatedSecrets has an agent or a proxy repeat each secret of a request in each encoding, at each place
-// that gets into an error or a log.
+// TestSituationsOfRepeatedSecrets has an agent or a proxy repeat each secret of a request in each
+// encoding, in every part of a response that may be quoted in an error or a log.
 func TestSituationsOfRepeatedSecrets(t *testing.T) {
 	const password, header = `hunter2/päss+"word"<&>=1`, "gateway-key-0123456789abcdef"
 	secrets := map[string]string{
@@ -297,30 +297,30 @@ func TestSituationsOfRepeatedSecrets(t *testing.T) {
 		"basic": base64.StdEncoding.EncodeToString([]byte("ops:" + password)),
 	}
 	places := map[string]string{
-		"a message":                 "HTTP/1.1 403 Forbidden\r\nContent-Length: 4096\r\nContent-Type: text/plain\r\n\r\nthe token %s is unknown",
-		"JSON":                      "HTTP/1.1 500 X\r\nContent-Type: application/json\r\n\r\n{\"message\":\"%s\"}",
-		"a page":                    "HTTP/1.1 502 X\r\nContent-Type: text/html\r\n\r\n<html>%s</html>",
-		"a message that is cut":     "HTTP/1.1 403 Forbidden\r\nContent-Length: 4096\r\n\r\n%s",
-		"Location":                  "HTTP/1.1 307 X\r\nLocation: http://%s.example/\r\nContent-Length: 0\r\n\r\n",
-		"Location, a query":         "HTTP/1.1 307 X\r\nLocation: http://other.example/?a=%s\r\nContent-Length: 0\r\n\r\n",
-		"Location, a scheme":        "HTTP/1.1 307 X\r\nLocation: x%s://other.example/\r\nContent-Length: 0\r\n\r\n",
-		"Content-Type":              "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: 1\r\n\r\nx",
-		"Content-Type, at its end":  "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=" + strings.Repeat("x", 70) + "%s\r\nContent-Length: 1\r\n\r\nx",
-		"Content-Encoding":          "HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: 1\r\n\r\nx",
-		"Content-Encoding, a cut":   "HTTP/1.1 200 OK\r\nContent-Encoding: " + strings.Repeat("x", 80) + "%s\r\nContent-Length: 1\r\n\r\nx",
-		"WWW-Authenticate":          "HTTP/1.1 401 X\r\nWWW-Authenticate: Basic realm=\"%s\"\r\nContent-Length: 0\r\n\r\n",
-		"WWW-Authenticate, scheme":  "HTTP/1.1 401 X\r\nWWW-Authenticate: %s\r\nContent-Length: 0\r\n\r\n",
-		"Retry-After":               "HTTP/1.1 429 X\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n",
-		"a header that is none":     "HTTP/1.1 200 OK\r\n%s\r\n\r\n",
-		"the reason":                "HTTP/1.1 500 %s\r\nContent-Length: 0\r\n\r\n",
-		"the status":                "HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n",
-		"the protocol":              "%s 200 OK\r\nContent-Length: 0\r\n\r\n",
-		"Content-Length":            "HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n",
-		"Transfer-Encoding":         "HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n",
-		"a name in JSON":            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"Members\":[{\"Tags\":{\"%s\":5,\"x\":}}]}",
-		"a value in JSON":           "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"Members\":\"%s\"}",
-		"a value where a number is": "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"Members\":[{\"Name\":\"a\",\"Port\":\"%s\"}]}",
-		"not JSON":                  "HTTP/1.1 200 OK\r\n\r\n%s",
+		"a message":                    "HTTP/1.1 403 Forbidden\r\nContent-Length: 4096\r\nContent-Type: text/plain\r\n\r\nthe token %s is unknown",
+		"JSON":                         "HTTP/1.1 500 X\r\nContent-Type: application/json\r\n\r\n{\"message\":\"%s\"}",
+		"a page":                       "HTTP/1.1 502 X\r\nContent-Type: text/html\r\n\r\n<html>%s</html>",
+		"a truncated message":          "HTTP/1.1 403 Forbidden\r\nContent-Length: 4096\r\n\r\n%s",
+		"Location":                     "HTTP/1.1 307 X\r\nLocation: http://%s.example/\r\nContent-Length: 0\r\n\r\n",
+		"Location, a query":            "HTTP/1.1 307 X\r\nLocation: http://other.example/?a=%s\r\nContent-Length: 0\r\n\r\n",
+		"Location, a scheme":           "HTTP/1.1 307 X\r\nLocation: x%s://other.example/\r\nContent-Length: 0\r\n\r\n",
+		"Content-Type":                 "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: 1\r\n\r\nx",
+		"Content-Type, at its end":     "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=" + strings.Repeat("x", 70) + "%s\r\nContent-Length: 1\r\n\r\nx",
+		"Content-Encoding":             "HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: 1\r\n\r\nx",
+		"Content-Encoding, truncated":  "HTTP/1.1 200 OK\r\nContent-Encoding: " + strings.Repeat("x", 80) + "%s\r\nContent-Length: 1\r\n\r\nx",
+		"WWW-Authenticate":             "HTTP/1.1 401 X\r\nWWW-Authenticate: Basic realm=\"%s\"\r\nContent-Length: 0\r\n\r\n",
+		"WWW-Authenticate, scheme":     "HTTP/1.1 401 X\r\nWWW-Authenticate: %s\r\nContent-Length: 0\r\n\r\n",
+		"Retry-After":                  "HTTP/1.1 429 X\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n",
+		"an invalid header":            "HTTP/1.1 200 OK\r\n%s\r\n\r\n",
+		"the reason":                   "HTTP/1.1 500 %s\r\nContent-Length: 0\r\n\r\n",
+		"the status":                   "HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n",
+		"the protocol":                 "%s 200 OK\r\nContent-Length: 0\r\n\r\n",
+		"Content-Length":               "HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n",
+		"Transfer-Encoding":            "HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n",
+		"a name in JSON":               "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"Members\":[{\"Tags\":{\"%s\":5,\"x\":}}]}",
+		"a value in JSON":              "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"Members\":\"%s\"}",
+		"a value in place of a number": "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"Members\":[{\"Name\":\"a\",\"Port\":\"%s\"}]}",
+		"not JSON":                     "HTTP/1.1 200 OK\r\n\r\n%s",
 	}
 	for place, response := range places {
 		t.Run(place, func(t *testing.T) {
@@ -353,7 +353,7 @@ func TestSituationsOfRepeatedSecrets(t *testing.T) {
 	}
 }
 
-// chain returns what the errors of a chain say, as code that prints them one by one would show them.
+// chain returns the messages of all errors in a chain, as code that prints them one by one shows them.
 func chain(err error) (shown []string) {
 	for err != nil {
 		shown = append(shown, err.Error(), fmt.Sprintf("%+v", err))
@@ -372,14 +372,14 @@ func chain(err error) (shown []string) {
 	return shown
 }
 
-// assertHidden checks that no long part of a secret, nor of the form in which it was sent, is in a text.
+// assertHidden checks that text contains no long part of a secret or of the form in which it was sent.
 func assertHidden(t *testing.T, text, repeated, secret, about string) {
 	t.Helper()
 	const part = 14
 	for _, form := range []string{repeated, secret} {
 		for i := 0; i+part <= len(form); i += 3 {
 			if piece := form[i : i+part]; strings.Trim(piece, "%0123456789 ") != "" && strings.Contains(strings.ToLower(text), strings.ToLower(piece)) {
-				t.Errorf("%s: %q shows %q", about, text, piece)
+				t.Errorf("%s: %q contains %q", about, text, piece)
 				return
 			}
 		}

@@ -23,7 +23,7 @@ import (
 
 func decode(r io.Reader, out any) { json.NewDecoder(r).Decode(out) }
 
-// logOf is an agent whose log has some lines, each in a frame, and then ends.
+// logOf returns an agent whose log has the given lines, one per frame, and then ends.
 func logOf(lines ...string) http.Handler {
 	var frames strings.Builder
 	for _, line := range lines {
@@ -32,7 +32,7 @@ func logOf(lines ...string) http.Handler {
 	return testkit.Responding(200, "application/json", frames.String())
 }
 
-// readLog reads a log to its end.
+// readLog reads all lines of a log.
 func readLog(stream *nomad.LogStream, err error) ([]string, error) {
 	var lines []string
 	if err != nil {
@@ -65,8 +65,8 @@ var (
 )
 
 func TestSituationsOfStreamEnds(t *testing.T) {
-	const head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-	chunk := func(text string) string { return head + strings.ToLower(hexLength(text)) + "\r\n" + text + "\r\n" }
+	const headers = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+	chunk := func(text string) string { return headers + strings.ToLower(hexLength(text)) + "\r\n" + text + "\r\n" }
 	line := testkit.Frame("a line\n")
 	for _, test := range []struct {
 		name  string
@@ -90,12 +90,12 @@ func TestSituationsOfStreamEnds(t *testing.T) {
 		{"garbage", monitor, chunk(line+`{"Data": 5}`) + "0\r\n\r\n", false, "ErrInvalidResponse", nil, ""},
 		{"a web page", monitor, chunk(line+"<html>Bad Gateway</html>") + "0\r\n\r\n", false, "ErrInvalidResponse", nil, "web page"},
 		{"the agent's error", monitorServer, chunk(line+"rpc error: EOF") + "0\r\n\r\n", false, "ErrInvalidResponse", nil, "rpc error: EOF"},
-		{"an error that begins as true does", monitor, chunk(line+"the target is gone") + "0\r\n\r\n", false, "ErrInvalidResponse", nil, "the target is gone"},
-		{"an error that begins as false does", monitor, chunk(line+"failed to read") + "0\r\n\r\n", false, "ErrInvalidResponse", nil, "failed to read"},
-		{"an error that begins as null does", monitor, chunk(line+"null pointer dereference") + "0\r\n\r\n", false, "ErrInvalidResponse", nil, "null pointer dereference"},
+		{"an error that begins like true", monitor, chunk(line+"the target is gone") + "0\r\n\r\n", false, "ErrInvalidResponse", nil, "the target is gone"},
+		{"an error that begins like false", monitor, chunk(line+"failed to read") + "0\r\n\r\n", false, "ErrInvalidResponse", nil, "failed to read"},
+		{"an error that begins like null", monitor, chunk(line+"null pointer dereference") + "0\r\n\r\n", false, "ErrInvalidResponse", nil, "null pointer dereference"},
 		{"an error that begins with a number", monitor, chunk(line+"500 Internal Server Error") + "0\r\n\r\n", false, "ErrInvalidResponse", nil, "500 Internal Server Error"},
 		{"an error after a heartbeat and a line break", monitor, chunk(line+"{}\nrpc error: x") + "0\r\n\r\n", false, "ErrInvalidResponse", nil, "rpc error: x"},
-		{"an error with a meaning", monitorServer, chunk(line+"rpc error: Permission denied") + "0\r\n\r\n", false, denied, nil, "Permission denied"},
+		{"an error that matches a sentinel", monitorServer, chunk(line+"rpc error: Permission denied") + "0\r\n\r\n", false, denied, nil, "Permission denied"},
 		{"no leader", monitorServer, chunk(line+"No cluster leader") + "0\r\n\r\n", false, "ErrNoLeader", nil, "No cluster leader"},
 		{"an unknown target", monitorServer, chunk(line+"unknown Nomad server srv") + "0\r\n\r\n", false, "ErrNotFound", nil, "unknown Nomad server srv"},
 	} {
@@ -105,7 +105,7 @@ func TestSituationsOfStreamEnds(t *testing.T) {
 			address, _ := rawServer(t, func(conn net.Conn, _ *http.Request) {
 				io.WriteString(conn, test.sends)
 				if test.reset {
-					<-read // or what was sent is lost too
+					<-read // resetting earlier would lose the data that was sent
 					conn.(*net.TCPConn).SetLinger(0)
 				}
 			})
@@ -145,14 +145,14 @@ func hexLength(text string) string {
 	return out
 }
 
-// emptyLogs is an agent whose logs are empty for tokens that it does not know, as those of real agents are, and for the one
-// that is known if it has no log.
+// emptyLogs is an agent that sends an empty log for an unknown token, as real agents do. For the known
+// token it sends log, which may be empty too.
 type emptyLogs struct {
 	known   string
 	log     string
-	self    int          // status for what is asked about itself with the known token; 0 is 200
-	refuse  bool         // a request without the known token is refused
-	checks  atomic.Int64 // requests about itself
+	self    int          // status of its responses to Self with the known token; 0 means 200
+	refuse  bool         // whether it refuses requests without the known token
+	checks  atomic.Int64 // requests of Self
 	opened  atomic.Int64 // requests for a log
 	onCheck func()
 }
@@ -239,7 +239,7 @@ func TestSituationsOfEmptyLogs(t *testing.T) {
 			})
 		}
 	}
-	t.Run("the file holds another token by then", func(t *testing.T) {
+	t.Run("the file has been replaced by then", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "token")
 		write := func(token string) { require.NoError(t, os.WriteFile(path, []byte(token), 0o600)) }
 		write("old-token")
@@ -252,7 +252,7 @@ func TestSituationsOfEmptyLogs(t *testing.T) {
 		defer stream.Close()
 		assert.EqualValues(t, 2, agent.opened.Load())
 	})
-	t.Run("the file holds another token by then, which is unknown too", func(t *testing.T) {
+	t.Run("the file has been replaced by then, and the new token is unknown too", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "token")
 		require.NoError(t, os.WriteFile(path, []byte("old-token"), 0o600))
 		agent := &emptyLogs{known: someToken, refuse: true, log: line}
@@ -266,21 +266,21 @@ func TestSituationsOfEmptyLogs(t *testing.T) {
 
 func TestSituationsOfEntries(t *testing.T) {
 	for name, test := range map[string]struct{ sent, field, want, text string }{
-		"a duration in nanoseconds":  {`1001340322`, "duration", `1001340322`, "duration=1001340322"},
-		"a number beyond a float":    {`9007199254740993`, "index", `9007199254740993`, "index=9007199254740993"},
-		"a huge number":              {`123456789012345678901234567890`, "n", `123456789012345678901234567890`, "n=123456789012345678901234567890"},
-		"a number with an exponent":  {`1E+2`, "n", `1E+2`, "n=1E+2"},
-		"a fraction with zeros":      {`1.500`, "n", `1.500`, "n=1.500"},
-		"a negative zero":            {`-0`, "n", `-0`, "n=-0"},
-		"null":                       {`null`, "error", `null`, "error=null"},
-		"an object":                  {`{"code":9007199254740993,"inner":{"a":[1.0,null]}}`, "error", `{"code":9007199254740993,"inner":{"a":[1.0,null]}}`, `error={"code":9007199254740993,"inner":{"a":[1.0,null]}}`},
-		"an empty object":            {`{}`, "error", `{}`, "error={}"},
-		"a list":                     {`[1e3,"x",{}]`, "servers", `[1e3,"x",{}]`, `servers=[1e3,"x",{}]`},
-		"an object with a bad byte":  {"{\"a\":\"\xff\"}", "error", "{\"a\":\"\uFFFD\"}", "error={"},
-		"a string":                   {`"rpc error"`, "error", `"rpc error"`, `error="rpc error"`},
-		"a bool":                     {`false`, "ok", `false`, "ok=false"},
-		"a message that is no text":  {`5`, "@message", `5`, "@message=5"},
-		"a time that cannot be read": {`"yesterday"`, "@timestamp", `"yesterday"`, "@timestamp=yesterday"},
+		"a duration in nanoseconds":   {`1001340322`, "duration", `1001340322`, "duration=1001340322"},
+		"a number beyond a float":     {`9007199254740993`, "index", `9007199254740993`, "index=9007199254740993"},
+		"a huge number":               {`123456789012345678901234567890`, "n", `123456789012345678901234567890`, "n=123456789012345678901234567890"},
+		"a number with an exponent":   {`1E+2`, "n", `1E+2`, "n=1E+2"},
+		"a fraction with zeros":       {`1.500`, "n", `1.500`, "n=1.500"},
+		"a negative zero":             {`-0`, "n", `-0`, "n=-0"},
+		"null":                        {`null`, "error", `null`, "error=null"},
+		"an object":                   {`{"code":9007199254740993,"inner":{"a":[1.0,null]}}`, "error", `{"code":9007199254740993,"inner":{"a":[1.0,null]}}`, `error={"code":9007199254740993,"inner":{"a":[1.0,null]}}`},
+		"an empty object":             {`{}`, "error", `{}`, "error={}"},
+		"a list":                      {`[1e3,"x",{}]`, "servers", `[1e3,"x",{}]`, `servers=[1e3,"x",{}]`},
+		"an object with a bad byte":   {"{\"a\":\"\xff\"}", "error", "{\"a\":\"\uFFFD\"}", "error={"},
+		"a string":                    {`"rpc error"`, "error", `"rpc error"`, `error="rpc error"`},
+		"a bool":                      {`false`, "ok", `false`, "ok=false"},
+		"a message that is no string": {`5`, "@message", `5`, "@message=5"},
+		"an invalid timestamp":        {`"yesterday"`, "@timestamp", `"yesterday"`, "@timestamp=yesterday"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sent := `{"@level":"info","` + test.field + `":` + test.sent + `}` + "\n"

@@ -31,8 +31,8 @@ import (
 	"github.com/nomad-go/nomad/internal/acceptance/testkit"
 )
 
-// The tests of this file and of the others named situations_… are about what people reported of Nomad's agents, of proxies
-// in front of them, and of other clients. Each row is one situation and the right outcome.
+// The tests in the files situations_… cover problems that people reported about Nomad's agents, about
+// proxies in front of them and about other clients. Each row is one situation and its expected outcome.
 
 // Workload identities and tokens.
 const (
@@ -40,18 +40,18 @@ const (
 	someIdentity = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiJnbG9iYWw6ZGVmYXVsdDpqb2IifQ.c2lnbmF0dXJl"
 )
 
-// situation is a response that a call gets, and how the call must end.
+// situation is a response to a call, and the expected outcome of the call.
 type situation struct {
 	name     string
 	status   int
-	header   string // "Name: value", more after a line break
+	header   string // "Name: value"; several are separated by line breaks
 	body     string
 	opts     []nomad.Option
-	call     func(context.Context, *nomad.Client) error // nil stands for Members
-	want     string                                     // the sentinel errors that the error matches; "success" for none
-	is       error                                      // another error that it matches
+	call     func(context.Context, *nomad.Client) error // Members if it is nil
+	want     string                                     // sentinel errors that the error matches; "success" if there is no error
+	is       error                                      // another error that the error matches
 	says     string
-	silent   string // what its message does not have
+	silent   string // must not be part of the message
 	attempts int64  // 0 for any number
 }
 
@@ -73,7 +73,7 @@ func callHealth(ctx context.Context, c *nomad.Client) error {
 	return err
 }
 
-// do makes a call without a method of its own.
+// do returns a call to an endpoint that has no method.
 func do(method, path string, out any) func(context.Context, *nomad.Client) error {
 	return func(ctx context.Context, c *nomad.Client) error {
 		_, err := c.Do(ctx, &nomad.Request{Method: method, Path: path}, out)
@@ -138,12 +138,12 @@ func TestSituationsOfMeaning(t *testing.T) {
 	identity := nomad.WithToken(someIdentity)
 	for _, s := range []situation{
 		{
-			name:   "no leader, and a header of the request has that word",
+			name:   "no leader, and a request header has the same words",
 			status: 500, body: "No cluster leader", opts: []nomad.Option{nomad.WithHeader("X-Route", "leader")}, want: "ErrNoLeader",
 			says: "No cluster <redacted>",
 		},
 		{
-			name:   "permission denied, and a header of the request has these words",
+			name:   "permission denied, and a request header has the same words",
 			status: 500, body: "rpc error: Permission denied", opts: []nomad.Option{nomad.WithHeader("X-Note", "Permission denied")}, want: denied,
 		},
 		{
@@ -151,7 +151,7 @@ func TestSituationsOfMeaning(t *testing.T) {
 			status: 500, body: "No cluster leader", opts: []nomad.Option{nomad.WithToken("cluster-leader"), nomad.WithHeader("X-Note", "No cluster leader")}, want: "ErrNoLeader",
 		},
 		{
-			name:   "an unhealthy server without a leader, and a header has that word",
+			name:   "an unhealthy server without a leader, and a request header has the same words",
 			status: 500, body: `{"server":{"ok":false,"message":"No cluster leader"}}`, opts: []nomad.Option{nomad.WithHeader("X-Route", "leader")}, call: callHealth,
 			want: "ErrNoLeader ErrUnhealthy",
 		},
@@ -219,7 +219,7 @@ func TestSituationsOfMeaning(t *testing.T) {
 
 		// Tokens.
 		{
-			name:   "an unknown accessor, and the token is good",
+			name:   "an unknown accessor, and the token is valid",
 			status: 404, body: "ACL token not found", call: do("GET", "/v1/acl/token/"+someToken, new(any)), opts: []nomad.Option{nomad.WithToken(someToken)},
 			want: "ErrNotFound",
 		},
@@ -256,7 +256,7 @@ func TestSituationsOfMeaning(t *testing.T) {
 			want: invalidToken, says: "malformed, expired or unknown",
 		},
 
-		// Proxies that want to know who it is.
+		// Proxies that require authentication.
 		{
 			name:   "a proxy with basic authentication",
 			status: 401, header: `WWW-Authenticate: Basic realm="nomad"`, want: denied, says: "WithBasicAuth", silent: "ACL token",
@@ -286,7 +286,7 @@ func TestSituationsOfMeaning(t *testing.T) {
 			name:   "a forward proxy that wants a password",
 			status: 407, header: `Proxy-Authenticate: Basic realm="x"`, want: denied, says: "the proxy", silent: "ACL token",
 		},
-		{name: "a proxy's page for what it does not know", status: 404, header: htmlType, body: "<html>404 Not Found</html>", want: "ErrNotFound", says: "a proxy"},
+		{name: "a proxy's 404 page", status: 404, header: htmlType, body: "<html>404 Not Found</html>", want: "ErrNotFound", says: "a proxy"},
 
 		// The wrong scheme.
 		{
@@ -294,7 +294,7 @@ func TestSituationsOfMeaning(t *testing.T) {
 			status: 400, body: "Client sent an HTTP request to an HTTPS server.\n", want: "", is: http.ErrSchemeMismatch, says: "https://",
 		},
 		{
-			name:   "http to an agent with TLS, and a header has that word",
+			name:   "http to an agent with TLS, and a request header has the same words",
 			status: 400, body: "Client sent an HTTP request to an HTTPS server.\n", opts: []nomad.Option{nomad.WithHeader("X-Kind", "HTTPS server")},
 			want: "", is: http.ErrSchemeMismatch, says: "this agent requires an https:// address",
 		},
@@ -308,17 +308,18 @@ func TestSituationsOfMeaning(t *testing.T) {
 	}
 }
 
-// autopilot checks that the document comes with the error.
+// autopilot checks that the document is returned together with the error.
 func autopilot(ctx context.Context, c *nomad.Client) error {
 	var health struct{ Leader string }
 	res, err := c.Do(ctx, &nomad.Request{Path: "/v1/operator/autopilot/health"}, &health)
 	if err != nil && (res == nil || res.StatusCode != http.StatusTooManyRequests || health.Leader != "a") {
-		return fmt.Errorf("the document is not there: %v, %+v", res, health)
+		return fmt.Errorf("the document is missing: %v, %+v", res, health)
 	}
 	return err
 }
 
-// TestSituationsOfPages gives a web page, and a redirect to one, to every call: old agents and proxies do.
+// TestSituationsOfPages responds to every call with a web page or a redirect to one, as old agents and
+// proxies do.
 func TestSituationsOfPages(t *testing.T) {
 	calls := map[string]func(context.Context, *nomad.Client) error{
 		"Members": callMembers, "Health": callHealth, "Monitor": callMonitor,
@@ -344,12 +345,12 @@ func TestSituationsOfPages(t *testing.T) {
 			_, err := c.Agent.UpdateSchedulerConfig(ctx, &nomad.SchedulerConfig{NumSchedulers: 1, EnabledSchedulers: []string{"_core"}})
 			return err
 		},
-		"ListKeys":         func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.ListKeys(ctx); return err },
-		"Reload":           func(ctx context.Context, c *nomad.Client) error { return c.Agent.Reload(ctx) },
-		"Leader":           func(ctx context.Context, c *nomad.Client) error { _, err := c.Status.Leader(ctx); return err },
-		"Peers":            func(ctx context.Context, c *nomad.Client) error { _, err := c.Status.Peers(ctx); return err },
-		"Do":               do("GET", "/v1/jobs", new(any)),
-		"Do, without more": do("DELETE", "/v1/job/a", nil),
+		"ListKeys":           func(ctx context.Context, c *nomad.Client) error { _, err := c.Agent.ListKeys(ctx); return err },
+		"Reload":             func(ctx context.Context, c *nomad.Client) error { return c.Agent.Reload(ctx) },
+		"Leader":             func(ctx context.Context, c *nomad.Client) error { _, err := c.Status.Leader(ctx); return err },
+		"Peers":              func(ctx context.Context, c *nomad.Client) error { _, err := c.Status.Peers(ctx); return err },
+		"Do":                 do("GET", "/v1/jobs", new(any)),
+		"Do without a value": do("DELETE", "/v1/job/a", nil),
 	}
 	for name, call := range calls {
 		for _, page := range []string{"<!DOCTYPE html><html><title>Nomad</title></html>", "\n\n<html><body>Sign in</body></html>", "\ufeff<html></html>"} {
@@ -372,12 +373,13 @@ func TestSituationsOfPages(t *testing.T) {
 
 func (s situation) run(t *testing.T) { t.Run(s.name, s.check) }
 
-// failing is a round tripper of a program that fails with an error of its own.
+// failing is a round tripper that always returns err.
 type failing struct{ err error }
 
 func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }
 
-// TestSituationsOfOwnTransports gives a Client round trippers whose errors have words that net/http uses.
+// TestSituationsOfOwnTransports uses round trippers whose errors have the same words as errors of
+// net/http.
 func TestSituationsOfOwnTransports(t *testing.T) {
 	for _, words := range []string{
 		"malformed cookie", "malformed HTTP response \"x\"", "no Location header here", "301 response missing Location header", "response headers exceeded the quota",
@@ -419,7 +421,7 @@ func TestSituationsOfOwnTransports(t *testing.T) {
 	})
 }
 
-// TestSituationsOfSchemes connects with TLS to agents without it.
+// TestSituationsOfSchemes uses https with agents that serve http, and the other way round.
 func TestSituationsOfSchemes(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(plain.Close)
@@ -455,7 +457,7 @@ func TestSituationsOfSchemes(t *testing.T) {
 			}
 		})
 	}
-	t.Run("https to an agent without TLS, lent", func(t *testing.T) {
+	t.Run("https to an agent without TLS, by Client.HTTPClient", func(t *testing.T) {
 		res, err := testkit.NewClient(t, address).HTTPClient().Get(strings.Replace(plain.URL, "http:", "https:", 1) + "/v1/jobs")
 		if err == nil {
 			res.Body.Close()
@@ -476,7 +478,7 @@ func TestSituationsOfSchemes(t *testing.T) {
 	})
 }
 
-// rawServer gives each connection to serve after its first request, and counts the requests.
+// rawServer calls serve for each connection after it has read the first request. It counts the requests.
 func rawServer(t *testing.T, serve func(conn net.Conn, request *http.Request)) (address string, requests *atomic.Int64) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -505,7 +507,7 @@ func rawServer(t *testing.T, serve func(conn net.Conn, request *http.Request)) (
 	return "http://" + listener.Addr().String(), requests
 }
 
-// TestSituationsOfLimits is about responses with status 429 that have no Date and close the connection.
+// TestSituationsOfLimits checks responses with status 429 that have no Date and close the connection.
 func TestSituationsOfLimits(t *testing.T) {
 	for _, test := range []struct {
 		name, header, body string
@@ -514,10 +516,10 @@ func TestSituationsOfLimits(t *testing.T) {
 	}{
 		{"HAProxy's page", "Content-Type: text/html\r\n", "<html><body><h1>429 Too Many Requests</h1>\nYou have sent too many requests in a given amount of time.\n</body></html>\n", 2, "a proxy", blamesAgent},
 		{"HAProxy's text", "Content-Type: text/plain\r\n", "Too many requests\n", 2, "a proxy", blamesAgent},
-		{"a text of the length of an agent's", "Content-Type: text/plain\r\n", strings.Repeat("x", len(testkit.Refusal)), 2, "a proxy", blamesAgent},
+		{"a message as long as the agent's", "Content-Type: text/plain\r\n", strings.Repeat("x", len(testkit.Refusal)), 2, "a proxy", blamesAgent},
 		{"nothing", "", "", 2, "a proxy", blamesAgent},
 		{"JSON", "Content-Type: application/json\r\n", gatewayLimit, 1, "a proxy", blamesAgent},
-		{"the agent's words, without retries", "Content-Type: text/plain\r\n", testkit.Refusal, 0, blamesAgent, "a proxy"},
+		{"the agent's message, without retries", "Content-Type: text/plain\r\n", testkit.Refusal, 0, blamesAgent, "a proxy"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -534,7 +536,7 @@ func TestSituationsOfLimits(t *testing.T) {
 	}
 }
 
-// scheduling is a server whose scheduler workers can be configured, as that of Nomad 2.0.5 can.
+// scheduling is a server whose scheduler workers can be configured. It behaves like Nomad 2.0.5.
 type scheduling struct {
 	mu     sync.Mutex
 	number int
@@ -555,7 +557,7 @@ func (s *scheduling) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case to.Number != s.number, !slices.Equal(next[:min(len(next), len(now))], now[:min(len(next), len(now))]):
 			s.number, s.names = to.Number, to.Names
 		case len(next) > len(now):
-			panic(http.ErrAbortHandler) // as real ones do
+			panic(http.ErrAbortHandler) // as real servers do
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -573,12 +575,12 @@ func TestSituationsOfSchedulers(t *testing.T) {
 		{"another list", 2, "_core service", succeeds, 1},
 		{"the same list in another order", 2, "sysbatch batch _core", succeeds, 1},
 		{"the same list", 2, "_core batch sysbatch", succeeds, 1},
-		{"a list that is the beginning of the old one", 2, "_core batch", "ErrNotApplied", 1},
-		{"a list that is the beginning of the old one, in another order", 2, "batch _core", "ErrNotApplied", 1},
-		{"a list that is the beginning of the old one, and another number", 1, "_core batch", succeeds, 1},
+		{"a prefix of the old list", 2, "_core batch", "ErrNotApplied", 1},
+		{"a prefix of the old list, in another order", 2, "batch _core", "ErrNotApplied", 1},
+		{"a prefix of the old list, and another number", 1, "_core batch", succeeds, 1},
 		{"a list with a name twice", 2, "_core _core batch", succeeds, 1},
 		{"no workers", 0, "_core batch", succeeds, 1},
-		{"a list that the agent dies of", 2, "_core batch sysbatch system", "", 1},
+		{"a list that crashes the agent", 2, "_core batch sysbatch system", "", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -655,7 +657,7 @@ func TestSituationsOfEncodings(t *testing.T) {
 	}
 }
 
-// TestSituationsOfNames uses names as real clusters have them.
+// TestSituationsOfNames uses server names that need escaping in a URL.
 func TestSituationsOfNames(t *testing.T) {
 	for _, name := range []string{"srv two.eu west", "SRV.dots.eu-west.1", "süd 2.global", "a/b.global", `quote".global`, " leading.global", "tab\t.global", "100%.global", "a+b&c=d.global"} {
 		t.Run(name, func(t *testing.T) {
@@ -684,7 +686,7 @@ func TestSituationsOfNames(t *testing.T) {
 	}
 }
 
-// TestSituationsOfAddresses is about base paths, redirects and unix sockets.
+// TestSituationsOfAddresses checks base paths, redirects and unix sockets.
 func TestSituationsOfAddresses(t *testing.T) {
 	var paths atomic.Value
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -728,7 +730,7 @@ func TestSituationsOfAddresses(t *testing.T) {
 		client = testkit.NewClient(t, nomad.WithAddress("http://localhost:"+port))
 		assert.NoError(t, callMembers(t.Context(), client))
 	})
-	t.Run("a unix socket that is not there", func(t *testing.T) {
+	t.Run("a unix socket that does not exist", func(t *testing.T) {
 		dir := t.TempDir()
 		file := filepath.Join(dir, "file")
 		require.NoError(t, os.WriteFile(file, nil, 0o600))
@@ -749,7 +751,7 @@ func TestSituationsOfAddresses(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a unix socket that the system cannot hold", func(t *testing.T) {
+	t.Run("a unix socket whose path is too long for the system", func(t *testing.T) {
 		_, err := nomad.NewClient(nomad.WithAddress("unix:///" + strings.Repeat("x", 300)))
 		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
 		assert.NotContains(t, err.Error(), "xxxx")

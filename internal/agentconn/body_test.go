@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestResponseBodies reads and closes the bodies of responses. Each gives its connection back once.
+// TestResponseBodies reads and closes response bodies. Each must return its connection exactly once.
 func TestResponseBodies(t *testing.T) {
 	text := strings.Repeat("0123456789", 2000)
 	chunked := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n", len(text), text)
@@ -26,7 +26,7 @@ func TestResponseBodies(t *testing.T) {
 	read := func(r io.Reader, n int64) { io.CopyN(io.Discard, r, n) }
 	for how, test := range map[string]struct {
 		use   func(t *testing.T, body io.ReadCloser)
-		reuse bool // the connection carries the next request
+		reuse bool // whether the connection is used for the next request
 	}{
 		"read to the end":                         {func(_ *testing.T, b io.ReadCloser) { io.Copy(io.Discard, b) }, true},
 		"read to the end and closed":              {func(_ *testing.T, b io.ReadCloser) { io.Copy(io.Discard, b); b.Close() }, true},
@@ -69,7 +69,7 @@ func TestResponseBodies(t *testing.T) {
 					}
 					assert.NoError(t, p.consistent(), name)
 
-					// What is done with it later does not disturb the next request.
+					// Using the body later does not disturb the next request.
 					if conns > 0 {
 						next, err := p.RoundTrip(request{path: "/x"}.build(t.Context()))
 						require.NoError(t, err, name)
@@ -205,7 +205,7 @@ func TestResponseBodies(t *testing.T) {
 	})
 }
 
-// TestSwitchingProtocols hands a connection over to its caller.
+// TestSwitchingProtocols checks that a connection belongs to the caller after a switch of protocols.
 func TestSwitchingProtocols(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
 		name := scheme + ": the body can be written to, and the connection does not count"

@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDialErrors has connections that cannot be made.
+// TestDialErrors checks the errors of connections that fail.
 func TestDialErrors(t *testing.T) {
 	dialFails := func(err error) func(*fake, *Config) {
 		return func(f *fake, _ *Config) { f.onDial = func(context.Context) error { return err } }
@@ -66,8 +66,8 @@ func TestDialErrors(t *testing.T) {
 		fault     func(*fake, *Config)
 		permanent bool
 		after     time.Duration
-		is        error // which it wraps
-		as        any   // which type it wraps
+		is        error // wrapped error
+		as        any   // type of a wrapped error
 	}{
 		"the kernel refuses the connection":          {"http", dialFails(syscall.ECONNREFUSED), false, 0, syscall.ECONNREFUSED, nil},
 		"the host does not exist":                    {"http", dialFails(&net.DNSError{IsNotFound: true}), false, 0, nil, new(*net.DNSError)},
@@ -120,7 +120,7 @@ func TestDialErrors(t *testing.T) {
 			settle()
 			_, _, agents := p.sizes()
 			if agents > 0 {
-				assert.False(t, p.state(t).isFull(), "%s: the agent is taken to be full", name)
+				assert.False(t, p.state(t).isFull(), "%s: the agent counts as full", name)
 			}
 			closed(t, p, f)
 		})
@@ -138,13 +138,13 @@ func proxyAt(scheme string) func(*http.Request) (*url.URL, error) {
 	return http.ProxyURL(&url.URL{Scheme: scheme, Host: "proxy.example:3128"})
 }
 
-// connected lets a proxy's client through to the agent.
+// connected accepts a CONNECT request to the agent.
 func connected(c *peer) bool {
 	req, err := http.ReadRequest(bufio.NewReader(c.stream()))
 	return err == nil && req.Method == http.MethodConnect && req.Host == host && c.write("HTTP/1.1 200 OK\r\n\r\n")
 }
 
-// behindProxy puts a proxy in front of an agent that speaks TLS, and expects its certificate to be for a name.
+// behindProxy puts a proxy in front of an agent with TLS. The client expects a certificate for name.
 func behindProxy(name string) func(*fake, *Config) {
 	return func(f *fake, config *Config) {
 		f.tls = serverTLS()
@@ -177,7 +177,7 @@ func TestDialTimeout(t *testing.T) {
 	})
 }
 
-// TestDialErrorsAreShared has requests that wait while dials fail.
+// TestDialErrorsAreShared checks which waiting requests get the errors of dials.
 func TestDialErrorsAreShared(t *testing.T) {
 	inBubble(t, "five requests and four dials that fail: each error goes to one request, and the fifth succeeds", func(t *testing.T) {
 		f := newFake(t)
@@ -205,7 +205,7 @@ func TestDialErrorsAreShared(t *testing.T) {
 				mu.Lock()
 				failed[err.Error()]++
 				mu.Unlock()
-				assert.Contains(t, err.Error(), fmt.Sprintf("dial %d", i+1), "the longest wait gets the first error")
+				assert.Contains(t, err.Error(), fmt.Sprintf("dial %d", i+1), "the request that waited longest gets the first error")
 			}
 		})
 		assert.Len(t, failed, 4)
@@ -214,7 +214,7 @@ func TestDialErrorsAreShared(t *testing.T) {
 	})
 }
 
-// TestClientCertificate has an agent that refuses the client after the handshake, as TLS 1.3 does.
+// TestClientCertificate has an agent refuse the client after the handshake, as TLS 1.3 does.
 func TestClientCertificate(t *testing.T) {
 	inBubble(t, "an agent that wants a certificate, TLS 1.3: the error says so, and the agent is not taken to be full", func(t *testing.T) {
 		f := newFake(t)
@@ -230,7 +230,7 @@ func TestClientCertificate(t *testing.T) {
 	})
 }
 
-// TestAddresses notes what is dialled.
+// TestAddresses checks the dialed addresses.
 func TestAddresses(t *testing.T) {
 	for name, test := range map[string]struct {
 		url, socket   string
@@ -255,7 +255,7 @@ func TestAddresses(t *testing.T) {
 			config := f.config(64)
 			config.Socket = test.socket
 			config.Transport.Proxy = func(req *http.Request) (*url.URL, error) {
-				assert.Empty(t, test.socket, "%s: a proxy is asked for a socket", name)
+				assert.Empty(t, test.socket, "%s: the proxy function was called for a socket", name)
 				return nil, nil
 			}
 			if strings.HasPrefix(test.url, "https") {
@@ -331,9 +331,9 @@ func TestProxies(t *testing.T) {
 				f.tls = serverTLS()
 			}
 			config := f.config(64)
-			asked := ""
+			proxied := ""
 			config.Transport.Proxy = func(req *http.Request) (*url.URL, error) {
-				asked = req.URL.Host
+				proxied = req.URL.Host
 				return test.proxy, nil
 			}
 			f.dialed = func(_, addr string) { assert.Equal(t, test.proxy.Host, addr, name) }
@@ -346,7 +346,7 @@ func TestProxies(t *testing.T) {
 			for range 3 {
 				test.request.check(t, p, name)
 			}
-			assert.Equal(t, host, asked, "%s: the host and its port, which NO_PROXY can have", name)
+			assert.Equal(t, host, proxied, "%s: the proxy function gets the host and port, for NO_PROXY", name)
 			assert.Equal(t, "agent.example", proxies[false], name)
 			if test.proxy.Scheme == "https" {
 				assert.Equal(t, "proxy.example", proxies[true], name)
@@ -382,12 +382,12 @@ func TestProxies(t *testing.T) {
 				request{}.check(t, p)
 			}
 		})
-		assert.Equal(t, before, logged.String(), "what net/http wrote to the log")
+		assert.Equal(t, before, logged.String(), "net/http wrote to the log")
 		closed(t, p, f)
 	})
 }
 
-// socks does what a SOCKS proxy does without a password.
+// socks performs the handshake of a SOCKS proxy without a password.
 func socks(c *peer) bool {
 	hello := make([]byte, 3)
 	if _, err := io.ReadFull(c, hello); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// dice is a source of chance that many can use.
+// dice is a random number generator for concurrent use.
 type dice struct {
 	mu sync.Mutex
 	r  *rand.Rand
@@ -35,7 +35,7 @@ func (d *dice) n(n int) int {
 // upTo returns a duration below the limit.
 func (d *dice) upTo(limit time.Duration) time.Duration { return time.Duration(d.n(int(limit))) }
 
-// moody is an agent that does all kinds of things.
+// moody returns an agent that behaves randomly.
 func moody(t *testing.T, d *dice, secure bool) *fake {
 	f := newFake(t)
 	if secure {
@@ -97,8 +97,9 @@ func moody(t *testing.T, d *dice, secure bool) *fake {
 	return f
 }
 
-// TestRandomHistories lets chance decide what agents, networks and callers do. Whatever happened, the books are right in
-// the end, nothing is left, and no request was handled twice that must not be.
+// TestRandomHistories uses agents, networks and callers that behave randomly. At the end the state of the
+// Pool must be consistent, no connection may be left, and no request may have been handled twice that must
+// not be repeated.
 func TestRandomHistories(t *testing.T) {
 	for seed := range uint64(4) {
 		secure := seed == 3
@@ -118,7 +119,7 @@ func history(t *testing.T, name string, seed uint64, secure bool) {
 	began := time.Now()
 	var all sync.WaitGroup
 
-	// The agent's limit changes, and its idle connections end now and then.
+	// The agent's limit changes, and its idle connections are closed at times.
 	all.Go(func() {
 		for time.Since(began) < length {
 			switch d.n(6) {
@@ -169,13 +170,13 @@ func history(t *testing.T, name string, seed uint64, secure bool) {
 	for _, p := range made {
 		assert.NoError(t, p.consistent(), name)
 		conns, idle, _ := p.sizes()
-		assert.Equal(t, idle, conns, "%s: connections that are in use", name)
+		assert.Equal(t, idle, conns, "%s: connections are still in use", name)
 	}
 	if seed%2 == 0 {
 		for _, p := range made {
 			p.Close()
 		}
-	} else { // without Close all ends as well
+	} else { // without Close all connections end too
 		time.Sleep(fullTime + idleTime + 2*tick)
 	}
 	settle()
@@ -208,7 +209,7 @@ func caller(t *testing.T, name string, d *dice, f *fake, p *Pool, id string, sec
 	}
 	res, err := p.RoundTrip(r.build(ctx))
 	if r.method == http.MethodPost || r.mark&Once != 0 {
-		assert.LessOrEqual(t, f.reads(id), 1, "%s: a request that must not be repeated", name)
+		assert.LessOrEqual(t, f.reads(id), 1, "%s: a request was repeated that must not be", name)
 	}
 	if err != nil {
 		return errors.Is(err, context.DeadlineExceeded)

@@ -31,7 +31,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// What net/http wrote to the standard log.
+// Output of net/http to the standard log.
 var logged lockedBuffer
 
 func TestMain(m *testing.M) {
@@ -66,7 +66,7 @@ func inBubble(t *testing.T, name string, f func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 
-// settle waits for what happens without delay.
+// settle waits until all goroutines are blocked.
 func settle() {
 	time.Sleep(time.Microsecond)
 	synctest.Wait()
@@ -74,51 +74,51 @@ func settle() {
 
 const host = "agent.example:4646"
 
-// What is promised about times.
+// Documented times.
 const (
 	ms        = time.Millisecond
-	probeTime = 20 * ms          // a new connection to a full agent is watched before it is used
-	oldPause  = 50 * ms          // an old connection's place is left to other processes
-	tick      = 500 * ms         // how exact the longer ones are
-	idleTime  = 4 * time.Second  // an idle connection is closed
-	fullTime  = 10 * time.Second // a refusal is forgotten
-	dialTime  = 10 * time.Second // a dial ends
+	probeTime = 20 * ms          // time that a new connection to a full agent is watched before it is used
+	oldPause  = 50 * ms          // time that the place of an old connection is left to other processes
+	tick      = 500 * ms         // precision of the longer times
+	idleTime  = 4 * time.Second  // time until an idle connection is closed
+	fullTime  = 10 * time.Second // time until a refusal is forgotten
+	dialTime  = 10 * time.Second // timeout of a dial
 )
 
-// fake is an agent in memory. The fields up to mu are set before it is used.
+// fake is an agent in memory. The fields before mu must be set before it is used.
 type fake struct {
 	latency time.Duration                   // from the dial to the connection
 	think   func() time.Duration            // before each response; it stands for the round trip
-	paths   map[string]handler              // the others get 200, and their path as the body
-	onDial  func(ctx context.Context) error // before each dial, which fails with its error
-	onConn  func(c *peer)                   // takes a connection in place of the agent
+	paths   map[string]handler              // all others get 200 and their path as the body
+	onDial  func(ctx context.Context) error // called before each dial; its error fails the dial
+	onConn  func(c *peer)                   // serves a connection in place of the agent
 	tls     *tls.Config                     // of the agent
-	dialed  func(network, addr string)      // notes the address
+	dialed  func(network, addr string)      // called with the address of each dial
 	t       *testing.T
 	pools   []*Pool
 
 	mu       sync.Mutex
-	limit    int // connections at a time; -1 for none at all
-	says     int // how many refused connections get a 429; the next ones are closed
-	open     int // connections now, without refused ones
-	peak     int // the most connections
-	total    int // connections ever, with refused ones
+	limit    int // maximum of connections at once; -1 for none
+	says     int // number of refused connections that get a 429; later ones are closed
+	open     int // open connections, without refused ones
+	peak     int // maximum of open
+	total    int // all connections so far, with refused ones
 	refused  int
-	dials    int            // dials under way
-	dialPeak int            // the most of them
+	dials    int            // dials in progress
+	dialPeak int            // maximum of dials
 	read     map[string]int // requests by id
-	handled  map[string]int // those that got 200, by id
+	handled  map[string]int // requests with status 200, by id
 	peers    map[*peer]struct{}
-	lastEnd  time.Time // of a connection beside others
+	lastEnd  time.Time // when a connection last ended while others were open
 }
 
 // handler responds to a request and reports whether the connection stays open.
 type handler func(c *peer, req *http.Request) bool
 
-// refuseAll is a number of refusals that get a 429.
+// refuseAll makes all refused connections get a 429.
 const refuseAll = 1 << 30
 
-// newFake returns an agent that ends with the test, and its Pools with it.
+// newFake returns an agent. It and its Pools are closed when the test ends.
 func newFake(t *testing.T) *fake {
 	f := &fake{
 		t:       t,
@@ -133,25 +133,25 @@ func newFake(t *testing.T) *fake {
 			p.Close()
 		}
 		f.closeAll()
-		time.Sleep(time.Minute) // for what the test has left
+		time.Sleep(time.Minute) // until all goroutines of the test have ended
 	})
 	return f
 }
 
-// after returns a think time that is always the same.
+// after returns a constant think time.
 func after(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
 
-// locked calls f with the lock.
+// locked calls do with the lock held.
 func (f *fake) locked(do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	do()
 }
 
-// set changes how many connections the agent accepts, and how many refusals get a 429.
+// set changes the number of connections that the agent accepts and of refusals that get a 429.
 func (f *fake) set(limit, says int) { f.locked(func() { f.limit, f.says = limit, says }) }
 
-// counts returns the connections that are open, the most that were, all that were made, and the refused ones.
+// counts returns the numbers of open connections, their maximum, all connections, and refused ones.
 func (f *fake) counts() (open, peak, total, refused int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -170,7 +170,7 @@ func (f *fake) responses(id string) int {
 	return f.handled[id]
 }
 
-// closeAll closes the connections that are open, from the agent's side.
+// closeAll closes all open connections on the agent's side.
 func (f *fake) closeAll() {
 	f.mu.Lock()
 	peers := make([]*peer, 0, len(f.peers))
@@ -238,8 +238,8 @@ func (f *fake) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return &socket{Conn: near, peer: c}, nil
 }
 
-// socket is the client's end of a net.Pipe. Its errors are those of TCP, where a peer that closed is noticed by reading,
-// and by the second write.
+// socket is the client's end of a net.Pipe. It returns the errors of TCP: when the peer has closed the
+// connection, a read fails at once, but a write only fails the second time.
 type socket struct {
 	net.Conn
 	peer   *peer
@@ -278,15 +278,15 @@ func (s *socket) Close() error {
 	return s.Conn.Close()
 }
 
-// peer is the agent's end of a connection. It takes whatever the client writes at once, as a kernel does.
+// peer is the agent's end of a connection. Writes of the client never block, like those to a kernel buffer.
 type peer struct {
 	net.Conn
 	agent   *fake
 	counted bool
 	secured *tls.Conn   // nil without TLS
-	reset   atomic.Bool // the client learns that the connection was reset
+	reset   atomic.Bool // whether the client gets a reset
 	once    sync.Once
-	gone    chan struct{} // closed when one of the ends was closed
+	gone    chan struct{} // closed when either end was closed
 
 	mu   sync.Mutex
 	data []byte
@@ -327,7 +327,7 @@ func (c *peer) Read(p []byte) (int, error) {
 	}
 }
 
-// end notes that the connection ended.
+// end records that the connection has ended.
 func (c *peer) end() {
 	c.once.Do(func() {
 		close(c.gone)
@@ -376,7 +376,7 @@ func (c *peer) hang() bool {
 	return false
 }
 
-// stream is what the agent reads and writes: the connection, or the TLS on it.
+// stream returns the stream that the agent reads and writes: the connection, or TLS over it.
 func (c *peer) stream() io.ReadWriter {
 	if c.secured != nil {
 		return c.secured
@@ -384,19 +384,19 @@ func (c *peer) stream() io.ReadWriter {
 	return c
 }
 
-// secure does the agent's part of a TLS handshake.
+// secure performs the agent's part of a TLS handshake.
 func (c *peer) secure(on net.Conn) bool {
 	c.secured = tls.Server(on, c.agent.tls)
 	return c.secured.Handshake() == nil
 }
 
-// write sends bytes as they are.
+// write sends raw bytes.
 func (c *peer) write(raw string) bool {
 	_, err := io.WriteString(c.stream(), raw)
 	return err == nil
 }
 
-// refuse does what go-connlimit v0.3.1 does.
+// refuse refuses the connection like go-connlimit v0.3.1.
 func (c *peer) refuse(say bool) {
 	defer c.Close()
 	if !say {
@@ -415,7 +415,7 @@ func (c *peer) refuse(say bool) {
 var tooManyRequests = fmt.Sprintf("HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"+
 	"Connection: close\r\n\r\n%s", len(refusal), refusal)
 
-// serve responds to requests until one of the ends closes the connection.
+// serve responds to requests until either end closes the connection.
 func (c *peer) serve() {
 	defer c.Close()
 	f := c.agent
@@ -456,12 +456,12 @@ func (c *peer) ok(req *http.Request) bool {
 	return c.write(response(req.URL.Path))
 }
 
-// response is a response with a body.
+// response returns a response with a body.
 func response(body string) string {
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }
 
-// replies returns a handler that writes bytes as they are and closes the connection.
+// replies returns a handler that writes raw bytes and closes the connection.
 func replies(raw string) handler {
 	return func(c *peer, _ *http.Request) bool {
 		c.write(raw)
@@ -494,12 +494,12 @@ func (f *fake) config(maxConns int) Config {
 	}
 }
 
-// request is a request of a test. Only the fields that matter are set.
+// request is a request of a test. Empty fields have the default in the comment.
 type request struct {
 	scheme string // http
 	method string // GET
 	path   string // /
-	id     string // counts it at the agent
+	id     string // the agent counts requests by it
 	mark   Mark
 	header http.Header
 	body   io.Reader
@@ -521,7 +521,7 @@ func (r request) build(ctx context.Context) *http.Request {
 	return req
 }
 
-// do sends a request and reads the response to its end.
+// do sends the request and reads the whole response.
 func (r request) do(ctx context.Context, p *Pool) (status int, body string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -533,7 +533,7 @@ func (r request) do(ctx context.Context, p *Pool) (status int, body string, err 
 	return res.StatusCode, string(text), errors.Join(err, res.Body.Close())
 }
 
-// check sends a request that has to succeed.
+// check sends the request, which must succeed.
 func (r request) check(t *testing.T, p *Pool, msg ...any) {
 	t.Helper()
 	status, body, err := r.do(t.Context(), p)
@@ -550,7 +550,7 @@ func timed(f func()) time.Duration {
 	return time.Since(began)
 }
 
-// state returns the state of the agent, which has to be there.
+// state returns the state of the only agent of the Pool.
 func (p *Pool) state(t *testing.T) *agent {
 	t.Helper()
 	p.mu.Lock()
@@ -558,11 +558,11 @@ func (p *Pool) state(t *testing.T) *agent {
 	for _, a := range p.agents {
 		return a
 	}
-	require.Fail(t, "the Pool knows no agent")
+	require.Fail(t, "the Pool has no agent")
 	return nil
 }
 
-// sizes returns how many connections the Pool has to the agent, and how many of them are idle.
+// sizes returns the number of connections of the Pool, of idle ones, and of agents.
 func (p *Pool) sizes() (conns, idle, agents int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -573,7 +573,7 @@ func (p *Pool) sizes() (conns, idle, agents int) {
 	return conns, idle, len(p.agents)
 }
 
-// consistent returns what is wrong with the Pool's books.
+// consistent returns an error if the state of the Pool is inconsistent.
 func (p *Pool) consistent() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -630,7 +630,7 @@ func (p *Pool) consistent() error {
 	return errors.Join(errs...)
 }
 
-// closed closes the Pool and checks that nothing is left of it, here and at the agents.
+// closed closes the Pool and checks that no connection is left, in the Pool and at the agents.
 func closed(t *testing.T, p *Pool, agents ...*fake) {
 	t.Helper()
 	assert.NoError(t, p.consistent())
@@ -641,7 +641,7 @@ func closed(t *testing.T, p *Pool, agents ...*fake) {
 	time.Sleep(tick) // a connection that is probed is closed after that
 	settle()
 	_, _, known := p.sizes()
-	assert.Zero(t, known, "agents that the Pool knows after Close")
+	assert.Zero(t, known, "agents of the Pool after Close")
 	for _, f := range agents {
 		open, _, _, _ := f.counts()
 		assert.Zero(t, open, "connections after Close")
@@ -649,7 +649,7 @@ func closed(t *testing.T, p *Pool, agents ...*fake) {
 	}
 }
 
-// authority issues the certificate of the agents that speak TLS.
+// authority issues the certificate of agents with TLS.
 var authority = newAuthority()
 
 type issuer struct {
@@ -685,5 +685,5 @@ func newAuthority() issuer {
 	return issuer{pool, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: cert}}
 }
 
-// serverTLS is the configuration of an agent that speaks TLS.
+// serverTLS returns the TLS configuration of an agent.
 func serverTLS() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{authority.cert}} }

@@ -20,19 +20,19 @@ func between(low, high time.Duration) func() time.Duration {
 	return func() time.Duration { return low + rand.N(high-low) }
 }
 
-// TestWindow counts the connections of many requesters of one agent.
+// TestWindow counts the connections of many goroutines that call one agent.
 func TestWindow(t *testing.T) {
 	for name, test := range map[string]struct {
 		maxConns, requesters, each int
 		think                      func() time.Duration
-		least, most                int // the connections at their peak
-		window                     int // in the end
+		least, most                int // peak of the connections
+		window                     int // at the end
 	}{
 		"200 requesters of a near agent share 16":               {64, 200, 20, after(1 * ms), 16, 16, 16},
 		"200 requesters of a far agent come to use 64":          {64, 200, 20, after(100 * ms), 64, 64, 64},
 		"200 requesters of a far agent come to use 96":          {96, 200, 30, after(100 * ms), 96, 96, 96},
 		"16 requesters of a far agent never wait, and use 16":   {64, 16, 100, after(100 * ms), 16, 16, 16},
-		"a single requester of a far agent uses one":            {64, 1, 100, after(100 * ms), 1, 2, 16}, // an old one is closed while the next is made
+		"a single requester of a far agent uses one":            {64, 1, 100, after(100 * ms), 1, 2, 16}, // an old connection is closed while the next one is made
 		"a near agent that is busy gets no more than 16":        {64, 200, 20, between(1*ms, 15*ms), 16, 16, 16},
 		"an agent that is a bit further, and busy, gets 16":     {64, 200, 20, between(4*ms, 24*ms), 16, 16, 16},
 		"200 requesters of a near agent share 3 if that is all": {3, 200, 10, after(1 * ms), 3, 3, 3},
@@ -42,7 +42,7 @@ func TestWindow(t *testing.T) {
 		inBubble(t, name, func(t *testing.T) {
 			f := newFake(t)
 			f.think = test.think
-			f.latency = 1 // so that a connection which is being closed has ended when the next is counted
+			f.latency = 1 // so that a closing connection has ended before the next one is counted
 			p := f.newPool(test.maxConns)
 			crowd(test.requesters, func(int) {
 				for range test.each {
@@ -59,7 +59,7 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// crowd runs f at the same time for each number below n, and waits.
+// crowd runs f concurrently for each number below n and waits.
 func crowd(n int, f func(i int)) {
 	var all sync.WaitGroup
 	for i := range n {
@@ -85,7 +85,7 @@ func TestWindowShrinks(t *testing.T) {
 			}
 		})
 		_, peak, _, _ := f.counts()
-		assert.Equal(t, 64, peak, "while it seems to be far")
+		assert.Equal(t, 64, peak, "while the round trip seems to be long")
 		crowd(100, func(int) {
 			for range 10 {
 				request{}.check(t, p)
@@ -98,7 +98,7 @@ func TestWindowShrinks(t *testing.T) {
 	})
 }
 
-// TestFullAgent has more requesters than the agent takes connections. None of them notices.
+// TestFullAgent has more concurrent requests than the agent accepts connections. All must succeed.
 func TestFullAgent(t *testing.T) {
 	before := logged.String()
 	for name, test := range map[string]struct {
@@ -140,13 +140,14 @@ func TestFullAgent(t *testing.T) {
 			closed(t, p, f)
 		})
 	}
-	assert.Equal(t, before, logged.String(), "what net/http wrote to the log")
+	assert.Equal(t, before, logged.String(), "net/http wrote to the log")
 }
 
-// idempotent marks a request that may be sent again. The header is not sent.
+// idempotent marks a request that may be retried. The header is not sent.
 var idempotent = http.Header{"Idempotency-Key": nil}
 
-// TestFullAgentSilentToPosts has an agent that closes connections to POSTs. The Pool cannot know whether it handled those.
+// TestFullAgentSilentToPosts has an agent close connections of POST requests without a response. The Pool
+// cannot know whether the agent handled them.
 func TestFullAgentSilentToPosts(t *testing.T) {
 	inBubble(t, "64 POSTs to an agent that is silent: few are lost, and none is handled twice", func(t *testing.T) {
 		f := newFake(t)
@@ -172,7 +173,7 @@ func TestFullAgentSilentToPosts(t *testing.T) {
 				}
 			}
 		})
-		assert.LessOrEqual(t, lost, 12, "those that were sent before the agent was known to be full")
+		assert.LessOrEqual(t, lost, 12, "requests that were sent before the agent was known to be full")
 		closed(t, p, f)
 	})
 }
@@ -217,13 +218,13 @@ func TestQueueOfAFullAgent(t *testing.T) {
 	})
 }
 
-// TestFairness has four Pools, as in four processes, share an agent's limit. The first takes what it can before the
-// others come.
+// TestFairness has four Pools, like four processes, share an agent's limit. The first one uses all
+// connections before the others start.
 func TestFairness(t *testing.T) {
 	inBubble(t, "four pools share 20 connections for a minute: the least gets half of the most, or more", func(t *testing.T) {
 		f := newFake(t)
 		f.think = after(40 * ms)
-		f.set(20, 100) // and then it is silent
+		f.set(20, 100) // later refusals get no response
 		var pools [4]*Pool
 		var served [4]atomic.Int64
 		for i := range pools {
@@ -255,7 +256,7 @@ func TestFairness(t *testing.T) {
 	})
 }
 
-// TestFullForAWhile begins with an agent that takes no connection.
+// TestFullForAWhile begins with an agent that accepts no connection.
 func TestFullForAWhile(t *testing.T) {
 	for name, test := range map[string]struct {
 		scheme string
@@ -285,7 +286,7 @@ func TestFullForAWhile(t *testing.T) {
 	}
 }
 
-// TestGivingUp has agents that never respond, or not any more.
+// TestGivingUp has agents that never respond or stop responding.
 func TestGivingUp(t *testing.T) {
 	noRoom := func(says int) func(*fake) { return func(f *fake) { f.set(-1, says) } }
 	hangsUp := func(f *fake) { f.paths["/"] = hangUp }
@@ -356,7 +357,7 @@ func TestGivingUp(t *testing.T) {
 	}
 }
 
-// TestGivenUpCalls has callers that give up while connections are made.
+// TestGivenUpCalls has callers cancel their requests while connections are being made.
 func TestGivenUpCalls(t *testing.T) {
 	inBubble(t, "32 requests give up on dials that hang: no dial is left, and the next request needs no time", func(t *testing.T) {
 		f := newFake(t)
@@ -404,7 +405,7 @@ func TestGivenUpCalls(t *testing.T) {
 	})
 }
 
-// TestSlowRequests has requests that take long beside others.
+// TestSlowRequests makes slow requests concurrently with others.
 func TestSlowRequests(t *testing.T) {
 	inBubble(t, "64 requests that take 30 s do not keep 16 others out", func(t *testing.T) {
 		f := newFake(t)
@@ -419,7 +420,7 @@ func TestSlowRequests(t *testing.T) {
 		}
 		settle()
 		took := timed(func() { crowd(16, func(int) { request{}.check(t, p) }) })
-		assert.LessOrEqual(t, took, 7*time.Second, "four rounds of slow requests were before them")
+		assert.LessOrEqual(t, took, 7*time.Second, "four rounds of slow requests come first")
 		took = timed(func() {
 			crowd(16, func(int) {
 				for range 10 {
@@ -427,10 +428,10 @@ func TestSlowRequests(t *testing.T) {
 				}
 			})
 		})
-		assert.LessOrEqual(t, took, time.Second, "the slow ones do not count any more")
+		assert.LessOrEqual(t, took, time.Second, "slow requests no longer count")
 		slow.Wait()
 		conns, _, _ := p.sizes()
-		assert.LessOrEqual(t, conns, 16, "connections are kept")
+		assert.LessOrEqual(t, conns, 16, "too many connections are kept")
 		closed(t, p, f)
 	})
 
@@ -492,7 +493,7 @@ func TestSlowRequests(t *testing.T) {
 	}
 }
 
-// TestOldConnections uses connections for long.
+// TestOldConnections uses connections for a long time.
 func TestOldConnections(t *testing.T) {
 	inBubble(t, "connections in use live for half a second to five, and leave their place to others for 50 ms", func(t *testing.T) {
 		f := newFake(t)
@@ -517,7 +518,7 @@ func TestOldConnections(t *testing.T) {
 		})
 		_, peak, total, _ := f.counts()
 		assert.LessOrEqual(t, peak, 2)
-		assert.GreaterOrEqual(t, total, 40/5, "connections in two times 20 s")
+		assert.GreaterOrEqual(t, total, 40/5, "connections in 40 s")
 		assert.LessOrEqual(t, total, 40*2)
 		assert.LessOrEqual(t, longest, oldPause+10*ms)
 		closed(t, p, f)
@@ -544,7 +545,7 @@ func TestOldConnections(t *testing.T) {
 	})
 }
 
-// TestFresh wants connections that carried no request.
+// TestFresh checks that Fresh requests get connections that carried no request.
 func TestFresh(t *testing.T) {
 	for name, maxConns := range map[string]int{
 		"a Fresh request beside an idle connection gets another one":          16,
@@ -573,7 +574,7 @@ func TestFresh(t *testing.T) {
 		var used sync.Map // connections that carried a request
 		f.paths["/fresh"] = func(c *peer, req *http.Request) bool {
 			_, served := used.Load(c)
-			assert.False(t, served, "a Fresh request on a connection that was used")
+			assert.False(t, served, "a Fresh request got a used connection")
 			used.Store(c, true)
 			return c.ok(req)
 		}
@@ -591,13 +592,13 @@ func TestFresh(t *testing.T) {
 	})
 }
 
-// TestOnce sends requests that neither wait for room nor are sent again.
+// TestOnce sends requests that neither wait for a connection nor are retried.
 func TestOnce(t *testing.T) {
 	inBubble(t, "one request on an agent that says 429: the response is returned", func(t *testing.T) {
 		f := newFake(t)
 		f.set(-1, refuseAll)
 		p := f.newPool(64)
-		for range 3 { // the next one does not wait either
+		for range 3 { // later requests do not wait either
 			took := timed(func() {
 				status, body, err := request{mark: Once}.do(t.Context(), p)
 				assert.NoError(t, err)
@@ -663,7 +664,7 @@ func TestOnce(t *testing.T) {
 		settle()
 		request{mark: Once, method: http.MethodPost}.check(t, p)
 
-		// This time net/http has not yet noticed.
+		// This time the connection has ended, but net/http has not noticed it yet.
 		a := p.state(t)
 		p.mu.Lock()
 		require.Len(t, a.idle, 1)
@@ -730,7 +731,7 @@ func TestOnce(t *testing.T) {
 	})
 }
 
-// unused leaves the Pool with one idle connection, which carried no request and was made a second ago.
+// unused leaves the Pool with one idle connection that is a second old and has carried no request.
 func unused(t *testing.T, f *fake, p *Pool) {
 	latency := f.latency
 	hold := make(chan struct{})
@@ -739,7 +740,7 @@ func unused(t *testing.T, f *fake, p *Pool) {
 	both.Go(func() { request{path: "/hold"}.check(t, p) })
 	settle()
 	f.latency = 10 * ms
-	both.Go(func() { request{}.check(t, p) }) // it dials, and then gets the first connection
+	both.Go(func() { request{}.check(t, p) }) // it starts a dial, but then gets the first connection
 	settle()
 	close(hold)
 	both.Wait()
@@ -759,7 +760,7 @@ func unused(t *testing.T, f *fake, p *Pool) {
 	require.Equal(t, 1, idle)
 }
 
-// TestForgetting leaves a Pool alone.
+// TestForgetting checks that an unused Pool closes its connections and forgets agents.
 func TestForgetting(t *testing.T) {
 	inBubble(t, "idle connections are closed after 4 to 4.5 s, and the agent is forgotten", func(t *testing.T) {
 		for range 20 {
@@ -817,7 +818,7 @@ func TestForgetting(t *testing.T) {
 	})
 }
 
-// TestClose closes Pools while requests are under way.
+// TestClose closes Pools while requests are in progress.
 func TestClose(t *testing.T) {
 	inBubble(t, "nothing is left after it, requests under way finish, later ones work and keep no connection", func(t *testing.T) {
 		f := newFake(t)
@@ -832,11 +833,11 @@ func TestClose(t *testing.T) {
 		p.Close()
 		settle()
 		open, _, _, _ := f.counts()
-		assert.Equal(t, 2, open, "the idle ones are closed")
+		assert.Equal(t, 2, open, "idle connections are closed at once")
 		under.Wait()
 		settle()
 		open, _, _, _ = f.counts()
-		assert.Zero(t, open, "those under way follow")
+		assert.Zero(t, open, "other connections are closed when their requests finish")
 		for range 3 {
 			request{}.check(t, p)
 			settle()
@@ -910,7 +911,7 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// TestMarksAdd marks a context twice.
+// TestMarksAdd adds marks to a context twice.
 func TestMarksAdd(t *testing.T) {
 	ctx := WithMark(context.Background(), Fresh)
 	assert.Equal(t, Fresh|Bound|Slow, markOf(WithMark(ctx, Bound|Slow)))

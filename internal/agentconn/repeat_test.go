@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// closeNotify ends a TLS connection in good order, without a response.
+// closeNotify closes a connection properly, with a TLS close_notify, but without a response.
 func closeNotify(c *peer, _ *http.Request) bool {
 	if c.secured != nil {
 		c.secured.CloseWrite()
@@ -29,7 +29,7 @@ func closeNotify(c *peer, _ *http.Request) bool {
 // aborts resets the connection without a response.
 func aborts(c *peer, _ *http.Request) bool { return c.abort() }
 
-// firstDoes returns a handler that does something to the first request, and responds to the next ones.
+// firstDoes returns a handler that calls first for the first request and responds to later ones.
 func firstDoes(first handler) handler {
 	var began atomic.Bool
 	return func(c *peer, req *http.Request) bool {
@@ -40,7 +40,7 @@ func firstDoes(first handler) handler {
 	}
 }
 
-// TestLostConnection loses the connection after the request was written, and before a byte of the response.
+// TestLostConnection loses the connection after the request was written and before the response begins.
 func TestLostConnection(t *testing.T) {
 	for how, handle := range map[string]handler{"closed": hangUp, "reset": aborts, "closed in good order": closeNotify} {
 		for _, scheme := range []string{"http", "https"} {
@@ -94,7 +94,7 @@ func TestLostConnection(t *testing.T) {
 	}
 }
 
-// TestCutHeaders loses the connection within the headers.
+// TestCutHeaders loses the connection in the middle of the headers.
 func TestCutHeaders(t *testing.T) {
 	for _, cut := range []string{
 		"H",
@@ -112,7 +112,7 @@ func TestCutHeaders(t *testing.T) {
 				for _, reset := range []bool{false, true} {
 					name := fmt.Sprintf("%s, served before: %v, reset: %v, after %.40q: an error", scheme, served, reset, cut)
 					if reset && scheme == "https" && !served {
-						continue // what came can be a part of the handshake, and so this looks like a refusal
+						continue // the data can be part of the handshake, so this looks like a refusal
 					}
 					inBubble(t, name, func(t *testing.T) {
 						f := newFake(t)
@@ -144,7 +144,7 @@ func TestCutHeaders(t *testing.T) {
 	}
 }
 
-// TestForeignPeer talks to something that does not speak HTTP.
+// TestForeignPeer sends requests to a peer that does not speak HTTP.
 func TestForeignPeer(t *testing.T) {
 	for name, raw := range map[string]string{
 		"a peer that speaks SSH: an error, and it is not lost":             "SSH-2.0-OpenSSH_9.9\r\n",
@@ -169,7 +169,7 @@ func TestForeignPeer(t *testing.T) {
 	}
 }
 
-// TestClosedWhileIdle has an agent that closes a connection that was used.
+// TestClosedWhileIdle has an agent close an idle connection that was used before.
 func TestClosedWhileIdle(t *testing.T) {
 	timedOut := "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n"
 	for name, test := range map[string]struct {
@@ -277,7 +277,7 @@ func TestClosedWhileIdle(t *testing.T) {
 		})
 		_, idle, _ := p.sizes()
 		require.GreaterOrEqual(t, idle, 30)
-		// The agent's address moves to another host, which resets what it does not know.
+		// The agent's address moves to another host, which resets connections that it does not know.
 		var mu sync.Mutex
 		lost := 0
 		f.paths["/moved"] = func(c *peer, req *http.Request) bool {
@@ -294,7 +294,7 @@ func TestClosedWhileIdle(t *testing.T) {
 	})
 }
 
-// TestRefusals tells the agent's refusal of a connection from other 429s.
+// TestRefusals checks that an agent's refusal of a connection is distinguished from other 429s.
 func TestRefusals(t *testing.T) {
 	with := func(header, text string) string {
 		return fmt.Sprintf("HTTP/1.1 429 Too Many Requests\r\n%sContent-Length: %d\r\n\r\n%s", header, len(text), text)
@@ -352,7 +352,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// trackedBody is the body of a request. It counts those that are not closed.
+// trackedBody is a request body. open counts bodies that are not closed.
 type trackedBody struct {
 	io.Reader
 	open *atomic.Int64
@@ -364,7 +364,7 @@ func (b *trackedBody) Close() error {
 	return nil
 }
 
-// TestRequestBodies sends requests that have bodies.
+// TestRequestBodies sends requests with bodies.
 func TestRequestBodies(t *testing.T) {
 	text := strings.Repeat("body ", 5000)
 	for name, test := range map[string]struct {
@@ -448,7 +448,7 @@ func TestRequestBodies(t *testing.T) {
 	}
 }
 
-// TestRequestBodyErrors has a request's body fail.
+// TestRequestBodyErrors sends request bodies that fail.
 func TestRequestBodyErrors(t *testing.T) {
 	for name, fault := range map[string]error{
 		"a body that cannot be read: its error":                         errors.New("the disk is gone"),
@@ -530,12 +530,12 @@ func soon(ctx context.Context) context.Context {
 	return ctx
 }
 
-// TestContexts has contexts that end while their requests wait.
+// TestContexts ends contexts while their requests wait.
 func TestContexts(t *testing.T) {
 	cause := errors.New("the caller has enough")
 	for name, test := range map[string]struct {
 		fault func(*fake)
-		want  error // beside the cause
+		want  error // in addition to the cause
 		reads int
 	}{
 		"on an agent that says 429: the cause, and ErrFull":        {func(f *fake) { f.set(-1, refuseAll) }, ErrFull, 0},
@@ -640,7 +640,7 @@ func TestContexts(t *testing.T) {
 	})
 }
 
-// countingContext counts what is derived from it, and not ended.
+// countingContext counts the derived contexts that have not ended.
 type countingContext struct {
 	context.Context
 	done     chan struct{}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// FuzzAddressParts takes addresses apart and puts them together again.
+// FuzzAddressParts parses addresses, formats them and parses them again.
 func FuzzAddressParts(f *testing.F) {
 	for _, text := range []string{"http://127.0.0.1:4646", "[::1]:4646", "unix:///a b", "a:1", "https://a/b%2Fc/", "http://[fe80::1%25eth0]:1"} {
 		f.Add(text)

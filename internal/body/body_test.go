@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// FuzzHeaders gives the headers that a client acts on whatever a proxy might put there.
+// FuzzHeaders sets arbitrary values in the headers that a client interprets.
 func FuzzHeaders(f *testing.F) {
 	for _, value := range []string{"", "gzip, br", "application/json; charset=\"", "a/b; c"} {
 		f.Add(value, value)
@@ -31,7 +31,7 @@ func TestExplain(t *testing.T) {
 	name := strings.Repeat("long", 100)
 	for _, document := range []string{`{"` + name + `":{"a":"x"}}`, `{"` + name + `":{"a":}}`} {
 		err := json.Unmarshal([]byte(document), &out)
-		assert.NotContains(t, err.Error(), name, "the decoder cuts it")
+		assert.NotContains(t, err.Error(), name, "the decoder truncates the name")
 		assert.Contains(t, Explain(fmt.Errorf("x: %w", err)), name)
 	}
 	assert.Equal(t, "other", Explain(errors.New("other")))

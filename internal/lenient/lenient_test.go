@@ -49,7 +49,7 @@ type block struct {
 	C [64]string // so that a list of them is large
 }
 
-// own keeps what it was decoded from.
+// own has its own decoder, which keeps the JSON.
 type own struct {
 	A   int
 	raw string
@@ -79,7 +79,7 @@ func TestValuesThatFitAreDecoded(t *testing.T) {
 	assert.Empty(t, Unknown([]byte(text), reflect.TypeFor[document]()))
 }
 
-// TestOneValueOfAnotherType gives each field values of each kind, beside a field that fits.
+// TestOneValueOfAnotherType decodes values of each kind into each field, next to a field that matches.
 func TestOneValueOfAnotherType(t *testing.T) {
 	texts, durations := []string{`"x"`, `""`, `"5s"`, `"2026-01-02T03:04:05Z"`}, []string{"1", `""`, `"5s"`}
 	lists, objects := []string{"[]", `["x"]`}, []string{"{}", `{"x":5}`}
@@ -89,7 +89,7 @@ func TestOneValueOfAnotherType(t *testing.T) {
 		"Blocks": lists[:1], "Map": objects, "Nested": objects[:1], "Block": objects[:1], "Pointer": objects[:1],
 		"PInt": {"1"}, "PString": texts, "PTime": durations, "Own": objects[:1],
 	}
-	partly := map[string]string{ // an element does not fit
+	partly := map[string]string{ // one element has another type
 		`Blocks["x"]`: "/Blocks/0", `Nested{"x":5}`: "/Nested/x", `Block{"x":5}`: "/Block/x",
 		`Pointer{"x":5}`: "/Pointer/x", `Own{"x":5}`: "/own/x",
 	}
@@ -160,10 +160,10 @@ func TestUnmarshalFromReadsStreams(t *testing.T) {
 	}
 }
 
-// TestHostileDocuments bounds what documents of 4 MiB make Unmarshal and Unknown allocate.
+// TestHostileDocuments checks the memory that Unmarshal and Unknown allocate for documents of 4 MiB.
 func TestHostileDocuments(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it measures memory, in 20 s with the race detector")
+		t.Skip("it takes 20 s with the race detector")
 	}
 	const size, most = 4 << 20, 48 << 20
 	repeat := func(begin string, element any, end string) string {
@@ -233,7 +233,7 @@ func TestHostileDocuments(t *testing.T) {
 	}
 }
 
-// FuzzUnmarshal compares the strict and the tolerant decoding, and what Unknown makes of it.
+// FuzzUnmarshal compares strict decoding, tolerant decoding and Unknown.
 func FuzzUnmarshal(f *testing.F) {
 	for _, text := range []string{`{"String":"a","Duration":"5s","Own":{"A":1}}`, `{"String":1,"Blocks":[{"B":null},1]}`,
 		`{"a/b":{"c":[1e5]},"Addr":"::1"}`, `{"own":{"A":"x"},"Nested":{"a":{"b":1}},"PTime":""}`, `[]`, `{"Time":5,"Int8":300,"Any":{"a":[null]}}`} {
@@ -258,7 +258,7 @@ func FuzzUnmarshal(f *testing.F) {
 		var strictly document
 		err = jsonv2.Unmarshal([]byte(text), &strictly, strictOptions, jsonv2.RejectUnknownMembers(true))
 		if err == nil && len(unknown) > 0 {
-			t.Fatalf("all has a place, unknown: %s", unknown)
+			t.Fatalf("every value has a field, but some are unknown: %s", unknown)
 		}
 	})
 }

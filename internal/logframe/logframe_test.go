@@ -72,7 +72,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// neverEnding is a reader without an end.
+// neverEnding is a reader that never ends.
 type neverEnding struct{}
 
 func (neverEnding) Read(p []byte) (int, error) {
@@ -88,7 +88,7 @@ func FuzzReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		whole, err := read(bytes.NewReader(stream))
 		if err == nil {
-			t.Fatal("a stream ends with an error")
+			t.Fatal("the stream ended without an error")
 		}
 		pieces, second := read(iotest.OneByteReader(bytes.NewReader(stream)))
 		if whole != pieces || errors.Is(err, io.EOF) != errors.Is(second, io.EOF) {

@@ -49,7 +49,7 @@ func TestOf(t *testing.T) {
 	uuid.Identity = true
 	assert.Equal(t, InvalidToken, Of(uuid))
 	uuid.Body = "rpc error: node lookup failed: " + uuid.Body
-	assert.Equal(t, Unknown, Of(uuid), "it is about the ID of a node")
+	assert.Equal(t, Unknown, Of(uuid), "the message is about a node ID")
 }
 
 func TestIsDocument(t *testing.T) {

@@ -23,7 +23,7 @@ var errNext = errors.New("the real network")
 
 var dial = DialContext(func(context.Context, string, string) (net.Conn, error) { return nil, errNext })
 
-// connected makes a connection in a bubble.
+// connected returns both ends of a connection. It must be called in a bubble.
 func connected(t *testing.T) (client, server net.Conn) {
 	l, err := Listen("tcp", address)
 	require.NoError(t, err)
@@ -40,7 +40,7 @@ func connected(t *testing.T) (client, server net.Conn) {
 	return client, server
 }
 
-// inBubble runs a test in a bubble, with a connection.
+// inBubble runs a test with a connection in a bubble.
 func inBubble(t *testing.T, f func(t *testing.T, client, server net.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := connected(t)
@@ -55,7 +55,7 @@ func TestAddresses(t *testing.T) {
 	require.NoError(t, err)
 	_, err = Listen("tcp", address)
 	require.ErrorIs(t, err, syscall.EADDRINUSE)
-	Release(address) // does nothing to one that listens
+	Release(address) // has no effect while a listener uses the address
 	assert.Equal(t, address, l.Addr().String())
 
 	c, err := dial(t.Context(), "tcp", address)
@@ -158,7 +158,7 @@ func TestDeadlinesMove(t *testing.T) {
 		assert.NoError(t, err)
 		assert.Equal(t, 1, n)
 
-		// One in the past ends a read that waits, as the server of net/http uses it.
+		// A deadline in the past ends a waiting read. The server of net/http relies on this.
 		time.AfterFunc(time.Minute, func() { client.SetReadDeadline(time.Unix(1, 0)) })
 		_, err = client.Read(make([]byte, 1))
 		assert.ErrorIs(t, err, os.ErrDeadlineExceeded)

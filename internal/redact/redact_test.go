@@ -54,7 +54,7 @@ func TestRemove(t *testing.T) {
 	assert.Equal(t, "a <redacted> b", New("e", "redacted").Remove("a redacted b"), "a mark is not searched for secrets")
 }
 
-// TestRemoveEncoded looks for any run of the token's characters, as they are and in base64 and hexadecimal.
+// TestRemoveEncoded searches the result for parts of the token: plain, in base64 and in hexadecimal.
 func TestRemoveEncoded(t *testing.T) {
 	const token = "6f5c7f8e-Ab4d-b2c1-9d0e-a1b2c3d4e5f6"
 	inJSON := func(text string) string {
@@ -191,7 +191,7 @@ func FuzzRemove(f *testing.F) {
 		shown := s.Remove(strings.ToValidUTF8(text, "\uFFFD"))
 		for _, part := range strings.Split(shown, Mark) {
 			if secret != "" && strings.Contains(part, secret) {
-				t.Fatalf("%q shows %q", shown, secret)
+				t.Fatalf("%q contains %q", shown, secret)
 			}
 		}
 	})
@@ -205,8 +205,8 @@ func BenchmarkRemove(b *testing.B) {
 	}
 }
 
-// TestRepetitive removes secrets that repeat themselves from a text that repeats them. A search that compares each place
-// with each part of the secret would need minutes.
+// TestRepetitive removes a repetitive secret from a string that repeats it. A naive search would need
+// minutes.
 func TestRepetitive(t *testing.T) {
 	for _, unit := range []string{"x", "xy", "6d616e61-6765-"} {
 		secret := New(strings.Repeat(unit, 8_000))
@@ -216,7 +216,7 @@ func TestRepetitive(t *testing.T) {
 	}
 }
 
-// TestCutAt compares the search for a beginning that was cut with the simple one.
+// TestCutAt compares the search for a truncated secret with a naive search.
 func TestCutAt(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	text := func(length int) string {

@@ -33,15 +33,15 @@ import (
 
 var serial atomic.Int64
 
-// identity is a certificate, its key and the certificates between it and the root.
+// identity is a certificate with its key and its intermediate certificates.
 type identity struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	pair tls.Certificate
 }
 
-// issue makes a certificate for names and addresses, or an authority if there are none. Without a parent it
-// signs itself.
+// issue creates a certificate for names and addresses, or an authority if there are none. Without a parent
+// it is self-signed.
 func issue(t testing.TB, parent *identity, names ...string) *identity {
 	t.Helper()
 	number := serial.Add(1)
@@ -79,7 +79,7 @@ func issue(t testing.TB, parent *identity, names ...string) *identity {
 	return id
 }
 
-// certPEM returns the certificate alone, and keyPEM its key.
+// certPEM returns the certificate without its key.
 func (id *identity) certPEM() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.cert.Raw}))
 }
@@ -99,8 +99,8 @@ func poolOf(authorities ...*identity) *x509.CertPool {
 	return pool
 }
 
-// agent is an HTTPS server whose certificate and requirements change while it runs. It resumes sessions from
-// before a change, as far as it may.
+// agent is an HTTPS server whose certificate and requirements can change while it runs. It resumes
+// sessions from before a change if the new requirements allow it.
 type agent struct {
 	mu     sync.Mutex
 	config *tls.Config
@@ -117,7 +117,7 @@ func (a *agent) use(id *identity, change func(*tls.Config)) {
 	a.config = config
 }
 
-// requires makes the agent require a certificate of one of the authorities.
+// requires makes the agent require a client certificate of one of the authorities.
 func requires(authorities ...*identity) func(*tls.Config) {
 	return func(config *tls.Config) {
 		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, poolOf(authorities...)
@@ -138,7 +138,7 @@ func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.seen = r.TLS
 }
 
-// clientSerial returns the serial number of the certificate that the client presented last, 0 for none.
+// clientSerial returns the serial number of the last client certificate, or 0 if there was none.
 func (a *agent) clientSerial() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -163,7 +163,7 @@ func startAgent(t *testing.T, id *identity, change func(*tls.Config)) (*agent, s
 	return a, port
 }
 
-// source names fields as a caller would.
+// source returns the name of a field for error messages.
 func source(field string) string { return strings.TrimSuffix("Option: "+field, ": ") }
 
 func newTLS(t testing.TB, files Files) (*TLS, *warnings) {
@@ -175,7 +175,7 @@ func newTLS(t testing.TB, files Files) (*TLS, *warnings) {
 	return settings, warned
 }
 
-// client makes every request on a new connection.
+// client sends every request on a new connection.
 type client struct {
 	transport *http.Transport
 	url       string
@@ -188,7 +188,7 @@ func newClient(t testing.TB, config *tls.Config, url string) *client {
 	return &client{transport, url}
 }
 
-// get returns the state of the connection that the request was made on.
+// get sends a request and returns the state of its connection.
 func (c *client) get(t testing.TB) (tls.ConnectionState, error) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.url, nil)
@@ -273,7 +273,7 @@ func TestConfigVerifiesTheAgent(t *testing.T) {
 			c := newClient(t, config, "https://"+net.JoinHostPort(row.host, port))
 			if row.fails == nil {
 				assert.False(t, c.succeeds(t))
-				assert.True(t, c.succeeds(t), "the second connection resumes the session of the first")
+				assert.True(t, c.succeeds(t), "the second connection must resume the first one's session")
 			} else {
 				for range 2 {
 					_, err := c.get(t)
@@ -333,7 +333,7 @@ func TestNewTLSReportsTheSourceOfTheFirstProblem(t *testing.T) {
 	}
 }
 
-// paths are the files of a client that is known to the agent.
+// paths are the TLS files of a client.
 type paths struct{ Files }
 
 func newPaths(t testing.TB) paths {
@@ -345,7 +345,7 @@ func newPaths(t testing.TB) paths {
 	}}
 }
 
-// write writes an authority, and a certificate of it for a client.
+// write writes an authority and a client certificate that it has issued.
 func (p paths) write(t testing.TB, ca *identity) (client *identity) {
 	t.Helper()
 	client = issue(t, ca, "client")
@@ -355,7 +355,7 @@ func (p paths) write(t testing.TB, ca *identity) (client *identity) {
 	return client
 }
 
-// contents are an authority, and a certificate for a client.
+// contents returns the PEM of an authority and of a client certificate.
 func contents(t testing.TB, ca, client *identity) Files {
 	return Files{
 		CAPEM:   []byte(ca.certPEM()),
@@ -364,7 +364,7 @@ func contents(t testing.TB, ca, client *identity) Files {
 	}
 }
 
-// versions runs a test with each version of TLS, as they resume sessions in different ways.
+// versions runs a test with each version of TLS, because they resume sessions in different ways.
 func versions(t *testing.T, test func(t *testing.T, limit func(*tls.Config))) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
@@ -445,7 +445,7 @@ func TestReplacedAuthorityIsTrustedForTwoMoreSeconds(t *testing.T) {
 
 			time.Sleep(time.Hour)
 			write(t, path, new.certPEM())
-			assert.False(t, c.succeeds(t), "sessions end with the authorities that they were made with")
+			assert.False(t, c.succeeds(t), "sessions end when the authorities change")
 			time.Sleep(2*time.Second - 1)
 			assert.False(t, c.succeeds(t))
 			time.Sleep(time.Nanosecond)
@@ -489,7 +489,7 @@ func TestSessionOfAFormerAuthorityIsNotResumedAfterItsTime(t *testing.T) {
 			assert.False(t, c.succeeds(t))
 			a.use(issue(t, new, "127.0.0.1"), limit)
 			time.Sleep(2 * time.Second)
-			assert.False(t, c.succeeds(t), "the session would be refused, although the agent is known")
+			assert.False(t, c.succeeds(t), "the agent refuses the old session, although its new certificate is trusted")
 			assert.True(t, c.succeeds(t))
 		})
 	})
@@ -653,7 +653,7 @@ func TestHangingFilesDelayAHandshakeButDoNotBlockIt(t *testing.T) {
 		group.Wait()
 		assert.EqualValues(t, 1, reads.begun.Load())
 
-		// When the file system works again, so does the rotation.
+		// The rotation works again when the file system does.
 		ca = issue(t, nil)
 		known := files.write(t, ca)
 		a.use(issue(t, ca, "127.0.0.1"), requires(ca))
@@ -664,7 +664,7 @@ func TestHangingFilesDelayAHandshakeButDoNotBlockIt(t *testing.T) {
 	})
 }
 
-// startProxy starts an HTTP proxy that connects to the address that it is sent, and returns its URL.
+// startProxy starts an HTTP proxy and returns its URL. used counts its requests.
 func startProxy(t *testing.T) (address *url.URL, used *atomic.Int32) {
 	t.Helper()
 	used = new(atomic.Int32)
@@ -768,7 +768,7 @@ func TestConcurrentHandshakesSucceedDuringRotation(t *testing.T) {
 			}
 		})
 	}
-	// settle waits until all connections that are being made now are there.
+	// settle waits until all connections that are being made now are established.
 	settle := func() {
 		for i := range counts {
 			for before := counts[i].Load(); counts[i].Load() < before+2; {
@@ -779,7 +779,7 @@ func TestConcurrentHandshakesSucceedDuringRotation(t *testing.T) {
 	for range 5 {
 		next := issue(t, nil)
 		known := issue(t, next, "client")
-		// As it should be done: both authorities first, then the certificates.
+		// The recommended order: first both authorities, then the certificates.
 		a.use(issue(t, ca, "localhost"), requires(ca, next))
 		write(t, files.CAFile, ca.certPEM()+next.certPEM())
 		settle()
@@ -791,7 +791,7 @@ func TestConcurrentHandshakesSucceedDuringRotation(t *testing.T) {
 	}
 	rotated.Store(true)
 	group.Wait()
-	for _, text := range warned.all() { // between the two halves of a pair
+	for _, text := range warned.all() { // when only one file of a pair was replaced
 		assert.Contains(t, text, "private key does not match public key")
 	}
 }

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// warnings is a Logger that keeps what it receives.
+// warnings is a Logger that records messages.
 type warnings struct {
 	mu    sync.Mutex
 	texts []string
@@ -62,7 +62,7 @@ func get(t *testing.T, token *Token) string {
 	return got
 }
 
-// unusable are contents that are no token, and what errors say about them after the path.
+// unusable are invalid token files, with the error message after the path.
 var unusable = []struct{ name, content, problem string }{
 	{"empty", "", "is empty: want an ACL token"},
 	{"blank", " \n\t", "is empty: want an ACL token"},
@@ -154,7 +154,7 @@ func TestUnusableFileLeavesTheTokenAndWarnsOncePerProblem(t *testing.T) {
 		require.NoError(t, os.Remove(path))
 		check("open " + path + ": no such file or directory")
 
-		// A usable file ends the problem, so that it is new when it comes back.
+		// A valid file ends the problem, so that the same problem is reported again later.
 		write(t, path, "first")
 		time.Sleep(1100 * time.Millisecond)
 		assert.Equal(t, "first", get(t, token))
@@ -220,7 +220,7 @@ func TestConcurrentGetAndRereadReturnWhatTheFileHeld(t *testing.T) {
 	assert.Empty(t, warned.all())
 }
 
-// script replaces the read of a follower: each read waits for a value to return.
+// script replaces the read function of a follower. Each read waits for a value and returns it.
 type script[T any] struct {
 	values  chan T
 	running atomic.Int32
@@ -266,7 +266,7 @@ func TestHangingReadEndsCallersWithTheirContexts(t *testing.T) {
 		group.Wait()
 		assert.EqualValues(t, 1, reads.begun.Load())
 
-		// The read that ends at last is of use, and later ones work.
+		// The result of the read is used when it finally ends, and later reads work.
 		reads.values <- "second"
 		synctest.Wait()
 		assert.Equal(t, "second", get(t, token))
@@ -306,7 +306,7 @@ func TestRereadIsNotSatisfiedByAnEarlierRead(t *testing.T) {
 }
 
 func TestGetOfAFreshTokenNeedsNoContextAndNoMemory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // where no time passes
+	synctest.Test(t, func(t *testing.T) { // no time passes in the bubble
 		token, _, _ := newToken(t, "first")
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -329,7 +329,8 @@ func BenchmarkTokenGet(b *testing.B) {
 	})
 }
 
-// TestContentInPlaceOfAPath gives what a file should hold in place of its name. It must not appear in an error.
+// TestContentInPlaceOfAPath passes the content of a file in place of its name. It must not appear in an
+// error.
 func TestContentInPlaceOfAPath(t *testing.T) {
 	long := "/" + strings.Repeat("hunter2", 40)
 	for name, test := range map[string]struct{ path, want string }{

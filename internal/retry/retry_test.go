@@ -19,7 +19,7 @@ func TestMayRepeat(t *testing.T) {
 	refused := errors.New("connection refused")
 	for name, test := range map[string]struct {
 		attempt          Attempt
-		once, idempotent bool // what is expected of a request that may reach the agent once, or twice
+		once, idempotent bool // whether it is retried, for requests that are not idempotent and that are
 	}{
 		"no connection":                 {Attempt{Err: &agentconn.DialError{Err: refused}}, true, true},
 		"no connection, in a layer":     {Attempt{Err: fmt.Errorf("x: %w", &agentconn.DialError{Err: refused})}, true, true},
@@ -89,7 +89,7 @@ func TestSleep(t *testing.T) {
 		began = time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		assert.False(t, Sleep(ctx, 2*time.Hour), "the deadline would end it")
+		assert.False(t, Sleep(ctx, 2*time.Hour), "the deadline is before the end of the sleep")
 		assert.Zero(t, time.Since(began))
 
 		ctx, cancel = context.WithCancel(t.Context())
@@ -110,17 +110,17 @@ func TestBudget(t *testing.T) {
 		}
 		assert.Equal(t, 100, taken())
 		time.Sleep(10 * time.Second)
-		assert.Equal(t, 10, taken(), "one a second")
+		assert.Equal(t, 10, taken(), "one retry per second")
 		for range 1001 {
 			b.Earn()
 		}
-		assert.InDelta(t, 100, taken(), 1, "one for ten calls")
+		assert.InDelta(t, 100, taken(), 1, "one retry per ten calls")
 		time.Sleep(time.Hour)
-		assert.Equal(t, 100, taken(), "and never more than it holds")
+		assert.Equal(t, 100, taken(), "never more than the capacity")
 	})
 }
 
-// FuzzRetryAfter gives what a proxy might put into Retry-After. A wait is never negative.
+// FuzzRetryAfter parses arbitrary values of Retry-After. The wait must not be negative.
 func FuzzRetryAfter(f *testing.F) {
 	for _, value := range []string{"", "1", "-1", "9999999999", "Wed, 21 Oct 2026 07:28:00 GMT", "Mon, 01 Jan 9999 00:00:00 GMT"} {
 		f.Add(value)
@@ -137,7 +137,7 @@ func TestLoop(t *testing.T) {
 	busy := Attempt{Status: 429, Header: http.Header{"Retry-After": {"20"}}}
 	for name, test := range map[string]struct {
 		loop     Loop
-		attempts []Attempt // the last one again and again
+		attempts []Attempt // the last one is repeated
 		want     int
 		err      error
 	}{

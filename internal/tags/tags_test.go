@@ -39,7 +39,7 @@ func TestUnmarshal(t *testing.T) {
 	}
 }
 
-// FuzzUnmarshal compares the maps with those of package json.
+// FuzzUnmarshal compares the results with those of encoding/json.
 func FuzzUnmarshal(f *testing.F) {
 	f.Add([]byte(`{"a":"b" , "c\n":"d"}`))
 	f.Add([]byte(`{"a":{}}`))

@@ -88,7 +88,7 @@ func TestExtras(t *testing.T) {
 	assert.True(t, found.Varies())
 	assert.Equal(t, map[string]string{"X-Nomad-Token": "ababab", "Host": "h"}, found.Headers())
 	_, err = wire.All()
-	assert.NoError(t, err, "a folder without recordings of whole versions")
+	assert.NoError(t, err, "the folder has no recordings of whole versions")
 
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "extra-broken.json"), []byte("{"), 0o600))
 	_, err = wire.Extras()

@@ -30,8 +30,8 @@ const (
 	frameSize = 1024
 )
 
-// asked is the environment variable that makes a process the agent.
-const asked = "NOMAD_GO_BENCH_AGENT"
+// variable is the environment variable that makes a process the agent.
+const variable = "NOMAD_GO_BENCH_AGENT"
 
 // Process is an agent in its own process.
 type Process struct {
@@ -48,7 +48,7 @@ func Start() (*Process, error) {
 		return nil, err
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), asked+"=1")
+	cmd.Env = append(os.Environ(), variable+"=1")
 	cmd.Stderr = os.Stderr
 	stop, err := cmd.StdinPipe()
 	if err != nil {
@@ -78,7 +78,7 @@ func (p *Process) Stop() {
 // Main runs the agent until standard input ends, if Start started this process. Otherwise it
 // returns at once.
 func Main() {
-	if os.Getenv(asked) == "" {
+	if os.Getenv(variable) == "" {
 		return
 	}
 	if err := serve(); err != nil {
@@ -89,16 +89,16 @@ func Main() {
 }
 
 func serve() error {
-	answers, err := recorded()
+	responses, err := recorded()
 	if err != nil {
 		return err
 	}
 	facts := Process{Pools: map[int]string{}}
-	if facts.URL, err = listen(answers); err != nil {
+	if facts.URL, err = listen(responses); err != nil {
 		return err
 	}
 	for _, n := range Sizes {
-		body := MembersOf(answers[members].(wire.Exchange).Content(), n)
+		body := MembersOf(responses[members].(wire.Exchange).Content(), n)
 		pool := map[string]http.Handler{members: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Write(body)
@@ -115,9 +115,9 @@ func serve() error {
 }
 
 // listen serves handlers as an agent does.
-func listen(answers map[string]http.Handler) (url string, err error) {
+func listen(responses map[string]http.Handler) (url string, err error) {
 	mux := http.NewServeMux()
-	for pattern, handler := range answers {
+	for pattern, handler := range responses {
 		mux.Handle(pattern, handler)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -131,11 +131,11 @@ func listen(answers map[string]http.Handler) (url string, err error) {
 
 // limit refuses connections as agents do: 100 of them get a response at first, then ten a second.
 func limit() func(net.Conn, http.ConnState) {
-	var said atomic.Int64
+	var responded atomic.Int64
 	started := time.Now()
 	return connlimit.NewLimiter(connlimit.Config{MaxConnsPerClientIP: maxConns}).HTTPConnStateFuncWithErrorHandler(
 		func(err error, conn net.Conn) {
-			if errors.Is(err, connlimit.ErrPerClientIPLimitReached) && said.Add(1) <= 100+int64(10*time.Since(started).Seconds()) {
+			if errors.Is(err, connlimit.ErrPerClientIPLimitReached) && responded.Add(1) <= 100+int64(10*time.Since(started).Seconds()) {
 				const text = "Your IP is issuing too many concurrent connections, please rate limit your calls\n"
 				conn.SetDeadline(time.Now().Add(10 * time.Millisecond))
 				fmt.Fprintf(conn, "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(text), text)
@@ -152,7 +152,7 @@ func recorded() (map[string]http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	answers := map[string]http.Handler{"GET /v1/agent/monitor": http.HandlerFunc(monitor)}
+	responses := map[string]http.Handler{"GET /v1/agent/monitor": http.HandlerFunc(monitor)}
 	for pattern, name := range map[string]string{
 		members:                     "members on srv1",
 		"GET /v1/agent/servers":     "servers on cli1",
@@ -164,14 +164,14 @@ func recorded() (map[string]http.Handler, error) {
 	} {
 		for _, x := range recording.Exchanges {
 			if x.Name == name {
-				answers[pattern] = x
+				responses[pattern] = x
 			}
 		}
-		if answers[pattern] == nil {
+		if responses[pattern] == nil {
 			return nil, fmt.Errorf("no recording has %q", name)
 		}
 	}
-	return answers, nil
+	return responses, nil
 }
 
 // Sizes lists the pool sizes with an agent.
@@ -180,7 +180,7 @@ var Sizes = []int{3, 100, 1000, 10_000}
 // MembersOf returns the response for a pool of n servers, based on a recorded response with one
 // server.
 func MembersOf(one []byte, n int) []byte {
-	var answer struct {
+	var response struct {
 		Members                            []json.RawMessage
 		ServerDC, ServerName, ServerRegion string
 	}
@@ -189,16 +189,16 @@ func MembersOf(one []byte, n int) []byte {
 		Port int
 		Tags struct{ ID, Port string }
 	}
-	if err := json.Unmarshal(one, &answer); err != nil {
+	if err := json.Unmarshal(one, &response); err != nil {
 		panic(err)
 	}
-	member := string(answer.Members[0])
+	member := string(response.Members[0])
 	if err := json.Unmarshal([]byte("["+member+"]"), &facts); err != nil {
 		panic(err)
 	}
-	answer.Members = nil
+	response.Members = nil
 	for i := range n {
-		answer.Members = append(answer.Members, json.RawMessage(strings.NewReplacer(
+		response.Members = append(response.Members, json.RawMessage(strings.NewReplacer(
 			facts[0].Name, fmt.Sprintf("server-%d.global", i),
 			facts[0].Tags.ID, fmt.Sprintf("%08x-0000-4000-8000-%012x", i, i),
 			`"Addr":"127.0.0.1"`, fmt.Sprintf(`"Addr":"10.%d.%d.%d"`, i>>16&255, i>>8&255, i&255),
@@ -206,7 +206,7 @@ func MembersOf(one []byte, n int) []byte {
 			facts[0].Tags.Port, "4647",
 		).Replace(member)))
 	}
-	body, err := json.Marshal(answer)
+	body, err := json.Marshal(response)
 	if err != nil {
 		panic(err)
 	}

@@ -29,7 +29,7 @@ type Setup struct {
 type Facts struct {
 	Address string // HTTP address
 	CA      []byte // certificate authority, if it uses TLS
-	Serf    string // its gossip address, for Join
+	Serf    string // gossip address, for Join
 }
 
 // State holds counters of an agent.
@@ -95,8 +95,8 @@ func beAgent(_ context.Context, pipe *Pipe) error {
 		defer way.Close()
 		facts.Address = scheme + "://" + way.Addr()
 	}
-	for answer := any(facts); ; {
-		if err := pipe.Say(answer); err != nil {
+	for response := any(facts); ; {
+		if err := pipe.Say(response); err != nil {
 			return err
 		}
 		if pipe.Hear(new(string)) != nil {
@@ -105,7 +105,7 @@ func beAgent(_ context.Context, pipe *Pipe) error {
 		state := State{}
 		state.Open, state.Most = agent.Connections()
 		state.Tokens, state.Repeated = tokens.seen()
-		answer = state
+		response = state
 	}
 }
 
@@ -131,7 +131,7 @@ type tokens struct {
 	repeated int
 }
 
-func (t *tokens) count(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+func (t *tokens) count(w http.ResponseWriter, r *http.Request, response http.HandlerFunc) {
 	t.mu.Lock()
 	if t.requests == nil {
 		t.requests = map[string]int{}
@@ -142,7 +142,7 @@ func (t *tokens) count(w http.ResponseWriter, r *http.Request, answer http.Handl
 		t.repeated++
 	}
 	t.mu.Unlock()
-	answer(w, r)
+	response(w, r)
 }
 
 func (t *tokens) seen() (all, repeated int) {

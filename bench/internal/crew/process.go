@@ -1,6 +1,6 @@
 // Package crew runs agents and the workers that call them in separate processes.
 //
-// Processes do not share CPU time unnoticed, and each worker has its own connections.
+// So the CPU time of each process can be measured, and each worker has its own connections.
 package crew
 
 import (
@@ -13,8 +13,8 @@ import (
 	"os/signal"
 )
 
-// asked is the environment variable with the role of a process.
-const asked = "NOMAD_GO_BENCH_ROLE"
+// variable is the environment variable with the role of a process.
+const variable = "NOMAD_GO_BENCH_ROLE"
 
 // Role is the main function of a process that Start started.
 type Role func(context.Context, *Pipe) error
@@ -36,7 +36,7 @@ func (p *Pipe) Hear(value any) error { return p.in.Decode(value) }
 //
 // Commands that use this package call it first. more adds roles to those of this package.
 func Main(more map[string]Role) {
-	name := os.Getenv(asked)
+	name := os.Getenv(variable)
 	if name == "" {
 		return
 	}
@@ -68,7 +68,7 @@ func Start(ctx context.Context, role string, orders any, env ...string) (*Proces
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(append(os.Environ(), asked+"="+role), env...)
+	cmd.Env = append(append(os.Environ(), variable+"="+role), env...)
 	cmd.Stderr = os.Stderr
 	input, err := cmd.StdinPipe()
 	if err != nil {

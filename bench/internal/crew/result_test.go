@@ -31,16 +31,16 @@ func TestShorten(t *testing.T) {
 	}
 }
 
-// TestTokens counts requests of which one came three times.
+// TestTokens counts requests, one of which is repeated.
 func TestTokens(t *testing.T) {
 	var tokens tokens
-	answered := 0
+	handled := 0
 	for _, token := range []string{"a", "b", "a", "c", "a"} {
 		r := httptest.NewRequest(http.MethodPut, "/v1/agent/join", nil)
 		r.Header.Set("X-Nomad-Token", token)
-		tokens.count(httptest.NewRecorder(), r, func(http.ResponseWriter, *http.Request) { answered++ })
+		tokens.count(httptest.NewRecorder(), r, func(http.ResponseWriter, *http.Request) { handled++ })
 	}
-	if all, repeated := tokens.seen(); all != 3 || repeated != 1 || answered != 5 {
-		t.Error(all, repeated, answered)
+	if all, repeated := tokens.seen(); all != 3 || repeated != 1 || handled != 5 {
+		t.Error(all, repeated, handled)
 	}
 }

@@ -1,4 +1,4 @@
-// Command nomad-go does nothing but list the members of the gossip pool, with this library. Its size is what is measured.
+// Command nomad-go lists the members of the gossip pool with this library. Command compare measures its size.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command official does nothing but list the members of the gossip pool, with Nomad's official client. Its size is what is
-// measured.
+// Command official lists the members of the gossip pool with Nomad's official client. Command compare
+// measures its size.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Package relay makes a server seem far away. A Relay listens on loopback and passes what comes on to the server, each
-// byte half a round trip later than it came, so that any amount can be under way. It adds no limit of throughput of its
-// own.
+// Package relay adds latency to the connections of a server. A Relay listens on loopback and forwards
+// each byte to the server half a round trip after it arrived. It does not limit the throughput: any
+// amount of data can be in transit.
 package relay
 
 import (
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Relay is a way to a server that takes time.
+// Relay is a TCP relay with latency.
 type Relay struct {
 	target   string
 	half     time.Duration // of a round trip
@@ -22,11 +22,11 @@ type Relay struct {
 	work     sync.WaitGroup
 }
 
-// New starts a relay to the TCP address of a server, with a round trip of the given time.
+// New starts a relay to the TCP address of a server. rtt is the round-trip time.
 //
-// Connecting to the relay itself takes no time, as the system does it. A connection is accepted a round trip later, the
-// time of the handshake, and what was sent on it by then leaves only then. So the first answer takes two round trips and
-// each further one a single round trip, as over a real distance.
+// Connecting to the relay itself takes no time, because the system does it. To include the time of the
+// handshake, the relay accepts a connection one round trip later and forwards data only after that. So
+// the first response takes two round trips and each further one takes one, as on a real network.
 func New(target string, rtt time.Duration) (*Relay, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -38,10 +38,10 @@ func New(target string, rtt time.Duration) (*Relay, error) {
 	return r, nil
 }
 
-// Addr is where the relay listens, host:port.
+// Addr returns the host:port on which the relay listens.
 func (r *Relay) Addr() string { return r.listener.Addr().String() }
 
-// Close breaks all connections, and returns when nothing of the relay is left. It can be called again.
+// Close resets all connections and returns when all goroutines have ended. It can be called again.
 func (r *Relay) Close() {
 	r.end()
 	r.listener.Close()
@@ -52,35 +52,35 @@ func (r *Relay) accept() {
 	for r.life.Err() == nil {
 		conn, err := r.listener.Accept()
 		if err != nil {
-			pause(r.life, 10*time.Millisecond) // it is closed, or there are no files left
+			pause(r.life, 10*time.Millisecond) // closed, or out of file descriptors
 			continue
 		}
 		r.work.Go(func() { r.carry(conn.(*net.TCPConn)) })
 	}
 }
 
-// event is what one end did, for the other end.
+// event is data or the end of data from one side, for the other side.
 type event struct {
 	due   time.Time
-	data  []byte // or, if there is none, the end of what is sent
-	reset bool   // the connection broke
+	data  []byte // if empty, the side has ended its direction
+	reset bool   // the connection was reset
 }
 
-// maxEvents is how many events one direction can have under way.
+// maxEvents is the number of events that can be in transit in one direction.
 const maxEvents = 4096
 
-// link is a connection through the relay. It is over when both ends have closed it, or one of them has broken it.
+// link is a connection through the relay. It ends when both sides have closed it or one has reset it.
 type link struct {
-	ctx   context.Context // ends when it is over
+	ctx   context.Context // ends with the link
 	over  context.CancelFunc
 	half  time.Duration
 	out   chan event // to the server
-	back  chan event // from it
+	back  chan event // from the server
 	mu    sync.Mutex
-	ended int // directions that have ended in order
+	ended int // directions that have been closed
 }
 
-// carry is the life of a connection.
+// carry relays one connection until it ends.
 func (r *Relay) carry(near *net.TCPConn) {
 	l := &link{half: r.half, out: make(chan event, maxEvents), back: make(chan event, maxEvents)}
 	l.ctx, l.over = context.WithCancel(r.life)
@@ -106,7 +106,7 @@ func (r *Relay) carry(near *net.TCPConn) {
 	<-l.ctx.Done()
 }
 
-// read queues what comes from one end.
+// read queues the data that one side sends.
 func (l *link) read(from *net.TCPConn, queue chan<- event) {
 	buffer := make([]byte, 16<<10)
 	for {
@@ -121,7 +121,7 @@ func (l *link) read(from *net.TCPConn, queue chan<- event) {
 	}
 }
 
-// send queues an event that happens now. It waits while there are too many.
+// send queues an event. It waits while the queue is full.
 func (l *link) send(queue chan<- event, e event) {
 	e.due = time.Now().Add(l.half)
 	select {
@@ -130,7 +130,7 @@ func (l *link) send(queue chan<- event, e event) {
 	}
 }
 
-// write does to one end what is due. When that end turns out to be broken, the other end learns it in time.
+// write delivers due events to one side. If that side is broken, the other side gets a reset.
 func (l *link) write(to *net.TCPConn, queue <-chan event, opposite chan<- event) {
 	broken := false
 	for {
@@ -160,7 +160,7 @@ func (l *link) write(to *net.TCPConn, queue <-chan event, opposite chan<- event)
 	}
 }
 
-// endOne notes that one direction has ended.
+// endOne records that one direction has ended.
 func (l *link) endOne() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -169,13 +169,13 @@ func (l *link) endOne() {
 	}
 }
 
-// reset closes a connection in a way that the other side takes for a break.
+// reset closes a connection with a TCP reset.
 func reset(conn *net.TCPConn) {
 	conn.SetLinger(0)
 	conn.Close()
 }
 
-// pause waits for a time or the end of a context.
+// pause waits for d or until the context ends.
 func pause(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return

@@ -17,10 +17,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is far more than anything here takes.
-const patience = 30 * time.Second
+// timeout is a timeout far above the duration of any test here.
+const timeout = 30 * time.Second
 
-// serve has a function serve each connection, and gives the address.
+// serve starts a server that calls handle for each connection, and returns its address.
 func serve(t *testing.T, handle func(*net.TCPConn)) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -31,7 +31,7 @@ func serve(t *testing.T, handle func(*net.TCPConn)) string {
 			if err != nil {
 				return
 			}
-			conn.SetDeadline(time.Now().Add(patience))
+			conn.SetDeadline(time.Now().Add(timeout))
 			work.Go(func() {
 				defer conn.Close()
 				handle(conn.(*net.TCPConn))
@@ -45,10 +45,10 @@ func serve(t *testing.T, handle func(*net.TCPConn)) string {
 	return listener.Addr().String()
 }
 
-// echo sends back what comes.
+// echo sends all data back.
 func echo(conn *net.TCPConn) { io.Copy(conn, io.MultiReader(conn)) }
 
-// through starts a relay to a server.
+// through starts a relay to the target.
 func through(t *testing.T, target string, rtt time.Duration) *relay.Relay {
 	r, err := relay.New(target, rtt)
 	require.NoError(t, err)
@@ -60,12 +60,12 @@ func dial(t *testing.T, r *relay.Relay) *net.TCPConn {
 	conn, err := net.Dial("tcp", r.Addr())
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(timeout))
 	return conn.(*net.TCPConn)
 }
 
-// trip sends a byte and reads one, and tells how long that took.
-func trip(conn net.Conn) (time.Duration, error) {
+// roundTrip sends a byte, reads one, and returns the time that this took.
+func roundTrip(conn net.Conn) (time.Duration, error) {
 	began := time.Now()
 	if _, err := conn.Write([]byte{1}); err != nil {
 		return 0, err
@@ -79,19 +79,19 @@ func TestRoundTrip(t *testing.T) {
 	r := through(t, serve(t, echo), rtt)
 	began := time.Now()
 	conn := dial(t, r)
-	_, err := trip(conn)
+	_, err := roundTrip(conn)
 	require.NoError(t, err)
-	assert.GreaterOrEqual(t, time.Since(began), 2*rtt, "the handshake takes a round trip too")
+	assert.GreaterOrEqual(t, time.Since(began), 2*rtt, "the handshake takes another round trip")
 	for range 3 {
-		took, err := trip(conn)
+		took, err := roundTrip(conn)
 		require.NoError(t, err)
 		assert.GreaterOrEqual(t, took, rtt)
-		assert.Less(t, took, patience)
+		assert.Less(t, took, timeout)
 	}
 }
 
-// TestThroughput sends far more than would come through if each chunk waited for the one before it: 32 MiB are 1,000 reads
-// of 32 KiB, and 1,000 round trips are 200 s.
+// TestThroughput sends far more data than could arrive in time if each chunk waited for the previous one.
+// 32 MiB are 1,000 reads of 32 KiB, and 1,000 round trips take 200 s.
 func TestThroughput(t *testing.T) {
 	const rtt = 200 * time.Millisecond
 	conn := dial(t, through(t, serve(t, echo), rtt))
@@ -111,31 +111,31 @@ func TestThroughput(t *testing.T) {
 	work.Wait()
 }
 
-// TestHalfClose ends one direction, and uses the other after that.
+// TestHalfClose closes one direction and then uses the other.
 func TestHalfClose(t *testing.T) {
 	const rtt = 50 * time.Millisecond
 	conn := dial(t, through(t, serve(t, func(conn *net.TCPConn) {
-		asked, err := io.ReadAll(conn)
+		request, err := io.ReadAll(conn)
 		assert.NoError(t, err)
-		conn.Write(bytes.ToUpper(asked))
+		conn.Write(bytes.ToUpper(request))
 	}), rtt))
 	_, err := conn.Write([]byte("question"))
 	require.NoError(t, err)
 	require.NoError(t, conn.CloseWrite())
-	answer, err := io.ReadAll(conn)
+	response, err := io.ReadAll(conn)
 	require.NoError(t, err)
-	assert.Equal(t, "QUESTION", string(answer))
+	assert.Equal(t, "QUESTION", string(response))
 }
 
-// TestServerCloses has the server end a connection at once, as an agent does that takes no more.
+// TestServerCloses has the server close a connection at once, like an agent at its connection limit.
 func TestServerCloses(t *testing.T) {
 	const rtt = 100 * time.Millisecond
 	r := through(t, serve(t, func(conn *net.TCPConn) { conn.Write([]byte("no")) }), rtt)
 	began := time.Now()
 	conn := dial(t, r)
-	answer, err := io.ReadAll(conn)
+	response, err := io.ReadAll(conn)
 	require.NoError(t, err)
-	assert.Equal(t, "no", string(answer))
+	assert.Equal(t, "no", string(response))
 	assert.GreaterOrEqual(t, time.Since(began), 2*rtt)
 }
 
@@ -146,7 +146,7 @@ func TestReset(t *testing.T) {
 			io.ReadFull(conn, make([]byte, 1))
 			conn.SetLinger(0)
 		}), rtt))
-		_, err := trip(conn)
+		_, err := roundTrip(conn)
 		assert.Error(t, err)
 		assert.NotErrorIs(t, err, io.EOF)
 	})
@@ -157,7 +157,7 @@ func TestReset(t *testing.T) {
 			_, err := io.ReadFull(conn, make([]byte, 1))
 			ended <- err
 		}), rtt))
-		_, err := trip(conn)
+		_, err := roundTrip(conn)
 		require.NoError(t, err)
 		conn.SetLinger(0)
 		began := time.Now()
@@ -167,11 +167,11 @@ func TestReset(t *testing.T) {
 		assert.Error(t, err)
 		assert.NotErrorIs(t, err, io.EOF)
 	})
-	t.Run("by a client that had ended its own direction", func(t *testing.T) {
+	t.Run("by a client that had closed its own direction", func(t *testing.T) {
 		ended := make(chan error, 1)
 		conn := dial(t, through(t, serve(t, func(conn *net.TCPConn) {
 			var err error
-			for err == nil { // until somebody says stop
+			for err == nil { // until the connection is reset
 				_, err = conn.Write(make([]byte, 1<<10))
 				time.Sleep(time.Millisecond)
 			}
@@ -190,11 +190,11 @@ func TestNobodyThere(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	listener.Close()
-	_, err = trip(dial(t, through(t, listener.Addr().String(), time.Millisecond)))
+	_, err = roundTrip(dial(t, through(t, listener.Addr().String(), time.Millisecond)))
 	assert.Error(t, err)
 }
 
-// TestMany keeps 200 connections busy. The bound is far above what it takes.
+// TestMany keeps 200 connections busy. The bound is far above the expected time.
 func TestMany(t *testing.T) {
 	const rtt = 20 * time.Millisecond
 	r := through(t, serve(t, echo), rtt)
@@ -204,17 +204,18 @@ func TestMany(t *testing.T) {
 		conn := dial(t, r)
 		work.Go(func() {
 			for range 10 {
-				_, err := trip(conn)
+				_, err := roundTrip(conn)
 				assert.NoError(t, err)
 			}
 		})
 	}
 	work.Wait()
 	t.Logf("10 round trips of %v on each of 200 connections took %v", rtt, time.Since(began))
-	assert.Less(t, time.Since(began), patience)
+	assert.Less(t, time.Since(began), timeout)
 }
 
-// TestClose ends a relay whose connections are in all states: being accepted, idle, and with much under way.
+// TestClose closes a relay whose connections are in all states: being accepted, idle, and with much data
+// in transit.
 func TestClose(t *testing.T) {
 	r, err := relay.New(serve(t, echo), 300*time.Millisecond)
 	require.NoError(t, err)

@@ -7,13 +7,13 @@ import (
 	"sync/atomic"
 )
 
-// Counter is a listener that counts its connections: those that are open, the most that were open at once, and all.
+// Counter is a listener that counts its connections: open now, the most open at once, and all.
 type Counter struct {
 	net.Listener
 	Open, Most, All atomic.Int64
 }
 
-// Accept counts a connection.
+// Accept waits for a connection and counts it.
 func (c *Counter) Accept() (net.Conn, error) {
 	conn, err := c.Listener.Accept()
 	if err != nil {
@@ -21,7 +21,7 @@ func (c *Counter) Accept() (net.Conn, error) {
 	}
 	c.All.Add(1)
 	if n := c.Open.Add(1); n > c.Most.Load() {
-		c.Most.Store(n) // nobody else accepts
+		c.Most.Store(n) // no race: Accept has one caller
 	}
 	return &countedConn{Conn: conn, counter: c}, nil
 }
@@ -37,7 +37,7 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// ConnectBoth copies between two connections, in both directions, until one ends. It closes both.
+// ConnectBoth copies data between two connections, in both directions, until one ends. It closes both.
 func ConnectBoth(client, agent net.Conn) {
 	var group sync.WaitGroup
 	group.Go(func() {

@@ -8,7 +8,7 @@ import (
 	"github.com/nomad-go/nomad"
 )
 
-// sentinels are all that an error can be matched with.
+// sentinels are all sentinel errors by name.
 var sentinels = map[string]error{
 	"ErrInvalidArgument":  nomad.ErrInvalidArgument,
 	"ErrPermissionDenied": nomad.ErrPermissionDenied,
@@ -30,7 +30,7 @@ var sentinels = map[string]error{
 	"ErrClosed":           nomad.ErrClosed,
 }
 
-// Meaning lists the names of the sentinel errors that err matches, in order, with a space between two.
+// Meaning returns the names of the sentinel errors that err matches, sorted and separated by spaces.
 func Meaning(err error) string {
 	var names []string
 	for name, sentinel := range sentinels {

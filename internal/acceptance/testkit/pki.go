@@ -17,15 +17,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// PKI is an authority with one certificate, for server.global.nomad, that serves both sides.
+// PKI is an authority with one certificate for server.global.nomad. It is both a server and a client
+// certificate.
 type PKI struct {
 	CAFile, CertFile, KeyFile string
 	CAPEM, CertPEM, KeyPEM    []byte
 	Pair                      tls.Certificate
-	Pool                      *x509.CertPool // has the authority
+	Pool                      *x509.CertPool // contains the authority
 }
 
-// NewPKI makes an authority. Its files are removed when the test ends.
+// NewPKI creates an authority. Its files are removed when the test ends.
 func NewPKI(t testing.TB) PKI {
 	t.Helper()
 	makeKey := func() *ecdsa.PrivateKey {

@@ -1,5 +1,5 @@
-// Package testkit has what tests of several packages share: clients of agents that a test plays, certificates, and the
-// meaning of an error as text.
+// Package testkit has helpers that the tests of several packages share: clients of fake agents,
+// certificates, and the names of the sentinel errors that an error matches.
 package testkit
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/nomad-go/nomad"
 )
 
-// Refusal is the body of an agent's 429 to a connection beyond its limit.
+// Refusal is the body of the 429 that an agent sends on connections beyond its limit.
 const Refusal = "Your IP is issuing too many concurrent connections, please rate limit your calls\n"
 
 // NewClient returns a client that is closed when the test ends.
@@ -34,7 +34,7 @@ func NewClient(t testing.TB, opts ...nomad.Option) *nomad.Client {
 	return client
 }
 
-// Serve starts an agent that h plays, and returns a client of it.
+// Serve starts a server with the handler h and returns a client for it.
 func Serve(t testing.TB, h http.Handler, opts ...nomad.Option) *nomad.Client {
 	t.Helper()
 	server := httptest.NewServer(h)
@@ -42,13 +42,13 @@ func Serve(t testing.TB, h http.Handler, opts ...nomad.Option) *nomad.Client {
 	return NewClient(t, append([]nomad.Option{nomad.WithAddress(server.URL)}, opts...)...)
 }
 
-// Call makes a call that has no method of its own.
+// Call sends a request to an endpoint that has no method of its own.
 func Call(ctx context.Context, c *nomad.Client, method, path string, query url.Values, in, out any) error {
 	_, err := c.Do(ctx, &nomad.Request{Method: method, Path: path, Query: query, Body: in}, out)
 	return err
 }
 
-// Responding is an agent that always gives one response.
+// Responding returns an agent that always sends the same response.
 func Responding(status int, contentType, body string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", contentType)
@@ -57,12 +57,12 @@ func Responding(status int, contentType, body string) http.Handler {
 	})
 }
 
-// WithResponse has every request get one response, without a network.
+// WithResponse gives every request the same response, without a network.
 func WithResponse(status int, body string) nomad.Option {
 	return WithResponses(func(*http.Request) (int, http.Header, string) { return status, http.Header{}, body })
 }
 
-// WithResponses has each request get the response that respond returns, without a network.
+// WithResponses gives each request the response that respond returns, without a network.
 func WithResponses(respond func(*http.Request) (int, http.Header, string)) nomad.Option {
 	return nomad.WithHTTPClient(&http.Client{Transport: RoundTripper(func(r *http.Request) (*http.Response, error) {
 		status, header, body := respond(r)
@@ -73,14 +73,14 @@ func WithResponses(respond func(*http.Request) (int, http.Header, string)) nomad
 	})})
 }
 
-// RoundTripper is an http.RoundTripper that is one function.
+// RoundTripper is a function that implements http.RoundTripper.
 type RoundTripper func(*http.Request) (*http.Response, error)
 
 // RoundTrip calls f.
 func (f RoundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// RawAgent writes response to each connection that sent a request, byte by byte as it is, and closes it. It returns its
-// address.
+// RawAgent starts an agent and returns its address. On each connection it reads a request, writes the
+// bytes of response unchanged, and closes the connection.
 func RawAgent(t testing.TB, response string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -104,13 +104,13 @@ func RawAgent(t testing.TB, response string) string {
 	return listener.Addr().String()
 }
 
-// Frame is a frame of a log stream as an agent sends it.
+// Frame returns a frame of a log stream with the given data.
 func Frame(text string) string {
 	return `{"Data":"` + base64.StdEncoding.EncodeToString([]byte(text)) + `","FileEvent":"log","Offset":17}`
 }
 
-// Leaves flattens a decoded JSON value to its leaves, by path, without those that are null or "". Two spellings of a
-// duration are the same.
+// Leaves returns the leaves of a decoded JSON value by path, without those that are null or "". Strings
+// that are durations are converted to time.Duration, so that two spellings of a duration are equal.
 func Leaves(value any) map[string]any {
 	flat := map[string]any{}
 	var walk func(path string, value any)
