@@ -100,7 +100,7 @@ func TestJSON(t *testing.T) {
 			Time: at, Level: nomad.LevelInfo, Module: "nomad.raft", Message: "a b",
 			Fields: map[string]any{"n": json.Number("1.50"), "list": json.RawMessage(`[1]`), "s": "x y", "none": nil,
 				"yes": true},
-		}, `2026-11-23T18:00:01.500Z [INFO]  nomad.raft: a b list=[1] n=1.50 none=null s="x y" yes=true`,
+		}, `2026-11-23T18:00:01.500Z [INFO]  nomad.raft: a b: list=[1] n=1.50 none=null s="x y" yes=true`,
 			`{"time":"2026-11-23T18:00:01.5Z","level":"info","module":"nomad.raft","message":"a b","fields":{"n":1.50,
 				"list":[1],"s":"x y","none":null,"yes":true}}`},
 		{nomad.LogEntry{Message: "a"}, "a", `{"message":"a"}`},
