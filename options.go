@@ -76,7 +76,7 @@ func WithBasicAuth(user, password string) Option {
 // WithHeader sets a header of all requests. A later one of the same name replaces it; an empty value removes it.
 //
 // NewClient refuses headers that have an option of their own, such as X-Nomad-Token, or that belong to the connection.
-// Only Authorization is accepted; WithBasicAuth replaces it. The value is treated as a secret: it does not appear in
+// Authorization is accepted, and WithBasicAuth replaces it. The value is treated as a secret: it does not appear in
 // errors and logs.
 func WithHeader(name, value string) Option { return Option(settings.WithHeader(name, value)) }
 
@@ -148,8 +148,8 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 //
 // If the agent refuses a connection because it has too many from this address, that does not count as an attempt. The
 // request waits until a connection is free or the agent accepts another. If the agent has closed every connection
-// without a response for 5 s, the request fails with ErrTooManyRequests or an error that names the possible reasons.
-// These are 15 s if the agent has responded to this Client before.
+// without a response for 5 s, the request fails with ErrTooManyRequests or an error that names the possible reasons. It
+// waits 15 s if the agent has responded to this Client before.
 //
 // With 0 a request is sent once, and fails at once if the agent refuses the connection. n must not be negative.
 func WithRetries(n int) Option { return Option(settings.WithRetries(n)) }

@@ -178,6 +178,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		case <-ctx.Done():
 			return code, nil
 		case l := <-lines:
+			if ctx.Err() != nil { // an error is that of the context
+				return code, nil
+			}
 			if l.err == nil {
 				done, err := p.print(l)
 				if err != nil {

@@ -148,6 +148,20 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// TestInterrupted ends the program while it connects, opens the log and reads. It is no error at any time.
+func TestInterrupted(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(2, nomadtest.LogFile()))
+	defer cluster.Close()
+	for i := range 100 {
+		p := start(t, "", "-agent", cluster.URL("server-1"), "-agent", cluster.URL("server-2"), "-since", "1h")
+		time.Sleep(time.Duration(i) * 100 * time.Microsecond)
+		p.interrupt()
+		p.wait(t)
+		require.NoError(t, p.err)
+		require.Equal(t, 0, p.code, p.stderr.String())
+	}
+}
+
 func TestGrepAndJSON(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(2))
 	defer cluster.Close()

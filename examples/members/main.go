@@ -271,7 +271,8 @@ func (s *screen) follow(ctx context.Context, client *nomad.Client, every, timeou
 	defer io.WriteString(s.out, normal)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	var servers []server
+	var servers []server // of the last list, and how many faults they have
+	faults := 0
 	for {
 		limited, cancel := context.WithTimeout(ctx, timeout)
 		now, bad, warnings, err := list(limited, client, "")
@@ -280,9 +281,9 @@ func (s *screen) follow(ctx context.Context, client *nomad.Client, every, timeou
 			return 0, nil
 		}
 		if err == nil {
-			servers = now
+			servers, faults = now, bad
 		}
-		if err := s.draw(client.Address(), servers, bad, append(warnings, err)); err != nil {
+		if err := s.draw(client.Address(), servers, faults, append(warnings, err)); err != nil {
 			return 2, err
 		}
 		select {
@@ -294,7 +295,7 @@ func (s *screen) follow(ctx context.Context, client *nomad.Client, every, timeou
 }
 
 // draw draws the table over the one before. Nil errors are ignored.
-func (s *screen) draw(address string, servers []server, bad int, errs []error) error {
+func (s *screen) draw(address string, servers []server, faults int, errs []error) error {
 	now := time.Now()
 	rows := rowsOf(servers)
 	s.compare(rows[1:], now)
@@ -313,7 +314,7 @@ func (s *screen) draw(address string, servers []server, bad int, errs []error) e
 		frame.WriteString(line + "\x1b[K\r\n")
 	}
 	frame.WriteString("\x1b[H")
-	write("", fmt.Sprintf("%s  %s  faults: %d", now.Format(time.TimeOnly), address, bad))
+	write("", fmt.Sprintf("%s  %s  faults: %d", now.Format(time.TimeOnly), address, faults))
 	write("", "")
 	for i, line := range strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n") {
 		mark, color := "  ", ""

@@ -65,7 +65,7 @@ func TestLiveTable(t *testing.T) {
 	cluster.Agent("server-3").Stop()
 	out.shows(t, `faults: 1(?s:.*)\x1b\[31;7m\* server-3.global .*failed`)
 	cluster.Agent("server-1").Stop()
-	out.shows(t, `server-3.global(?s:.*)\x1b\[31mnomad: GET http://127`)
+	out.shows(t, `faults: 1(?s:.*)server-3.global(?s:.*)\x1b\[31mnomad: GET http://127`)
 	cluster.Agent("server-1").Start()
 	out.shows(t, `server-3.global .*\n\x1b\[J$`)
 	cancel()
