@@ -273,7 +273,7 @@ func checkConfigPath(path []string) error {
 			}
 			in := cmp.Or(strings.Join(path[:i], "."), "the configuration")
 			if len(names) == 0 {
-				return fmt.Errorf("%s has no fields", in)
+				return fmt.Errorf("%s has no parts", in)
 			}
 			slices.Sort(names)
 			return fmt.Errorf("no %q in %s: there are %s", key, in, strings.Join(names, ", "))
