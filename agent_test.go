@@ -2,6 +2,7 @@ package nomad_test
 
 import (
 	"context"
+	"flag"
 	"io"
 	"net/http"
 	"net/netip"
@@ -17,7 +18,10 @@ import (
 	"github.com/nomad-go/nomad/internal/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "16") // most tests wait; the flag -parallel overrides it
+	goleak.VerifyTestMain(m)
+}
 
 // Shared with the tests of other packages.
 const agentsRefusal = testkit.Refusal

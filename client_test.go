@@ -105,6 +105,7 @@ func zip(body string) string {
 
 // TestResponseSize checks the size limit of plain and compressed responses.
 func TestResponseSize(t *testing.T) {
+	t.Parallel()
 	exact := `["` + strings.Repeat("a", 996) + `"]`
 	for _, test := range []struct {
 		name, encoding, body string
@@ -194,6 +195,7 @@ func TestMeanings(t *testing.T) {
 
 // TestRetries counts the attempts after temporary and after permanent failures.
 func TestRetries(t *testing.T) {
+	t.Parallel()
 	hijack := func(w http.ResponseWriter, text string) {
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err == nil {
@@ -263,6 +265,7 @@ func TestRetries(t *testing.T) {
 // TestRetryAfter checks that Retry-After delays the next attempt, and that there is no next attempt
 // when the delay exceeds the time limit.
 func TestRetryAfter(t *testing.T) {
+	t.Parallel()
 	var attempts atomic.Int32
 	wait := "1"
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -288,10 +291,7 @@ func TestRetryAfter(t *testing.T) {
 
 // TestDeadAgent checks the error when nothing listens at the address.
 func TestDeadAgent(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := listener.Addr().String()
-	listener.Close()
+	const address = "127.0.0.1:1"
 	client, err := nomad.NewClient(nomad.WithAddress(address), nomad.WithRetries(1))
 	require.NoError(t, err)
 	_, err = client.Agent.Members(t.Context())
@@ -328,6 +328,7 @@ func TestLongestTimeout(t *testing.T) {
 // TestTime checks that every wait ends at the client's time limit or with the caller's context,
 // whichever is first, and that the error reports which one.
 func TestTime(t *testing.T) {
+	t.Parallel()
 	for name, before := range map[string]func(http.ResponseWriter){
 		"no headers": func(http.ResponseWriter) {},
 		"no body":    func(w http.ResponseWriter) { w.(http.Flusher).Flush() },

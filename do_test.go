@@ -65,6 +65,7 @@ func TestDoSends(t *testing.T) {
 
 // TestDoBlocks checks that the wait time of a blocking query is added to the time limit.
 func TestDoBlocks(t *testing.T) {
+	t.Parallel()
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-time.After(400 * time.Millisecond):
@@ -82,6 +83,7 @@ func TestDoBlocks(t *testing.T) {
 
 // TestDoRetries checks which requests are retried.
 func TestDoRetries(t *testing.T) {
+	t.Parallel()
 	var requests atomic.Int32
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)

@@ -167,6 +167,7 @@ func TestHTTPClientToken(t *testing.T) {
 }
 
 func TestHTTPClientTokenFollowsItsFile(t *testing.T) {
+	t.Parallel()
 	agent := newRecordingAgent(t, nil)
 	path := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(path, []byte("first\n"), 0o600))
@@ -302,6 +303,7 @@ func TestHTTPClientResponsesComeUnchanged(t *testing.T) {
 }
 
 func TestHTTPClientHasNoLimitsOfCalls(t *testing.T) {
+	t.Parallel()
 	t.Run("body larger than WithMaxResponseSize is not cut", func(t *testing.T) {
 		large := strings.Repeat("x", 5<<20)
 		agent := newRecordingAgent(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, large) })
@@ -636,6 +638,7 @@ func TestHTTPClientOverTLS(t *testing.T) {
 }
 
 func TestHTTPClientThatIsRefusedForTheLimit(t *testing.T) {
+	t.Parallel()
 	for scheme, opts := range map[string][]nomadtest.AgentOption{"http": nil, "https": {nomadtest.TLS()}} {
 		t.Run(scheme+": refused requests are retried", func(t *testing.T) {
 			cluster := nomadtest.NewCluster(nomadtest.Servers(1, append(opts, nomadtest.MaxConns(16))...))
@@ -778,6 +781,7 @@ func TestHTTPClientRetriesRefusedRequests(t *testing.T) {
 
 // TestHTTPClientReportsTheConnectionLimit cancels the context of a request at the moment of a refusal.
 func TestHTTPClientReportsTheConnectionLimit(t *testing.T) {
+	t.Parallel()
 	for range 50 { // the result depends on timing
 		server := httptest.NewUnstartedServer(responding(200, "application/json", "[]"))
 		listener := &refusingListener{Listener: server.Listener, words: agentsRefusal}
@@ -804,6 +808,7 @@ func TestHTTPClientReportsTheConnectionLimit(t *testing.T) {
 }
 
 func TestHTTPClientOutlastsIdleConnectionsOfOthers(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	agent := newRecordingAgent(t, nil)
@@ -843,6 +848,7 @@ func TestHTTPClientOutlastsIdleConnectionsOfOthers(t *testing.T) {
 // which the client reads from new connections before it sends a request. The agent refuses those with
 // a 429.
 func TestHTTPClientSeesTheRefusalOverTLS(t *testing.T) {
+	t.Parallel()
 	pki := newPKI(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -1001,6 +1007,7 @@ func TestHTTPClientWithOddRequests(t *testing.T) {
 // TestHTTPClientWithBodyThatFails reads a body that ends with an error, over a connection that
 // carried no request before.
 func TestHTTPClientWithBodyThatFails(t *testing.T) {
+	t.Parallel()
 	release := make(chan struct{})
 	agent := newRecordingAgent(t, func(http.ResponseWriter, *http.Request) { <-release })
 	defer close(release)

@@ -374,6 +374,7 @@ func TestTransportWrappers(t *testing.T) {
 
 // TestOwnHTTPClientIsRetried closes the connections of an http.Client that the program provides.
 func TestOwnHTTPClientIsRetried(t *testing.T) {
+	t.Parallel()
 	var hits atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if hits.Add(1) <= 2 {

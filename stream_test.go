@@ -298,6 +298,7 @@ func TestEndsOfStreams(t *testing.T) {
 
 // TestConnectingStreams checks the time limit, retries and errors while a stream is being opened.
 func TestConnectingStreams(t *testing.T) {
+	t.Parallel()
 	client := newClient(t, stalling(t, func(http.ResponseWriter) {}), nomad.WithTimeout(50*time.Millisecond))
 	_, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
@@ -324,6 +325,7 @@ func TestConnectingStreams(t *testing.T) {
 // TestBeginningOfStreams stalls after the headers. The time limit applies until the first frame has
 // arrived.
 func TestBeginningOfStreams(t *testing.T) {
+	t.Parallel()
 	for _, encoding := range []string{"", "gzip"} {
 		client := newClient(t, stalling(t, func(w http.ResponseWriter) {
 			if encoding != "" {
@@ -441,6 +443,7 @@ func TestEntries(t *testing.T) {
 
 // TestProfileStream checks large, truncated and slow profiles.
 func TestProfileStream(t *testing.T) {
+	t.Parallel()
 	get := func(agent http.Handler, opts ...nomad.Option) ([]byte, error) {
 		profile, err := newClient(t, agent, opts...).Agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileHeap})
 		if err != nil {
@@ -471,6 +474,7 @@ func TestProfileStream(t *testing.T) {
 
 // TestProfileTime checks that the requested duration is added to the time limit.
 func TestProfileTime(t *testing.T) {
+	t.Parallel()
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "2", r.URL.Query().Get("seconds"))
 		time.Sleep(time.Second)

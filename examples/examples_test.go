@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -182,6 +183,7 @@ var build = sync.OnceValue(func() error {
 })
 
 func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "16") // most tests wait; the flag -parallel overrides it
 	for _, name := range []string{"NOMAD_ADDR", "NOMAD_UNIX_ADDR", "NOMAD_TOKEN", "NOMAD_REGION", "NOMAD_NAMESPACE"} {
 		os.Unsetenv(name)
 	}
@@ -232,6 +234,7 @@ func TestAllExamplesAreTested(t *testing.T) {
 
 func TestRuns(t *testing.T) {
 	short(t)
+	t.Parallel()
 	for name, list := range runs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -282,6 +285,7 @@ func TestRuns(t *testing.T) {
 // TestManners checks the command-line behavior that all programs share.
 func TestManners(t *testing.T) {
 	short(t)
+	t.Parallel()
 	for name := range examples {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -344,6 +348,7 @@ func TestManners(t *testing.T) {
 // TestWithoutAnAgent checks that only quickstart starts a cluster in memory without -demo.
 func TestWithoutAnAgent(t *testing.T) {
 	short(t)
+	t.Parallel()
 	if conn, err := net.Dial("tcp", "127.0.0.1:4646"); err == nil {
 		conn.Close()
 		t.Skip("an agent is running on this machine")
@@ -368,6 +373,7 @@ func TestWithoutAnAgent(t *testing.T) {
 // members are.
 func TestLongNames(t *testing.T) {
 	short(t)
+	t.Parallel()
 	long := strings.Repeat("long-", 20)
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.Names("\x1b[31m"+long), nomadtest.Region("region"), nomadtest.Datacenter(long)))
 	defer cluster.Close()
@@ -387,6 +393,7 @@ func TestLongNames(t *testing.T) {
 // TestSurveyGoesOn checks that survey -every continues after an outage of the agent.
 func TestSurveyGoesOn(t *testing.T) {
 	short(t)
+	t.Parallel()
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1))
 	defer cluster.Close()
 	agent := cluster.Agents()[0]

@@ -15,6 +15,7 @@ import (
 // TestTerminal checks that colors and progress are only shown on a terminal, unless the environment disables
 // them.
 func TestTerminal(t *testing.T) {
+	t.Parallel()
 	short(t)
 	for _, test := range []struct {
 		name, example string

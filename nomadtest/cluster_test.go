@@ -1,6 +1,7 @@
 package nomadtest_test
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,7 +19,10 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "16") // most tests wait; the flag -parallel overrides it
+	goleak.VerifyTestMain(m)
+}
 
 // start runs a cluster for a test.
 func start(t *testing.T, opts ...nomadtest.Option) *nomadtest.Cluster {
@@ -305,6 +309,7 @@ func TestDeterministic(t *testing.T) {
 
 // TestConcurrentUse changes a cluster and calls its agents concurrently.
 func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, nomadtest.Servers(5))
 	var group sync.WaitGroup
 	for _, a := range cluster.Agents()[1:] {

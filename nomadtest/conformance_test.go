@@ -36,6 +36,7 @@ var _, _ node = (*nomadtest.Agent)(nil), (*nomadtest.Process)(nil)
 
 // TestConformance makes the same checks on agents in memory and, if NOMAD_BIN is set, on real agents.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	t.Run("memory", func(t *testing.T) {
 		conform(t, func(t *testing.T, opts ...nomadtest.Option) node {
 			return start(t, opts...).Agents()[0]

@@ -20,6 +20,7 @@ import (
 // TestController tests the controller of the example with random failures of servers, leader changes and
 // network faults. The controller must force exactly the servers to leave that have failed for a minute.
 func TestController(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { tryController(t, rand.New(rand.NewPCG(seed, 0))) })
 	}

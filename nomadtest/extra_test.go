@@ -29,6 +29,7 @@ import (
 // runs of real agents differed, are not compared. Differences in cases outside inScope are only counted
 // and logged.
 func TestExtra(t *testing.T) {
+	t.Parallel()
 	files, err := wire.Extras()
 	require.NoError(t, err)
 	if testing.Short() {

@@ -20,6 +20,7 @@ import (
 
 // TestFaults checks the error of a client for each fault, with and without TLS.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	elsewhere := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(elsewhere.Close)
 	cases := []struct {
@@ -81,6 +82,7 @@ func is(target error) func(error) bool { return func(err error) bool { return er
 
 // TestFaultsOfStreams breaks a log stream while it is read.
 func TestFaultsOfStreams(t *testing.T) {
+	t.Parallel()
 	cluster := start(t)
 	agent := cluster.Agent("server-1")
 	for name, c := range map[string]struct {

@@ -164,6 +164,7 @@ func TestTyposAreRefused(t *testing.T) {
 }
 
 func TestEndpointsThatCanBeNamedAreThere(t *testing.T) {
+	t.Parallel()
 	cluster := nomadtest.New(t, nomadtest.Both(1), nomadtest.Debug(), nomadtest.InMemoryNetwork())
 	client := cluster.Client("both-1").HTTPClient()
 	for _, name := range nomadtest.EndpointNames {

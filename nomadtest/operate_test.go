@@ -117,6 +117,7 @@ func TestExport(t *testing.T) {
 
 // TestProfiles requests each kind of profile.
 func TestProfiles(t *testing.T) {
+	t.Parallel()
 	agent := start(t, nomadtest.Debug()).Client("server-1").Agent
 	for _, name := range []nomad.ProfileType{"heap", "allocs", "goroutine", "block", "mutex", "threadcreate", "profile", "trace"} {
 		profile, err := agent.Profile(t.Context(), nomad.ProfileOptions{Type: name})

@@ -103,6 +103,7 @@ func TestStopWithoutNetwork(t *testing.T) {
 // there is at most one leader, and servers with a leader report it as alive or leaving. In the end all
 // servers must form one pool again.
 func TestHistories(t *testing.T) {
+	t.Parallel()
 	seeds := uint64(30)
 	if testing.Short() {
 		seeds = 5
@@ -189,6 +190,7 @@ func forceLeave(t *testing.T, a *nomadtest.Agent, node string) {
 
 // TestEverythingAtOnce makes all changes from many goroutines, to find data races and deadlocks.
 func TestEverythingAtOnce(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, nomadtest.Servers(3), nomadtest.Clients(1))
 	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 	defer cancel()

@@ -26,6 +26,7 @@ import (
 // every recorded request in the recorded order and compares status, headers and body. In bodies it ignores
 // only the values that notes lists, and the order of unordered elements.
 func TestRecorded(t *testing.T) {
+	t.Parallel()
 	recordings, err := wire.All()
 	require.NoError(t, err)
 	for _, recording := range recordings {

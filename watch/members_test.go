@@ -284,6 +284,7 @@ func TestOutage(t *testing.T) {
 
 // TestSettles watches through agents that report different views of the pool.
 func TestSettles(t *testing.T) {
+	t.Parallel()
 	start := func(t *testing.T) (*nomadtest.Cluster, []*nomadtest.Agent) {
 		cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 		t.Cleanup(cluster.Close)
@@ -352,6 +353,7 @@ func TestSettles(t *testing.T) {
 // TestThroughBalancer watches through a load balancer that gives each connection to the next server.
 // Servers whose views never agree must not cause events.
 func TestThroughBalancer(t *testing.T) {
+	t.Parallel()
 	cluster := nomadtest.NewCluster(nomadtest.Servers(3))
 	defer cluster.Close()
 	cluster.Partition("server-3")
@@ -442,7 +444,7 @@ func TestChurn(t *testing.T) {
 		}
 		return byName
 	}
-	events, outages, seeds := 0, 0, 200
+	events, outages, seeds := 0, 0, 100
 	if testing.Short() {
 		seeds = 40
 	}

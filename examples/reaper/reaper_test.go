@@ -61,6 +61,7 @@ func newCluster(t *testing.T, opts ...nomadtest.Option) *nomadtest.Cluster {
 }
 
 func TestWhatStaysFailedLeaves(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t)
 	cluster.Agent("server-4").Stop() // before the watch begins
 	stop := start(t, cluster, nil)
@@ -81,6 +82,7 @@ func TestPrune(t *testing.T) {
 }
 
 func TestWhatRecoversStays(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t)
 	stop := start(t, cluster, func(r *reaper) { r.after = 600 * time.Millisecond })
 	cluster.Agent("server-4").Stop()
@@ -92,6 +94,7 @@ func TestWhatRecoversStays(t *testing.T) {
 }
 
 func TestHalfAreLeftAlone(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t)
 	stop := start(t, cluster, nil)
 	cluster.Partition("server-3", "server-4", "server-5")
@@ -107,6 +110,7 @@ func TestHalfAreLeftAlone(t *testing.T) {
 }
 
 func TestNothingIsDoneInAnOutage(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t)
 	stop := start(t, cluster, nil)
 	time.Sleep(100 * time.Millisecond)
@@ -122,6 +126,7 @@ func TestNothingIsDoneInAnOutage(t *testing.T) {
 }
 
 func TestDryRun(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t)
 	stop := start(t, cluster, func(r *reaper) { r.dryRun = true })
 	cluster.Agent("server-5").Stop()
@@ -134,6 +139,7 @@ func TestDryRun(t *testing.T) {
 }
 
 func TestWithoutTheRightToken(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t, nomadtest.ACLs())
 	stop := start(t, cluster, func(r *reaper) {
 		r.client = cluster.Client("server-1", nomad.WithToken(nomadtest.NodeReadToken))
@@ -147,6 +153,7 @@ func TestWithoutTheRightToken(t *testing.T) {
 
 // TestEnoughAreKept has servers fail one after the other, never more than a few at once.
 func TestEnoughAreKept(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t)
 	stop := start(t, cluster, func(r *reaper) { r.keep = 4 })
 	cluster.Agent("server-5").Stop()
@@ -159,6 +166,7 @@ func TestEnoughAreKept(t *testing.T) {
 
 // TestARetryIsTooLate has the first ForceLeave fail and the server recover before the retry.
 func TestARetryIsTooLate(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t)
 	cluster.Agent("server-1").Inject(func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 		cluster.Agent("server-5").Start()
@@ -175,6 +183,7 @@ func TestARetryIsTooLate(t *testing.T) {
 // TestTheClockStartsAgain checks that the time starts again after an outage, and for another machine with the
 // same name.
 func TestTheClockStartsAgain(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t)
 	stop := start(t, cluster, func(r *reaper) { r.after = 1500 * time.Millisecond })
 	cluster.Agent("server-5").Stop()

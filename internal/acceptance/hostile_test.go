@@ -24,6 +24,7 @@ import (
 // TestHostileResponses sends responses that no agent sends. The error must match the right sentinel, be
 // one printable line of bounded length, and contain no secret. SECRET stands for each secret in turn.
 func TestHostileResponses(t *testing.T) {
+	t.Parallel()
 	const ok = "HTTP/1.1 200 OK\r\n"
 	long := strings.Repeat("x", 900_000)
 	for _, test := range []struct{ name, answer, want string }{
@@ -189,6 +190,7 @@ func TestCloseDuringRetry(t *testing.T) {
 // TestRecoveryFromHungHandshakes calls an agent that hangs in the TLS handshake, and calls it again after
 // it has recovered.
 func TestRecoveryFromHungHandshakes(t *testing.T) {
+	t.Parallel()
 	pki := testkit.NewPKI(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -224,6 +224,7 @@ func TestRetryBudget(t *testing.T) {
 // TestNameThatMoves changes the IP address of an agent's name while the agent at the first address keeps
 // running.
 func TestNameThatMoves(t *testing.T) {
+	t.Parallel()
 	first, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	port := first.Addr().(*net.TCPAddr).Port
@@ -295,6 +296,7 @@ func nameServer(t *testing.T) (moved *atomic.Bool) {
 // TestConnectionBrokenByTheRequest calls an agent that closes the connection after each request. To the
 // client this looks like the connection limit, but the call must still end with an error.
 func TestConnectionBrokenByTheRequest(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(http.Handler) *httptest.Server{"http": httptest.NewServer, "https": httptest.NewTLSServer} {
 		t.Run(name, func(t *testing.T) {
 			var hits atomic.Int32

@@ -374,6 +374,7 @@ func assertNotShown(t *testing.T, text, what string) {
 // TestNoSecretIsShown plants a secret in each field that can hold one, of each exported type. It searches
 // for the secret in everything that prints a value.
 func TestNoSecretIsShown(t *testing.T) {
+	t.Parallel()
 	errs := echoedErrors(t)
 	for _, err := range errs {
 		for _, layer := range layers(err) {

@@ -481,6 +481,7 @@ func hangUp(text string) failure {
 func repeatedRequest(request string, n int) []string { return slices.Repeat([]string{request}, n) }
 
 func TestProxyCarriesCalls(t *testing.T) {
+	t.Parallel()
 	ca := testCA()
 	for _, scheme := range []string{"http", "https"} {
 		for _, kind := range []string{"", "http", "https", "socks5"} {
@@ -535,6 +536,7 @@ func TestProxyCarriesCalls(t *testing.T) {
 }
 
 func TestProxyIsGivenTheAddressInFull(t *testing.T) {
+	t.Parallel()
 	ca := testCA()
 	for _, row := range []struct {
 		name, kind, address, want string
@@ -561,6 +563,7 @@ func TestProxyIsGivenTheAddressInFull(t *testing.T) {
 }
 
 func TestProxyIsNotUsedForExceptions(t *testing.T) {
+	t.Parallel()
 	ca := testCA()
 	for _, scheme := range []string{"http", "https"} {
 		agent := newProxiedAgent(t, scheme, nil)
@@ -601,6 +604,7 @@ func TestProxyIsNotUsedForUnixSocket(t *testing.T) {
 }
 
 func TestProxyThatRefusesToConnect(t *testing.T) {
+	t.Parallel()
 	ca := testCA()
 	for _, row := range []struct {
 		name     string
@@ -645,6 +649,7 @@ func TestProxyThatRefusesToConnect(t *testing.T) {
 }
 
 func TestProxyPasswordThatIsWrong(t *testing.T) {
+	t.Parallel()
 	ca := testCA()
 	const refused = "the proxy wants another user or password"
 	for _, row := range []struct {
@@ -698,11 +703,9 @@ func TestProxyThatRepeatsThePassword(t *testing.T) {
 }
 
 func TestProxyThatIsNotThere(t *testing.T) {
+	t.Parallel()
 	ca := testCA()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	nowhere := listener.Addr().String()
-	listener.Close()
+	nowhere := "127.0.0.1:1"
 	for _, scheme := range []string{"http", "https"} {
 		for _, kind := range []string{"http", "https", "socks5"} {
 			t.Run(scheme+" agent, "+kind+" proxy: is retried and reported", func(t *testing.T) {
@@ -723,6 +726,7 @@ func TestProxyThatIsNotThere(t *testing.T) {
 }
 
 func TestProxyThatHangs(t *testing.T) {
+	t.Parallel()
 	ca := testCA()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections wait in its backlog
 	require.NoError(t, err)
@@ -767,6 +771,7 @@ func TestProxyThatHangs(t *testing.T) {
 }
 
 func TestProxyThatRefusesARequest(t *testing.T) {
+	t.Parallel()
 	ca := testCA()
 	// The response of an agent at its connection limit. The server adds a Date.
 	agentsWords := func(_ int, w http.ResponseWriter, _ *http.Request) bool {
@@ -832,6 +837,7 @@ func TestProxyThatRefusesARequest(t *testing.T) {
 }
 
 func TestProxyThatClosesInTheResponse(t *testing.T) {
+	t.Parallel()
 	ca := testCA()
 	for _, row := range []struct{ name, text string }{
 		{"the status line", "HTTP/1.1 2"},
@@ -863,6 +869,7 @@ func TestProxyLimitIsNotCalledTheAgents(t *testing.T) {
 }
 
 func TestProxyCertificateIsCheckedForTheProxysHost(t *testing.T) {
+	t.Parallel()
 	pki, ca := testkit.NewPKI(t), testCA()
 	const agentName = "server.global.nomad" // the certificate of pki
 	agentsCert := &tls.Config{Certificates: []tls.Certificate{pki.Pair}}
@@ -929,6 +936,7 @@ func TestProxyCertificateIsCheckedForTheProxysHost(t *testing.T) {
 
 // TestProxyToAgentAtItsLimit makes a call while other programs hold all connections of the agent.
 func TestProxyToAgentAtItsLimit(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct{ scheme, kind string }{
 		{"https", "http"}, {"https", "https"}, {"https", "socks5"}, {"http", "socks5"},
 	} {
@@ -974,6 +982,7 @@ func TestProxyToAgentAtItsLimit(t *testing.T) {
 
 // TestProxySOCKSWithRefusalBeforeTheRequest has the proxy send the agent's 429 right after its own reply.
 func TestProxySOCKSWithRefusalBeforeTheRequest(t *testing.T) {
+	t.Parallel()
 	const words = testkit.Refusal
 	fail := func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 		fmt.Fprintf(w, "\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00HTTP/1.1 429 Too Many Requests\r\n"+

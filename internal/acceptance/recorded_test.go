@@ -26,6 +26,7 @@ import (
 // TestRecorded replays every recorded request through the client. It compares the result with the
 // recorded response, leaf by leaf, or the error with the outcome that function expected returns.
 func TestRecorded(t *testing.T) {
+	t.Parallel()
 	all, err := wire.All()
 	require.NoError(t, err)
 	total := testRecordings(t, all)
