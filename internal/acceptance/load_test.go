@@ -224,7 +224,6 @@ func TestRetryBudget(t *testing.T) {
 // TestNameThatMoves changes the IP address of an agent's name while the agent at the first address keeps
 // running.
 func TestNameThatMoves(t *testing.T) {
-	t.Parallel()
 	first, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	port := first.Addr().(*net.TCPAddr).Port
