@@ -11,8 +11,7 @@ import (
 
 // ACL tokens of agents with the option ACLs, for nomad.WithToken, and three invalid ones.
 //
-// Without a token, clients may call Agent.Health and Agent.Join of package nomad. The option Token
-// adds more tokens.
+// Agent.Health and Agent.Join of package nomad require no token. The option Token adds more tokens.
 const (
 	ManagementToken = "6d616e61-6765-6d65-6e74-20746f6b656e" // may do everything
 	AgentReadToken  = "6167656e-7420-7265-6164-20746f6b656e" // policy agent { policy = "read" }

@@ -114,7 +114,8 @@ func (a *Agent) role() string {
 // Name returns the agent's name, without its region.
 func (a *Agent) Name() string { return a.name }
 
-// MemberName returns a server's name in the gossip pool, such as server-1.global.
+// MemberName returns the agent's name with its region, such as server-1.global. A server has this
+// name in the gossip pool.
 func (a *Agent) MemberName() string { return a.fullName() }
 
 // URL returns the agent's HTTP address, such as http://127.0.0.1:40123, or https with TLS. It does
@@ -166,10 +167,10 @@ func (s spec) newClient(url string, ca *authority, opts []nomad.Option) (*nomad.
 	return nomad.NewClient(append(ready, opts...)...)
 }
 
-// ServerID returns the ID of an agent in server mode, as in its member's tags.
+// ServerID returns the ID of an agent in server mode, which is also the tag id of its member.
 func (a *Agent) ServerID() string { return a.id }
 
-// NodeID returns the node ID of an agent in client mode.
+// NodeID returns the node ID of an agent in client mode. It is empty for other agents.
 func (a *Agent) NodeID() string { return a.node }
 
 // SerfAddr returns the agent's gossip address for Agent.Join of package nomad, as host:port. It has
@@ -250,7 +251,8 @@ func (a *Agent) Start() {
 	}
 }
 
-// SetTag changes a tag of a server's member, such as its build. An empty value removes the tag.
+// SetTag changes a tag of a server's member, such as its build. An empty value removes the tag. It
+// has no effect on an agent in client mode.
 func (a *Agent) SetTag(name, value string) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -293,7 +295,7 @@ func (a *Agent) isLeader() bool { return a.running && a.pool.leader(a.region) ==
 
 // TakeLead makes a server the leader of its region, as a transfer of leadership does.
 //
-// It returns false if the region has no leader at the time, or if the server is not a voter.
+// It returns false if the region has no leader at the time, or if the agent is not a voter of Raft.
 func (a *Agent) TakeLead() bool {
 	mu.Lock()
 	defer mu.Unlock()

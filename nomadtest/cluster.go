@@ -200,7 +200,8 @@ func (c *Cluster) Agents() []*Agent {
 
 // Leader returns the leader of a region, by default of the region global.
 //
-// It returns nil if there is no leader, or if the leader belongs to another cluster.
+// It returns nil if the region has no leader. It also returns nil if servers of another Cluster
+// have joined the pool and one of them is the leader.
 func (c *Cluster) Leader(region ...string) *Agent {
 	name := "global"
 	if len(region) > 0 {

@@ -25,10 +25,12 @@
 //   - /v1/operator/license: 204
 //   - /v1/acl/policies, /v1/acl/tokens and /v1/acl/roles: 400 without ACLs
 //
-// Everything else is 404, and so are requests that would change what these endpoints show.
+// All other paths respond with 404. So do these endpoints to requests that would change something, except those of
+// /v1/agent.
 //
-// An agent responds as its Version does. A recorded version responds as it was recorded. A version between two recorded
-// ones has the changes that Nomad had made by then. A version newer than all responds as the newest.
+// The option Version selects the version of Nomad that is imitated. A recorded version responds as it was recorded. A
+// version between two recorded ones has the changes that Nomad had made by then. An older version responds as the
+// oldest, a newer one as the newest.
 //
 // If a test has failed, New logs the requests that failed and the ends of the agents' logs. Programs use NewCluster and
 // Cluster.Close.
@@ -59,9 +61,9 @@
 //
 // # Faults
 //
-// A fault makes an agent misbehave on some requests or on all: Delay, Status, Redirect, Reset, Truncate, Garbage, Stall,
-// Drip, or a function of your own. Times, For and Share limit it. Requests returns the requests that an agent received.
-// Agents limit the connections from one address as real ones do; see MaxConns.
+// A fault makes an agent misbehave on some requests or on all: Delay, Status, Redirect, Reset, Truncate, Garbage,
+// Stall, Drip, or a function of your own. On, Times, For and Share limit it. Requests returns the requests that an
+// agent received. Agents limit the connections from one address as real ones do; see MaxConns.
 //
 //	agent := cluster.Agent("server-1")
 //	fault := agent.Inject(nomadtest.Reset(), nomadtest.On("members"), nomadtest.Times(2))
@@ -72,8 +74,8 @@
 //
 // # Hours in milliseconds
 //
-// In a bubble of testing/synctest time passes at once when all goroutines wait. There New uses a network in memory in
-// place of sockets, so a test of an hour takes milliseconds:
+// In a bubble of testing/synctest the clock jumps ahead as soon as all goroutines wait. There New uses a network in
+// memory in place of sockets, so a test of an hour takes milliseconds:
 //
 //	func TestOutage(t *testing.T) {
 //		synctest.Test(t, func(t *testing.T) {
@@ -102,11 +104,12 @@
 //
 // # Real agents
 //
-// StartProcess runs a real agent from a binary of Nomad, for tests that must hold for both.
+// StartProcess runs a real agent from a binary of Nomad, for tests that must pass with agents in memory and with real
+// ones.
 //
 // # Panics
 //
-// The package can be used outside tests. As in net/http/httptest, its functions panic where a test could not continue: if
-// no loopback port is free, if options contradict each other, and if a name is mistyped. The message lists the names that
-// there are.
+// The package can be used outside tests. As in net/http/httptest, its functions panic where a test could not continue:
+// if no loopback port is free, if options contradict each other, and if a name is mistyped. The message lists the valid
+// names.
 package nomadtest

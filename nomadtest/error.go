@@ -56,11 +56,11 @@ func callJoin(ctx context.Context, a *nomad.Agent) error {
 
 func callReload(ctx context.Context, a *nomad.Agent) error { return a.Reload(ctx) }
 
-// Error makes an error as the methods of package nomad return it when an agent's response has a meaning, such as
-// nomad.ErrNoLeader, for fakes of those methods. Its fields can be changed.
+// Error returns the error with which the methods of package nomad report a response that means the given error, such as
+// nomad.ErrNoLeader. Fakes of these methods can return it. Its fields can be changed.
 //
-// It panics for a meaning that no response of an agent has. Such an error of package nomad stands for itself:
-// nomad.ErrClosed, say.
+// It panics for an error that never comes from a response, such as nomad.ErrClosed. A fake returns such an error as it
+// is.
 func Error(meaning error) *nomad.APIError {
 	var names []string
 	for _, f := range failures {

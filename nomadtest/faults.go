@@ -13,9 +13,9 @@ import (
 
 // Fault handles a request in place of the agent.
 //
-// answer calls the next fault that applies or, after the last one, the agent itself. A fault may
-// call it with another request or another writer.
-type Fault func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc)
+// next calls the next fault that applies or, after the last one, the agent itself. A fault may call
+// it with another request or another writer.
+type Fault func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc)
 
 // Injection is a fault that was injected into an agent.
 type Injection struct {
@@ -65,7 +65,7 @@ var endpointNames = []string{
 	"pprof/threadcreate", "pprof/trace", "reload", "schedulers", "schedulers/config", "self", "servers",
 }
 
-// Times limits a fault to the next n requests that it applies to.
+// Times limits a fault to the next n requests that it applies to. It panics if n is less than 1.
 func Times(n int) FaultOption {
 	if n < 1 {
 		panic(fmt.Sprintf("nomadtest: Times(%d): want 1 or more", n))
@@ -91,11 +91,12 @@ func Share(share float64) FaultOption {
 	return func(i *Injection) { i.share = share }
 }
 
-// Inject adds a fault to the agent. Without options it applies to every request until it is
-// removed.
+// Inject adds a fault to the agent. Without options the fault applies to every request until it is
+// removed. Inject panics if the fault is nil.
 //
 // If several faults apply to a request, the first one injected runs first. Delay, Drip, ResetAfter,
-// Truncate and StallAfter pass the request on to the next fault; the others end it.
+// Truncate and StallAfter pass the request on to the next fault. The others respond themselves, so
+// later faults neither run nor count the request.
 func (a *Agent) Inject(f Fault, opts ...FaultOption) *Injection {
 	if f == nil {
 		panic("nomadtest: Inject: the fault is nil")
@@ -157,32 +158,32 @@ func (i *Injection) appliesTo(path string) bool {
 }
 
 // meet runs a request through the faults that apply to it, and then through the agent's handler.
-func (a *Agent) meet(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+func (a *Agent) meet(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
 	mu.Lock()
 	injections := a.injections
 	mu.Unlock()
-	a.meetOneOf(injections, w, r, answer)
+	a.meetOneOf(injections, w, r, next)
 }
 
-func (a *Agent) meetOneOf(injections []*Injection, w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+func (a *Agent) meetOneOf(injections []*Injection, w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
 	mu.Lock()
 	at := slices.IndexFunc(injections, func(i *Injection) bool { return i.hit(r.URL.Path) })
 	mu.Unlock()
 	if at < 0 {
-		answer(w, r)
+		next(w, r)
 		return
 	}
 	if r, ok := w.(*recorder); ok { // no earlier fault has wrapped the writer
 		r.fault()
 	}
-	injections[at].fault(w, r, func(w http.ResponseWriter, r *http.Request) { a.meetOneOf(injections[at+1:], w, r, answer) })
+	injections[at].fault(w, r, func(w http.ResponseWriter, r *http.Request) { a.meetOneOf(injections[at+1:], w, r, next) })
 }
 
 // Delay delays the response by d.
 func Delay(d time.Duration) Fault {
-	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+	return func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
 		pause(r, d)
-		answer(w, r)
+		next(w, r)
 	}
 }
 
@@ -241,7 +242,7 @@ func Garbage() Fault {
 	}
 }
 
-// Stall sends no response until the client gives up or the agent stops.
+// Stall never responds. It holds the request until the client gives up or the agent stops.
 func Stall() Fault {
 	return func(_ http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { stall(nil, r) }
 }
@@ -259,8 +260,8 @@ func stall(_ http.ResponseWriter, r *http.Request) {
 
 // Drip sends the body n bytes at a time, with a pause after each chunk.
 func Drip(n int, every time.Duration) Fault {
-	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
-		answer(&dripper{ResponseWriter: w, r: r, n: max(n, 1), every: every}, r)
+	return func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
+		next(&dripper{ResponseWriter: w, r: r, n: max(n, 1), every: every}, r)
 	}
 }
 
@@ -299,12 +300,12 @@ func pause(r *http.Request, d time.Duration) {
 
 // cut passes on the headers and n bytes of the body, and then calls end, which does not return.
 func cut(n int, end func(http.ResponseWriter, *http.Request)) Fault {
-	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+	return func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
 		c := &cutter{ResponseWriter: w, left: max(n, 0), end: func() {
 			http.NewResponseController(w).Flush()
 			end(w, r)
 		}}
-		answer(c, r)
+		next(c, r)
 		c.finish()
 	}
 }

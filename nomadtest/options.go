@@ -19,8 +19,9 @@ type Option interface{ cluster(*setup) }
 
 // AgentOption configures agents.
 //
-// Given to Servers, Clients, Both, AddServer or AddClient, it applies to those agents. Given to
-// NewCluster, it applies to all agents; options of a group override it.
+// Given to Servers, Clients, Both, AddServer or AddClient, it applies to those agents. Given to New
+// or NewCluster, it applies to all agents, also those added later. The options of Servers and the
+// like override it. An option that does not apply to an agent's role has no effect on it.
 type AgentOption interface {
 	Option
 	agent(*spec)
@@ -123,10 +124,12 @@ const DefaultVersion = "2.0.5"
 // as real agents do.
 const DefaultMaxConns = 100
 
-// Names sets the names of agents, one name for each agent.
+// Names sets the names of agents. It panics unless there is one name for each agent, and no name
+// twice.
 func Names(names ...string) AgentOption { return agentOption(func(s *spec) { s.names = names }) }
 
-// Version sets the version of Nomad that agents report. The default is DefaultVersion.
+// Version sets the version of Nomad that agents imitate and report. The default is DefaultVersion.
+// It panics for what is not a version.
 //
 // The version determines the endpoints, the fields of Self and some error messages. Versions 1.6.5,
 // 1.8.4, 1.11.3 and 2.0.5 were recorded.
@@ -148,8 +151,8 @@ func Datacenter(name string) AgentOption { return agentOption(func(s *spec) { s.
 // Expect sets how many servers of its region a server waits for before the first election
 // (bootstrap_expect).
 //
-// The default is the number of servers that the same Servers or Both adds. A server with 0 never
-// starts an election; it waits until a leader adds it.
+// The default is the number n of the call of Servers or Both that adds the server, and 0 for
+// AddServer. A server with 0 never starts an election; it waits until a leader adds it.
 func Expect(n int) AgentOption {
 	if n < 0 {
 		panic(fmt.Sprintf("nomadtest: Expect(%d): want 0 or more", n))
@@ -168,26 +171,27 @@ func Debug() AgentOption { return agentOption(func(s *spec) { s.debug = true }) 
 
 // ACLs makes agents require a token.
 //
-// Agents know ManagementToken, AgentReadToken, AgentWriteToken and NodeReadToken. Clients of
-// Cluster.Client use ManagementToken by default.
+// Agents know ManagementToken, AgentReadToken, AgentWriteToken, NodeReadToken and ExpiredToken. A
+// nomad.Client from Cluster.Client uses ManagementToken by default.
 func ACLs() AgentOption { return agentOption(func(s *spec) { s.acls = true }) }
 
 // TLS makes agents serve https.
 //
 // The certificate is issued by the cluster's own authority for 127.0.0.1, localhost and
-// server.<region>.nomad, or client.<region>.nomad in client mode. Clients of Cluster.Client trust
-// it. Cluster.TLSFiles returns files for other clients.
+// server.<region>.nomad, or client.<region>.nomad in client mode. A nomad.Client from
+// Cluster.Client trusts it. Cluster.TLSFiles returns files for other programs.
 func TLS() AgentOption { return agentOption(func(s *spec) { s.tls = true }) }
 
 // MutualTLS makes agents serve https and require a client certificate (verify_https_client).
 //
-// Clients of Cluster.Client have a certificate. Cluster.TLSFiles returns files for other clients.
+// A nomad.Client from Cluster.Client has a certificate. Cluster.TLSFiles returns files for other
+// programs.
 func MutualTLS() AgentOption { return agentOption(func(s *spec) { s.tls, s.mutualTLS = true, true }) }
 
 // Socket makes agents in client mode also listen on a unix socket, as Nomad's task API does. Its
 // path is Agent.SocketPath.
 //
-// Requests on the socket need a token, with or without ACLs.
+// Requests on the socket require a token. Without ACLs any token is accepted.
 func Socket() AgentOption { return agentOption(func(s *spec) { s.socket = true }) }
 
 // GossipKey encrypts the gossip of servers, as the keyring calls of package nomad require.
@@ -231,10 +235,9 @@ func KnownServers(addresses ...string) AgentOption {
 	return agentOption(func(s *spec) { s.known = append([]string{}, addresses...) })
 }
 
-// LogFile sets log_file, so that Agent.MonitorExport of package nomad can read the agent's log on
-// disk.
+// LogFile sets log_file, so that Agent.MonitorExport of package nomad works with OnDisk.
 //
-// Agents in memory do not write a file.
+// An agent in memory writes no file: it responds with the entries that it keeps in memory.
 func LogFile() AgentOption {
 	return agentOption(func(s *spec) { s.logFile = "/var/log/nomad.log" })
 }
@@ -242,8 +245,9 @@ func LogFile() AgentOption {
 // Config changes a value of the configuration that Agent.Self of package nomad returns. It does not
 // change the agent's behavior.
 //
-// The path, such as "Telemetry.PublishNodeMetrics", is one of package agentconfig or of the
-// configuration that agents report. Config panics for any other path.
+// The path consists of field names of agentconfig.Config or of names in the JSON that agents send,
+// such as "Telemetry.PublishNodeMetrics". Config panics for any other path. The value is sent as
+// JSON, whatever its type is.
 func Config(path string, value any) AgentOption {
 	keys := strings.Split(path, ".")
 	if err := checkConfigPath(keys); err != nil {

@@ -3,9 +3,10 @@ package nomadtest
 // island is a part of the network that reaches only itself. Agents that are on none reach each other.
 type island struct{ _ byte }
 
-// Partition cuts agents off from all others. They still reach each other. Servers see those on the other side as
-// failed, and a side with a quorum elects a leader. Agents in client mode lose the servers on the other side. HTTP
-// clients still reach every agent; use Agent.Inject to disturb them. Another call makes one more part. Heal ends all.
+// Partition separates the named agents from all others. The named agents still reach each other. Servers see those on
+// the other side as failed, and a side with a quorum elects a leader. Agents in client mode lose the servers on the
+// other side. HTTP clients still reach every agent; use Agent.Inject to disturb them. Each further call separates one
+// more group. An agent of an earlier group moves to the new one. Heal joins all groups again.
 func (c *Cluster) Partition(names ...string) {
 	agents := make([]*Agent, len(names))
 	for i, name := range names {

@@ -29,7 +29,7 @@ const startLimit = time.Minute
 
 // Process is a real agent, run from a Nomad binary on loopback with its data in a temporary folder.
 //
-// It has the methods of Agent that are possible for a real agent.
+// Most of its methods are those of Agent. Start and Log differ.
 type Process struct {
 	spec
 	name   string
@@ -52,11 +52,11 @@ func (p *Process) Format(f fmt.State, _ rune) {
 
 // StartProcess starts a real agent from the binary named by NOMAD_BIN, and waits until it is ready.
 //
-// Pass Servers(1), Clients(1) or Both(1); the default is Servers(1). The agent joins no others.
-// A server with Expect(1) is ready when it has elected itself leader, and an agent in client mode
-// when it has connected to one of its KnownServers. With ACLs, the agent is bootstrapped with
-// ManagementToken; it does not know the other tokens. Agents in client mode need the privileges
-// that Nomad requires.
+// Pass Servers(1), Clients(1) or Both(1); the default is Servers(1). More than one agent is an
+// error. The agent joins no others. A server with Expect(1) is ready when it has elected itself
+// leader, and an agent in client mode when it has connected to one of its KnownServers. With ACLs,
+// the agent is bootstrapped with ManagementToken; it does not know the other tokens. Agents in
+// client mode need the privileges that Nomad requires.
 //
 // Without a binary, the error is ErrNoBinary. The options Version, Config, Socket and
 // InMemoryNetwork are refused with an error. If the agent is not ready before the context ends, or

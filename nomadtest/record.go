@@ -23,8 +23,8 @@ const (
 	maxNoted       = 200
 )
 
-// Request is a request that an agent was sent, and what became of it. Printed or as JSON it has no header, no body, and of
-// the query only what agents know.
+// Request is a request to an agent, with the status of its response. When it is printed or encoded as JSON, headers and
+// body are left out. So are query parameters that Nomad does not define.
 type Request struct {
 	Time   time.Time
 	Method string
@@ -81,7 +81,7 @@ func (r Request) clean(text string) string {
 // Format prints what String returns, whatever the verb.
 func (r Request) Format(f fmt.State, _ rune) { io.WriteString(f, r.String()) }
 
-// MarshalJSON encodes what String returns, as in
+// MarshalJSON encodes the request as an object, such as
 //
 //	{"time":"2026-11-02T15:04:05Z","method":"GET","path":"/v1/agent/members","query":"region=eu","status":500,"fault":true}
 //
@@ -100,8 +100,8 @@ func (r Request) MarshalJSON() ([]byte, error) {
 // failed reports whether the test that sent the request may have failed for it.
 func (r Request) failed() bool { return r.Fault || r.Status == 0 || r.Status >= 400 }
 
-// Requests are the requests that came to the agent, the oldest first, also those that met a fault. The last 10,000 are
-// kept. Requests that were refused for the limit of connections are not among them.
+// Requests returns the last 10,000 requests that the agent received, the oldest first. Requests with a fault are
+// included. Requests that were refused because of MaxConns are not.
 func (a *Agent) Requests() []Request {
 	a.recordMu.Lock()
 	defer a.recordMu.Unlock()
@@ -112,7 +112,7 @@ func (a *Agent) Requests() []Request {
 	return requests
 }
 
-// ForgetRequests empties what Requests gives.
+// ForgetRequests removes all requests from the list that Requests returns.
 func (a *Agent) ForgetRequests() {
 	a.recordMu.Lock()
 	defer a.recordMu.Unlock()

@@ -13,8 +13,9 @@ import (
 )
 
 // Secret is a string that must not be printed or logged by accident, such as a token, a password or a gossip key.
-// Packages fmt, log/slog, encoding/json and json/v2 print "<redacted>" in its place, and nothing for an empty one.
-// Secrets can be compared, and be the keys of a map. The zero Secret is empty.
+// Packages fmt, log/slog, encoding/json and json/v2 print "<redacted>" in its place, or an empty string if the secret
+// is empty. Secrets can be compared and can be the keys of a map. The zero Secret is empty. Decoding the JSON of a
+// Secret gives the string "<redacted>", not the secret.
 type Secret struct{ text unique.Handle[string] }
 
 // New returns text as a Secret. An empty text gives the zero Secret.
@@ -33,16 +34,16 @@ func (s Secret) Reveal() string {
 	return s.text.Value()
 }
 
-// Format prints "<redacted>", whatever the verb.
+// Format prints "<redacted>", or an empty string, whatever the verb.
 func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.redacted()) }
 
-// LogValue returns "<redacted>".
+// LogValue returns "<redacted>", or an empty string.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.redacted()) }
 
-// MarshalText returns "<redacted>".
+// MarshalText returns "<redacted>", or an empty string.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.redacted()), nil }
 
-// UnmarshalText reads the secret itself.
+// UnmarshalText sets the secret to text.
 func (s *Secret) UnmarshalText(text []byte) error {
 	*s = New(string(text))
 	return nil

@@ -13,7 +13,7 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// Report is what the servers of a pool responded.
+// Report has the responses of the servers of a pool, compared.
 type Report struct {
 	Members       []nomad.Member // the pool as the Client's agent sees it, in the order of nomad.CompareMembers
 	Servers       []Server       // all of Members that have not left, in the same order
@@ -71,11 +71,11 @@ func (r Report) MarshalJSON() ([]byte, error) {
 	}{r.OK(), r.Members, r.Servers, r.Disagreements})
 }
 
-// Server is what one server responded.
+// Server has the responses of one server.
 type Server struct {
 	Member   nomad.Member  // the server as the Client's agent sees it
 	Address  string        // where it was called
-	Build    string        // its version of Nomad, such as 2.0.5: as it says itself, or else as in Member
+	Build    string        // its version of Nomad, such as 2.0.5: as it reports itself, or else as in Member
 	Health   *nomad.Health // its own health; nil if it did not report it
 	Leader   string        // the RPC address of its region's leader, as it sees it; empty if unknown
 	Sees     int           // number of members in its view of the pool
@@ -88,7 +88,7 @@ func (s Server) OK() bool {
 	return s.Err == nil && s.Healthy() && s.Member.Status == nomad.StatusAlive
 }
 
-// Healthy reports whether the server says that it is healthy.
+// Healthy reports whether the server reports that it is healthy.
 func (s Server) Healthy() bool { return s.Health.OK() }
 
 // Reachable reports whether the server responded at all, even if it refused the request.
@@ -145,8 +145,9 @@ func (s Server) MarshalJSON() ([]byte, error) {
 		show.Duration(s.Duration), show.Error(s.Err)})
 }
 
-// Disagreement is a member that servers see differently. It is no disagreement if some do not know a member that has
-// left: a server that started later never hears of it.
+// Disagreement is a member that servers see differently: its status, an address, a tag or another field differs, or
+// some servers do not know it. A member that has left is no disagreement if some servers do not know it, because a
+// server that started later never learns of it.
 type Disagreement struct {
 	Name  string // of the member
 	Views []View // the one that most servers share comes first
@@ -169,7 +170,7 @@ func (d Disagreement) MarshalJSON() ([]byte, error) {
 	}{d.Name, d.Views})
 }
 
-// View is how some servers see a member.
+// View is a member as some servers see it.
 type View struct {
 	Member  nomad.Member // as they see it; the zero Member if they do not know it
 	Servers []string     // their names, sorted

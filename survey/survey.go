@@ -1,4 +1,4 @@
-// Package survey gets from every server of a gossip pool its own health and its own view of the pool.
+// Package survey requests from every server of a gossip pool its health and its view of the pool.
 //
 //	report, err := survey.Run(ctx, client)
 //	if err != nil {
@@ -45,12 +45,12 @@ type settings struct {
 	progress    func(done, total int, server Server)
 }
 
-// WithAddress sets how the HTTP address of a server is found, in any form that nomad.WithAddress takes. See HTTPAddress
-// and HTTPSAddress for the usual ways. Run calls the function from the goroutine that called Run, so it needs no lock.
+// WithAddress sets a function that returns the HTTP address of a server, in any form that nomad.WithAddress accepts.
+// HTTPAddress and HTTPSAddress return such functions. If Run cannot use an address, Server.Err is ErrInvalidArgument.
+// Run calls the function from the goroutine that called Run, so it needs no lock.
 //
-// The default is the address that the server gossips at, with the scheme and port of the Client's
-// own address. Servers that share an IP address, as those of package nomadtest do, need this
-// option.
+// The default is the IP address at which the server gossips, with the scheme and port of the Client's own address.
+// Servers that share an IP address, as those of package nomadtest do, need this option.
 func WithAddress(address func(nomad.Member) string) Option {
 	return Option{func(s *settings) error {
 		if address == nil {
@@ -61,12 +61,13 @@ func WithAddress(address func(nomad.Member) string) Option {
 	}}
 }
 
-// HTTPAddress returns a function for WithAddress. It calls each server over http, at the IP address at which it gossips
-// and the given port.
+// HTTPAddress returns a function for WithAddress. The function returns an http address with the IP address at which the
+// server gossips and the given port.
 func HTTPAddress(port uint16) func(nomad.Member) string { return addresses("http", port) }
 
-// HTTPSAddress returns a function for WithAddress. It calls each server over https, at the IP address at which it
-// gossips and the given port. The certificates must be valid for these addresses, or for nomad.TLS.ServerName.
+// HTTPSAddress returns a function for WithAddress. The function returns an https address with the IP address at which
+// the server gossips and the given port. The certificates must be valid for these addresses, or for
+// nomad.TLS.ServerName.
 func HTTPSAddress(port uint16) func(nomad.Member) string { return addresses("https", port) }
 
 func addresses(scheme string, port uint16) func(nomad.Member) string {
@@ -88,8 +89,7 @@ func addressesAs(client *nomad.Client) func(nomad.Member) string {
 	return addresses(own.Scheme, uint16(port))
 }
 
-// WithConcurrency sets how many servers are surveyed at the same time. The default is
-// DefaultConcurrency.
+// WithConcurrency sets how many servers are surveyed at the same time, 1 or more. The default is DefaultConcurrency.
 func WithConcurrency(n int) Option {
 	return Option{func(s *settings) error {
 		if n < 1 {
@@ -100,8 +100,8 @@ func WithConcurrency(n int) Option {
 	}}
 }
 
-// WithTimeout sets how long one server may take for all its responses. A server without a leader
-// takes 5 s. The default is DefaultTimeout.
+// WithTimeout limits the time for all responses of one server. A server without a leader takes 5 s. The default is
+// DefaultTimeout. d must be more than 0.
 func WithTimeout(d time.Duration) Option {
 	return Option{func(s *settings) error {
 		if d <= 0 {
@@ -124,22 +124,24 @@ func WithProgress(progress func(done, total int, server Server)) Option {
 	}}
 }
 
-// Run surveys all servers that the Client's agent knows and that have not left, including failed ones: a failed server
-// that responds is running and cut off from the others.
+// Run surveys all servers that the Client's agent knows and that have not left. That includes failed servers: one that
+// responds is running, but cut off from the others.
 //
 // Server.Err is the error of one server. It is ErrInvalidResponse if another server responds at the address. Run fails
 // without a Report if Members fails, and with ErrInvalidArgument if an option cannot be used. When the context ends,
-// Run returns its error and a Report of what there was by then; servers that were not reached have that error too.
+// Run returns the context's error and a Report of the responses so far. In it the context's error is also the
+// Server.Err of the other servers.
 //
 // Run sends the Client's ACL token, the password of WithBasicAuth and the headers of WithHeader to every address in the
 // pool. That includes failed servers, whose address may belong to another machine by now. If the Client's address is
 // http, they are sent unencrypted. Whoever can join the gossip pool can add an address. Use https, WithAddress, or a
 // token that has node:read only. With https the certificates must be valid for the servers' addresses, or for
-// nomad.TLS.ServerName. A Client of a unix socket cannot reach others; the report says so for each server.
+// nomad.TLS.ServerName. A Client whose own address is a unix socket cannot reach other servers, and each Server.Err
+// says so.
 //
 // A survey of a thousand servers transfers about a gigabyte. It keeps little of that in memory.
 //
-// It requires an agent of any role and the ACL capability node:read.
+// It requires the ACL capability node:read.
 func Run(ctx context.Context, client *nomad.Client, opts ...Option) (*Report, error) {
 	s := settings{address: addressesAs(client), concurrency: DefaultConcurrency, timeout: DefaultTimeout}
 	for i, opt := range opts {

@@ -18,12 +18,12 @@ type HealthAgent interface {
 type HealthEvent struct {
 	Kind Kind
 
-	// Before and After are the health as it was reported before and as it is now. Before is the
-	// zero Health in the first event. Both are zero for the kinds Outage and OutageOver.
+	// Before and After are the health as it was reported before and as it is now. Before is the zero Health in the
+	// first event. Both are zero for the kinds Outage and OutageOver.
 	Before, After nomad.Health
 
-	// Err is the error of Agent.Health for the kind Unhealthy, such as ErrNoLeader, and that of the first failed poll
-	// for an Outage. It is context.DeadlineExceeded if the poll timed out. It is nil for the other kinds.
+	// Err is the error of Agent.Health for the kind Unhealthy, such as ErrNoLeader, and the error of the first failed
+	// poll for an Outage. It is context.DeadlineExceeded if the poll timed out. It is nil for the other kinds.
 	Err error
 
 	// Since is the time of the last response before the outage, for the kinds Outage and OutageOver. It is the start of
@@ -92,16 +92,18 @@ func (h health) clone() health {
 	return h
 }
 
-// Health reports an agent's health in the given roles, or in all that it has. The first events are its present health.
-// Each later one is a change that has settled (see Options.Settle). An unhealthy agent is an event, of the kind
-// Unhealthy, and no error.
+// Health reports an agent's health in the given roles, or without roles in all roles that it has. The first event is
+// the present health. Each later one is a change that has settled (see Options.Settle). An unhealthy agent is an event
+// of the kind Unhealthy and does not end the loop.
 //
-// Only becoming healthy or unhealthy is a change. A new message of a role that stays unhealthy is not reported.
+// An event has the health of all roles. Its kind is Unhealthy if any of them is unhealthy. It is reported when a role
+// becomes healthy or unhealthy. A new message of a role that stays unhealthy is not reported. A role that the agent
+// does not have is an Outage with ErrServerOnly or ErrClientOnly.
 //
-// When a poll fails there is one Outage for all failed polls in a row. When the agent responds again there is
-// OutageOver, and then an event that reports its health, even if that is the same as before.
+// Failed polls in a row are one Outage. When the agent responds again, OutageOver is reported and then its health, when
+// that has settled, even if it is the same as before.
 //
-// It requires an agent of any role and no ACL token. A server without a leader takes 5 s to respond.
+// It requires no ACL token. A server without a leader takes 5 s to respond.
 func Health(
 	ctx context.Context, agent HealthAgent, opts Options, roles ...nomad.Role,
 ) iter.Seq2[HealthEvent, error] {

@@ -16,8 +16,7 @@ type LogAgent interface {
 	Monitor(ctx context.Context, opts nomad.MonitorOptions) (*nomad.LogStream, error)
 }
 
-// LogEvent is an entry of a log, an Outage or an OutageOver. Entries between an Outage and its
-// OutageOver are missing.
+// LogEvent is an entry of a log, an Outage or an OutageOver.
 type LogEvent struct {
 	Kind Kind
 
@@ -27,10 +26,11 @@ type LogEvent struct {
 	// Err is why the log ended, or could not be opened, for the kind Outage. It is nil otherwise.
 	Err error
 
-	// Since is when an Outage began, also for OutageOver: entries after it may be missing.
+	// Since is when the outage began, for the kinds Outage and OutageOver. Entries after it may be
+	// missing. It is the start of the loop if the log was never open.
 	Since time.Time
 
-	// Time is when the entry was received, the outage was noticed, or the log continued.
+	// Time is when the entry was received, the outage was noticed, or the log was open again.
 	Time time.Time
 }
 
@@ -73,20 +73,20 @@ const (
 // errLogEnded is the error of an Outage that began because the agent ended the log in good order.
 var errLogEnded = errors.New("nomad: the agent ended the log")
 
-// Log follows the log of an agent: it opens the log again when it ends, stalls or is lost, until
-// the context ends. Entries are always requested as JSON, whatever opts.JSON says.
+// Log follows the log of an agent until the context ends. When the stream ends or stalls, Log opens
+// it again. Entries are always requested as JSON, whatever opts.JSON says.
 //
-// When the log ends, an Outage says why, and OutageOver follows when it is open again. Entries
-// between Outage.Since and OutageOver.Time may be missing. The log is opened again after 0.5 s,
-// then at doubled intervals up to 10 s. What the agent drops because the loop is too slow is not
-// reported.
+// When the stream ends, an Outage has the reason, and OutageOver follows when it is open again. No
+// entry is repeated. Entries between Since and Time of the OutageOver may be missing. The stream is
+// opened again after 0.5 s, then at doubled intervals up to 10 s. Agents drop entries if the loop
+// is too slow; that is not reported.
 //
-// Errors that do not pass end the loop: those of the package comment, and ErrPermissionDenied,
-// ErrInvalidArgument, ErrNotFound (the target), ErrServerOnly, ErrClientOnly and ErrUnsupported.
-// After the log has been open once, these end the loop only if they last for 30 s: an agent that
-// restarts can refuse a good token, and not know a target, for a while.
+// The errors of the package comment end the loop. So does an agent that responds with
+// ErrPermissionDenied, ErrInvalidArgument, ErrNotFound (the target), ErrServerOnly, ErrClientOnly
+// or ErrUnsupported: at once if the log has never been open, and otherwise if that lasts for 30 s.
+// An agent that restarts can refuse a good token, or not know a target, for a while.
 //
-// It requires an agent of any role and the ACL capability agent:read.
+// It requires the ACL capability agent:read.
 func Log(ctx context.Context, agent LogAgent, opts nomad.MonitorOptions) iter.Seq2[LogEvent, error] {
 	opts.JSON = true
 	return sequence(ctx, func(emit func(LogEvent) bool) error {

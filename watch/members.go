@@ -23,17 +23,17 @@ type MemberEvent struct {
 	Kind Kind
 
 	// Before and After are the member as it was reported before and as it is now. Before is the
-	// zero Member for a member that is new, After for one that is removed; both are zero for the
-	// kinds that are about no member.
+	// zero Member for a member that was not in the pool, After for one that is Removed. Both are
+	// zero for Synced, Outage and OutageOver.
 	Before, After nomad.Member
 
 	// Changed lists the fields that differ between Before and After. A tag is listed as
-	// "Tags.build". It is nil if Before or After is the zero Member, and for a Failed or Left of
-	// the first response.
+	// "Tags.build". It is nil if Before or After is the zero Member. It is also nil for a Failed or
+	// Left of the first response, where Before and After are the same.
 	Changed []string
 
-	// Err is why the first poll of an Outage failed, nil for all other kinds. It can be a
-	// context.DeadlineExceeded: a poll timed out.
+	// Err is the error of the first failed poll for an Outage. It is context.DeadlineExceeded if
+	// the poll timed out. It is nil for the other kinds.
 	Err error
 
 	// Since is the time of the last response before the outage, for the kinds Outage and
@@ -45,7 +45,7 @@ type MemberEvent struct {
 	Time time.Time
 }
 
-// Name returns the name of the member; empty for the kinds that are about no member.
+// Name returns the name of the member. It is empty for Synced, Outage and OutageOver.
 func (e MemberEvent) Name() string { return cmp.Or(e.After.Name, e.Before.Name) }
 
 func (e MemberEvent) outage() outage { return outage{e.Kind, e.Since, e.Time, e.Err} }
@@ -76,24 +76,24 @@ func (e MemberEvent) MarshalJSON() ([]byte, error) {
 	}{e.outage().header(), e.Name(), e.Before, e.After, e.Changed})
 }
 
-// Members reports what happens in the gossip pool, as an agent sees it.
+// Members reports the changes in the gossip pool, as an agent sees it.
 //
-// The first response is reported at once: each member as Joined, followed by Failed or Left if it
-// has failed or left by then, and Synced at the end. After that each event is a change that has
+// The first response is reported at once: each member as Joined, a member that has failed or left
+// also as Failed or Left, and Synced at the end. After that each event is a change that has
 // settled: see Options.Settle. Events of one poll come in the order of nomad.CompareMembers. To
-// keep a copy of the pool, store After under the event's Name in a map, and delete it on Removed.
-// Skip events without a name.
+// keep a copy of the pool, store After under the event's Name in a map, and delete the Name on
+// Removed. Skip events without a Name.
 //
-// When a poll fails there is one Outage for all failed polls in a row, and OutageOver when the
-// agent responds again. What was missed is reported when it has settled, then Synced.
+// Failed polls in a row are one Outage. When the agent responds again, OutageOver is reported.
+// Changes during the outage follow when they have settled, and then Synced.
 //
-// A name can move to another machine. The event is then Recovered or Updated, and Member.ID has
-// changed. A server that has just started does not know the others until it has joined again. It
-// never learns of members that left before. So members may seem to leave and to join again if the
-// agent is behind a load balancer.
+// A server can be replaced by another machine with the same name. The event is then Recovered or
+// Updated, and Member.ID has changed. Behind a load balancer a poll can reach a server that has
+// just started. It does not know the other members until it has joined, and never learns of members
+// that left before. So members can be reported as Removed, and later as Joined.
 //
-// It requires an agent of any role and the ACL capability node:read. A refused token is an outage:
-// it may be a token that the agent does not know yet.
+// It requires the ACL capability node:read. A refused token is an Outage and does not end the loop,
+// because servers learn of a new token one after the other.
 func Members(ctx context.Context, agent MembersAgent, opts Options) iter.Seq2[MemberEvent, error] {
 	return sequence(ctx, func(emit func(MemberEvent) bool) error {
 		w := membersWatcher(emit)

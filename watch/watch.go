@@ -12,24 +12,23 @@
 //
 // # Outages
 //
-// An agent that does not respond does not end a loop. An outage is reported once, as the event
-// [Outage] with its error and the time of the last response. Its end is the event [OutageOver].
-// Changes during the outage are reported after that.
+// A failed poll does not end a loop. The first of several failed polls in a row is reported as the event [Outage], with
+// its error and the time of the last response. When the agent responds again, that is the event [OutageOver]. Changes
+// during the outage are reported after it.
 //
 // # How a loop ends
 //
-// An error is final: it is the last element of the sequence. It is the error of the context (and
-// its cause), ErrClosed once the Client is closed, or ErrInvalidArgument for an argument that
-// cannot be used. The comment of Log names its other errors.
+// The last element of a sequence is an error: the context's error (and its cause), ErrClosed if the Client was closed,
+// or ErrInvalidArgument for an argument that cannot be used. The comment of Log names more.
 //
-// A watch has no goroutine of its own: it polls when the loop requests the next event. A change that
-// is undone while the body of the loop is busy is not reported. Nothing remains when the loop ends.
-// Each loop over a sequence is independent.
+// A watch has no goroutine of its own: it polls while the loop waits for the next event. A change that is undone while
+// the body of the loop is busy is not reported. When the loop ends, no request or connection of the watch remains. A
+// sequence can be used again: each loop over it starts a new watch.
 //
 // # Testing
 //
-// The functions take an interface of one method, which *nomad.Agent implements. They work in a
-// bubble of testing/synctest, where hours of watching pass at once.
+// The functions take an interface of one method, which *nomad.Agent implements. In a bubble of testing/synctest hours
+// of watching take no time.
 package watch
 
 import (
@@ -60,25 +59,25 @@ const maxBackoff = time.Minute
 
 // Options set how Members and Health poll. The zero value is good for most programs.
 type Options struct {
-	// Interval is the time between two polls, 1 ms or more. It is varied at random by a tenth, so
-	// that many programs do not poll at the same moment. 0 means DefaultInterval. During an outage
-	// it doubles with each poll, up to a minute.
+	// Interval is the time between two polls, 1 ms or more. It is varied at random by a tenth, so that many programs do
+	// not poll at the same moment. 0 means DefaultInterval; a shorter or negative one is ErrInvalidArgument. During an
+	// outage it doubles with each poll, up to a minute or Interval, whichever is longer.
 	Interval time.Duration
 
-	// Settle is how long all responses must agree on a change before it is reported. 0 means
-	// DefaultSettle; with a negative value a change is reported as soon as it is seen.
+	// Settle is how long all responses must agree on a change before it is reported. 0 means DefaultSettle. With a
+	// negative value a change is reported as soon as it is seen.
 	//
-	// A change takes seconds to reach all servers. A client agent or a load balancer forwards each request to another
-	// server. So a new change can appear and disappear again. While a change settles the watch polls every quarter of
-	// Settle (every Interval if that is shorter), each time on a new connection.
+	// A change takes seconds to reach all servers. A client agent or a load balancer may forward each request to a
+	// different server, so a new change can appear and disappear again. While a change settles the watch polls every
+	// quarter of Settle (every Interval if that is shorter), each time on a new connection.
 	//
-	// A change of status, or of health, is reported when that has settled, whatever else still changes. Other changes
-	// of a member are reported when at least one of them has settled. If a value keeps changing for four times Settle,
-	// such as a counter in a tag, the watch polls every Interval again. It reports the value when that has been
-	// unchanged for two intervals.
+	// A new status is reported when the status has settled, even if other fields still change. Other changes of a
+	// member are reported in one event when at least one of them has settled. Some values never settle, such as a
+	// counter in a tag. After four times Settle the watch goes back to polling every Interval, and reports such a value
+	// when it has been the same for two intervals.
 	//
-	// Do not use Settle as a grace period: the first response is reported at once, including members that have failed
-	// by then. Compare the event's Time with the present time before you act, as the example reaper does.
+	// Do not use Settle as a grace period: members that have already failed are reported with the first response, at
+	// once. Compare the event's Time with the present time before you act, as the example reaper does.
 	Settle time.Duration
 }
 
@@ -90,8 +89,8 @@ const (
 	Joined    Kind = "joined"    // the member was not in the pool before, or had left it
 	Failed    Kind = "failed"    // it stopped responding: nomad.StatusFailed
 	Left      Kind = "left"      // it left, or was forced to: nomad.StatusLeft
-	Recovered Kind = "recovered" // it had failed, and is alive again
-	Updated   Kind = "updated"   // something else changed: see Changed
+	Recovered Kind = "recovered" // it had failed and is alive again
+	Updated   Kind = "updated"   // something else changed, such as a tag, or the status to leaving: see Changed
 	Removed   Kind = "removed"   // it is no longer in the pool: it was pruned or reaped
 	Synced    Kind = "synced"    // the first response, or the first one after an outage, has been reported in full
 )
@@ -105,10 +104,10 @@ const (
 // The kind of most events of Log.
 const Entry Kind = "entry"
 
-// The kinds of events that are about the agent not responding.
+// The kinds of events that report outages.
 const (
-	Outage     Kind = "outage"      // the agent does not respond; the watch goes on
-	OutageOver Kind = "outage_over" // it responds again
+	Outage     Kind = "outage"      // polls or streams fail; the watch goes on
+	OutageOver Kind = "outage_over" // they succeed again
 )
 
 // outage is the beginning or the end of an outage.
