@@ -12,7 +12,7 @@ type Client struct {
 
 	// Node.
 	NodeClass         string                   // class, any text for use in constraints
-	NodePool          string                   // node pool; default default
+	NodePool          string                   // node pool; default "default"
 	Meta              map[string]string        // metadata
 	Options           map[string]secret.Secret // settings of fingerprinters and drivers by name; they may be secret
 	DefaultIneligible bool                     // a new node is not eligible for scheduling (since 2.0.3)
@@ -24,7 +24,7 @@ type Client struct {
 	Servers    []string   // addresses of servers, each host:port
 	ServerJoin ServerJoin // how the client finds servers at its start
 
-	// Folders. An empty one is a folder in or beside DataDir.
+	// Folders, and the log file. The default of a folder depends on DataDir.
 	StateDir            string // state of the client
 	AllocDir            string // data of allocations
 	AllocMountsDir      string // mounts of the allocations' data (since 1.8)
@@ -62,7 +62,7 @@ type Client struct {
 	// Tasks.
 	MaxKillTimeout    time.Duration     `wire:"text"` // longest kill timeout of a task; default 30s
 	DisableRemoteExec bool              // no commands can be executed in allocations
-	ChrootEnv         map[string]string // paths in the chroot of a task by path of the host
+	ChrootEnv         map[string]string // paths in the chroot of a task, by path on the host
 	CgroupParent      string            // cgroup above those of Nomad; empty for Nomad's default
 	HostVolumes       []HostVolume      // folders of the host that jobs can mount
 	TemplateConfig    Template          // rendering of templates
@@ -81,7 +81,7 @@ type Client struct {
 	GCDiskUsageThreshold  float64       // percentage of disk in use that starts a collection; default 80
 	GCInodeUsageThreshold float64       // percentage of inodes in use that starts a collection; default 70
 	GCMaxAllocs           int           // number of allocations that starts a collection; default 50
-	GCVolumesOnNodeGC     bool          // servers remove its dynamic host volumes with the node (since 1.10.2)
+	GCVolumesOnNodeGC     bool          // servers that remove the node remove its dynamic host volumes too (since 1.10.2)
 }
 
 // Reserved is resources of a client that jobs cannot use.

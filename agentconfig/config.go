@@ -8,15 +8,16 @@
 //		fmt.Println(self.Config.Server.BootstrapExpect, self.Config.Limits.HTTPMaxConnsPerClient)
 //	}
 //
-// An agent reports the values that its operator set and the defaults of all others. Blocks have the names of Nomad's
-// documentation. Fields have the names that agents use in JSON. A comment such as "since 1.8" names the first version of
-// Nomad that reports the field. [Diff] compares two configurations.
+// An agent reports the values that its operator set, and most defaults. "Default 5s" in a comment means that the agent
+// reports 5s if nothing is set. "0 for the default, 5m" means that it then reports 0 and uses 5m. Blocks have the names
+// of Nomad's documentation. Fields have the names that agents use in JSON. A comment such as "since 1.8" names the
+// first version of Nomad that reports the field. The tag wire:"text" is internal. [Diff] compares two configurations.
 //
 // # Secrets
 //
 // Agents redact few of their secrets. A field that may hold one has the type secret.Secret, Endpoint or Setting.
-// Packages fmt, log/slog, encoding/json and json/v2 print "<redacted>" in its place, and Reveal returns what the agent
-// sent.
+// Packages fmt, log/slog, encoding/json and json/v2 print "<redacted>" in place of the secret. Reveal returns what the
+// agent sent, which is also "<redacted>" if the agent redacts it.
 package agentconfig
 
 import (
@@ -38,8 +39,8 @@ import (
 // Config is the configuration of an agent. It has the fields of Nomad 1.6 to 2.0; a field that the agent's version does
 // not have is zero.
 //
-// Agents report some values twice, as a duration and as the text in the configuration file. The name of the second ends
-// in HCL. Both are durations here.
+// Agents report some durations twice: in X as they use it, and in XHCL as it is in the configuration file. If the file
+// does not set it, XHCL is zero or the default. Both are durations here.
 type Config struct {
 	// Identity.
 	Region     string  // region; default global
@@ -50,7 +51,7 @@ type Config struct {
 	// Addresses and ports.
 	BindAddr       string    // address to listen on where Addresses has none; default 0.0.0.0
 	Addresses      Addresses // addresses to listen on; HTTP may be several, separated by spaces
-	AdvertiseAddrs Addresses // addresses that other agents use, most with a port
+	AdvertiseAddrs Addresses // addresses that other agents use, with the port if the agent adds one
 	Ports          Ports     // ports to listen on
 
 	// Roles and behavior.
@@ -66,9 +67,9 @@ type Config struct {
 	Reporting Reporting // usage reports for the license; Nomad Enterprise (since 1.7)
 
 	// Integrations.
-	Consuls      []Consul      // Consul clusters; one in versions up to 1.6, which name it Consul
-	Vaults       []Vault       // Vault clusters; one in versions up to 1.6, which name it Vault
-	KEKProviders []KEKProvider // services that encrypt the keyring; empty for Nomad itself (since 1.8.3)
+	Consuls      []Consul      // Consul clusters; until 1.6 the one that agents report as Consul
+	Vaults       []Vault       // Vault clusters; until 1.6 the one that agents report as Vault
+	KEKProviders []KEKProvider // services that encrypt the keyring; empty if Nomad encrypts it itself (since 1.8.3)
 	Plugins      []Plugin      // plugins that have settings
 	PluginDir    string        // folder of the plugins; default plugins in DataDir
 	UI           UI            // web interface
@@ -318,7 +319,7 @@ type Reporting struct {
 	ExportInterval           time.Duration    // time between two reports; 0 for the default (since 1.8.3)
 	SnapshotRetentionTime    time.Duration    // time that figures are kept; 0 for the default (since 1.10.2)
 	SnapshotRetentionTimeHCL time.Duration    `wire:"text"` // SnapshotRetentionTime in the file (since 1.10.2)
-	NonProduction            bool             // NonProduction of the server (since 2.0)
+	NonProduction            bool             // the cluster is not for production, as in Server.NonProduction (since 2.0)
 }
 
 // ReportingLicense is the settings of reports of the use of the license.

@@ -22,12 +22,14 @@ type Difference struct {
 // String returns the difference on one line.
 func (d Difference) String() string { return fmt.Sprintf("%s: %q -> %q", show.Line(d.Path), d.A, d.B) }
 
-// Diff returns the values that differ between two configurations, sorted by path. Secrets that differ are "<redacted>"
-// on both sides. Lists of blocks, such as Consuls, are compared element by element, and lists of other values as a
-// whole. A block that only one configuration has is compared with an empty block. What Unknown returns is not compared.
+// Diff returns the values that differ between two configurations, sorted by path. A secret is "<redacted>", or empty if
+// it is not set. A secret that the agent redacts cannot be compared. Lists of blocks, such as Consuls, are compared
+// element by element, and lists of other values as a whole. A block that only one configuration has is compared with an
+// empty block. A nil Config is empty. Values that belong to one agent, such as NodeName, are included. What Unknown
+// returns is not compared.
 func Diff(a, b *Config) []Difference {
 	found := []Difference{}
-	diff(reflect.ValueOf(*a), reflect.ValueOf(*b), "", &found)
+	diff(reflect.ValueOf(*cmp.Or(a, new(Config))), reflect.ValueOf(*cmp.Or(b, new(Config))), "", &found)
 	slices.SortFunc(found, func(x, y Difference) int { return strings.Compare(x.Path, y.Path) })
 	return found
 }

@@ -54,7 +54,8 @@ func TestDiff(t *testing.T) {
 		assert.Equal(t, Difference{d.Path, d.B, d.A}, back[i])
 	}
 	assert.Empty(t, Diff(a, a))
-	assert.Empty(t, Diff(new(Config), new(Config)))
+	assert.Empty(t, Diff(new(Config), nil))
+	assert.Equal(t, []Difference{{"Region", "", "eu"}}, Diff(nil, &Config{Region: "eu"}))
 }
 
 func TestDiffOfRecordedConfigs(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 
 // Consul is how an agent uses a Consul cluster. A nil pointer is not set.
 type Consul struct {
-	Name string // name of the cluster; default default (since 1.7)
+	Name string // name of the cluster; default "default" (since 1.7)
 
 	// Agent of Consul.
 	Addr      Endpoint      // address for HTTP
@@ -58,7 +58,7 @@ type Consul struct {
 
 // Vault is how an agent uses a Vault cluster. A nil pointer is not set.
 type Vault struct {
-	Name    string // name of the cluster; default default (since 1.7)
+	Name    string // name of the cluster; default "default" (since 1.7)
 	Enabled *bool  // jobs can use it
 
 	// Cluster.

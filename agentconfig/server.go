@@ -12,7 +12,7 @@ type Server struct {
 
 	// Cluster.
 	BootstrapExpect     int           // number of servers before the first leader is elected
-	AuthoritativeRegion string        // region whose tokens and policies all regions copy; empty for its own
+	AuthoritativeRegion string        // region whose tokens and policies all regions copy; empty for the server's own region
 	ServerJoin          ServerJoin    // how the server finds others at its start
 	RejoinAfterLeave    bool          // the server joins again at its start although it had left
 	StartTimeout        time.Duration `wire:"text"` // time limit of its start; default 30s (since 1.10.1)
@@ -26,14 +26,14 @@ type Server struct {
 	RetryInterval    time.Duration // as in ServerJoin
 
 	// Raft.
-	DataDir               string         // folder of the server; empty for server in the agent's
+	DataDir               string         // folder of the server's state; empty for the folder server in Config.DataDir
 	RaftProtocol          int            // version of the protocol; default 3
 	RaftMultiplier        *int           // factor for the timeouts of Raft; default 1
 	RaftSnapshotThreshold *int           // number of log entries that starts a snapshot
 	RaftSnapshotInterval  *time.Duration // time between two checks of that number
 	RaftTrailingLogs      *int           // number of log entries that stay after a snapshot
 	RaftLogStoreConfig    *RaftLogStore  // store of Raft's log (since 2.0)
-	RaftBoltConfig        *RaftBolt      // BoltDB as that store; replaced by RaftLogStoreConfig
+	RaftBoltConfig        *RaftBolt      // settings of BoltDB as the store of Raft's log; RaftLogStoreConfig replaces it
 
 	// Clients.
 	HeartbeatGrace         time.Duration       // time that a heartbeat may be late; default 10s
@@ -79,7 +79,7 @@ type Server struct {
 
 	// Nomad Enterprise.
 	LicensePath     string        // file of the license
-	LicenseEnv      secret.Secret // license; not redacted in the public source of Nomad
+	LicenseEnv      secret.Secret // license; the open-source version of Nomad does not redact it
 	NonVotingServer bool          // the server has no vote in Raft
 	RedundancyZone  string        // redundancy zone
 	UpgradeVersion  string        // version for upgrade migrations; empty for that of Nomad
@@ -89,7 +89,7 @@ type Server struct {
 // ClientIntroduction is how servers treat clients that register for the first time.
 type ClientIntroduction struct {
 	Enforcement        string        // handling of a client without a token: none, warn or strict; empty for warn
-	DefaultIdentityTTL time.Duration // validity of a token that requests none; 0 for the default, 5m
+	DefaultIdentityTTL time.Duration // validity of a token that is created without one; 0 for the default, 5m
 	MaxIdentityTTL     time.Duration // longest validity of a token; 0 for the default, 30m
 }
 
@@ -104,7 +104,7 @@ type RaftLogStore struct {
 
 // RaftBolt is the settings of BoltDB as the store of Raft's log.
 type RaftBolt struct {
-	NoFreelistSync bool // the list of free pages is not written to disk: faster, but slower to start
+	NoFreelistSync bool // the list of free pages is not written to disk: writes are faster, but a start is slower
 }
 
 // RaftWAL is the settings of a write-ahead log as the store of Raft's log.
@@ -140,9 +140,9 @@ type Preemption struct {
 
 // PlanRejectionTracker is how a server handles nodes that reject many plans.
 type PlanRejectionTracker struct {
-	Enabled       bool          // such nodes become ineligible
+	Enabled       bool          // nodes that reject too many plans become ineligible
 	NodeThreshold int           // number of rejections; default 100
-	NodeWindow    time.Duration // time in which they count; default 5m
+	NodeWindow    time.Duration // period in which rejected plans are counted; default 5m
 }
 
 // Search is the settings of searches.
@@ -158,7 +158,7 @@ type Autopilot struct {
 	CleanupDeadServers      *bool         // dead servers are removed when new ones join; default true
 	LastContactThreshold    time.Duration // time that a healthy server may be without its leader; default 200ms
 	MaxTrailingLogs         int           // log entries that a healthy server may be behind; default 250
-	MinQuorum               int           // number of servers below which none is removed; 0 for none
+	MinQuorum               int           // autopilot removes no server if fewer than this number would remain; 0 for no such limit
 	ServerStabilizationTime time.Duration // time that a new server must be healthy before it is added; default 10s
 	EnableRedundancyZones   *bool         // redundancy zones are enabled; Nomad Enterprise
 	DisableUpgradeMigration *bool         // upgrade migrations are disabled; Nomad Enterprise

@@ -13,8 +13,8 @@ import (
 )
 
 // Endpoint is the address of a service or of servers: host and port, a URL, or a go-discover expression such as
-// "provider=aws tag_key=nomad secret_access_key=...". Its secrets are not printed: String leaves them out, and so do
-// packages fmt, log/slog, encoding/json and json/v2. Endpoints can be compared.
+// "provider=aws tag_key=nomad secret_access_key=...". String and packages fmt, log/slog, encoding/json and json/v2
+// print "<redacted>" in place of its secrets. Endpoints can be compared.
 type Endpoint struct{ text secret.Secret }
 
 // NewEndpoint returns text as an Endpoint.

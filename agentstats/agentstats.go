@@ -17,11 +17,12 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// Stats are an agent's counters and states in groups: runtime of every agent, nomad, raft and serf of a server, client of a
-// client agent. All values are strings. The methods return common ones, and zero for what the agent does not report.
+// Stats are an agent's counters and states in groups. Every agent has the group runtime, a server nomad, raft and serf,
+// and a client agent client. All values are strings. The methods return common ones, or zero if the agent does not
+// report the value.
 type Stats map[string]map[string]string
 
-// String returns a server's state in Raft, and the node of a client agent.
+// String returns a server's state in Raft, and the node ID of a client agent.
 func (s Stats) String() string {
 	var parts []string
 	if state := s.RaftState(); state != "" {
@@ -54,17 +55,17 @@ func (s Stats) RaftTerm() uint64 { return s.number("raft", "term") }
 // RaftPeers returns how many other voters a server knows.
 func (s Stats) RaftPeers() int { return int(s.number("raft", "num_peers")) }
 
-// AppliedIndex returns the last entry of the Raft log that a server has applied.
+// AppliedIndex returns the index of the last entry of the Raft log that a server has applied.
 func (s Stats) AppliedIndex() uint64 { return s.number("raft", "applied_index") }
 
-// CommitIndex returns the last entry of the Raft log that a server knows to be on a quorum.
+// CommitIndex returns the index of the last entry of the Raft log that a server knows to be on a quorum.
 func (s Stats) CommitIndex() uint64 { return s.number("raft", "commit_index") }
 
-// LastLogIndex returns the last entry of the Raft log that a server has.
+// LastLogIndex returns the index of the last entry of the Raft log that a server has.
 func (s Stats) LastLogIndex() uint64 { return s.number("raft", "last_log_index") }
 
-// LastContact returns how long ago a server had contact with its leader; 0 for the leader itself. It is false if it never
-// had, and for an agent that is no server.
+// LastContact returns how long ago a server had contact with its leader. It is 0 for the leader itself. The bool is
+// false if the server never had contact, or if the agent is not a server.
 func (s Stats) LastContact() (time.Duration, bool) {
 	text := s["raft"]["last_contact"]
 	if text == "0" {
