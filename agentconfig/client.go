@@ -121,7 +121,7 @@ type Fingerprint struct {
 	Name             string        // name, such as env_aws
 	RetryInterval    time.Duration // time between two attempts
 	RetryIntervalHCL time.Duration `wire:"text"` // RetryInterval in the configuration file
-	RetryAttempts    int           // number of attempts; -1 is the lowest value that Nomad allows
+	RetryAttempts    int           // number of retries; -1 for no limit
 	ExitOnFailure    *bool         // the agent exits after the last attempt; nil if not set
 }
 
