@@ -197,8 +197,8 @@ func (c *Client) checkToken(ctx context.Context, r *request) (other bool, err er
 	_, err = c.do(ctx, check, new(Self))
 	switch {
 	case err == nil, errors.Is(err, ErrResponseTooLarge):
-		other = check.token != r.token && r.refused == ""
-		r.refused = r.token
+		other = check.token != r.token && r.refused == nil
+		r.refused = append(r.refused, r.token)
 		return other, nil
 	case r.token != "" && (errors.Is(err, ErrPermissionDenied) || errors.Is(err, ErrInvalidResponse)):
 		return false, c.apiError(r, http.StatusOK, "the agent ended the log before its first entry, as it does if it does not know the token",

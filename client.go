@@ -207,13 +207,13 @@ func (r *request) hasDocument(res *response) bool {
 }
 
 // replaceToken reads the token file again after the agent refused the token, and reports whether another token is there
-// to try. That happens once for a request.
+// to try.
 func (c *Client) replaceToken(ctx context.Context, r *request, res *response) bool {
 	file := c.settings.TokenFile
-	if file == nil || r.refused != "" || res.status < 400 || !c.failure(r, res).Is(ErrPermissionDenied) {
+	if file == nil || r.reader != nil || res.status < 400 || !c.failure(r, res).Is(ErrPermissionDenied) {
 		return false
 	}
-	r.refused = r.token
+	r.refused = append(r.refused, r.token)
 	token, changed, err := file.Reread(ctx, r.token)
 	if err != nil || !changed {
 		return false

@@ -213,8 +213,8 @@ func (c *Client) cut(r *request, text string) string {
 
 // secrets returns what must not appear in an error.
 func (c *Client) secrets(r *request) redact.Secrets {
-	secrets := append(c.settings.Secrets(), r.token, r.refused, r.secret)
-	return redact.New(append(secrets, header.Secrets(r.header)...)...)
+	secrets := append(c.settings.Secrets(), r.token, r.secret)
+	return redact.New(slices.Concat(secrets, r.refused, header.Secrets(r.header))...)
 }
 
 // shownPath returns the path of a request. Only that of Do may have a secret in it.

@@ -61,8 +61,8 @@ type request struct {
 	stream     bool          // the response is read while it arrives
 	deadline   time.Time     // of a stream's first bytes
 
-	token   string // the ACL token that is sent
-	refused string // the one that was sent before, from WithTokenFile
+	token   string   // the ACL token that is sent
+	refused []string // earlier ones, from WithTokenFile, that the agent refused
 }
 
 // newRequest makes a request to an endpoint.

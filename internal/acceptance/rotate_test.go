@@ -156,6 +156,52 @@ func TestTokenFile(t *testing.T) {
 	}
 }
 
+// TestTokenFileThatChangesAgain replaces the token twice while a request is retried.
+func TestTokenFileThatChangesAgain(t *testing.T) {
+	t.Parallel()
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.ACLs()))
+	defer cluster.Close()
+	agent := cluster.Agents()[0]
+	path := filepath.Join(t.TempDir(), "token")
+	write := func(content string) { assert.NoError(t, os.WriteFile(path, []byte(content), 0o600)) }
+	write("11111111-1111-1111-1111-111111111111")
+	client := testkit.NewClient(t, nomad.WithAddress(agent.URL()), nomad.WithTokenFile(path))
+	attempts := 0
+	agent.Inject(func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
+		switch attempts++; attempts {
+		case 1: // the first token is refused, and the second one is in the file
+			write("22222222-2222-2222-2222-222222222222")
+		case 2: // the second token has become invalid when the request is retried
+			write(nomadtest.AgentReadToken)
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+			return
+		}
+		next(w, r)
+	})
+	_, err := client.Agent.Self(t.Context())
+	assert.NoError(t, err)
+	assert.Equal(t, 4, attempts)
+}
+
+// TestTokenFileWithReader checks that a body that can be read once is not sent a second time, without its content.
+func TestTokenFileWithReader(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.ACLs()))
+	defer cluster.Close()
+	agent := cluster.Agents()[0]
+	path := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(path, []byte("11111111-1111-1111-1111-111111111111"), 0o600))
+	client := testkit.NewClient(t, nomad.WithAddress(agent.URL()), nomad.WithTokenFile(path))
+	require.NoError(t, os.WriteFile(path, []byte(nomadtest.ManagementToken), 0o600))
+	put := func() error {
+		body := strings.NewReader(`{"server_id":"","num_schedulers":1,"enabled_schedulers":["_core"]}`)
+		_, err := client.Do(t.Context(), &nomad.Request{Method: "PUT", Path: "/v1/agent/schedulers/config", Body: body}, nil)
+		return err
+	}
+	assert.ErrorIs(t, put(), nomad.ErrPermissionDenied)
+	assert.Len(t, agent.Requests(), 1)
+	assert.Eventually(t, func() bool { return put() == nil }, 10*time.Second, 100*time.Millisecond)
+}
+
 func TestTokenFileOptions(t *testing.T) {
 	dir := t.TempDir()
 	empty := filepath.Join(dir, "empty")
