@@ -187,7 +187,7 @@ func (c *Client) send(ctx context.Context, r *request) (res *response, err error
 			attempt()
 		}
 		if err != nil {
-			return retry.Attempt{Err: err, Idempotent: r.idempotent}
+			return retry.Attempt{Err: err, Idempotent: r.idempotent, NewCertificates: c.settings.CertificatesChanged()}
 		}
 		return retry.Attempt{Status: res.status, Header: res.header, Idempotent: r.idempotent, Final: r.hasDocument(res)}
 	})

@@ -243,6 +243,23 @@ func TestTLSFiles(t *testing.T) {
 	}
 	assert.Empty(t, warned.String())
 
+	// A certificate that is refused because the other side has the new ones first, or last, is no error.
+	ctx, stop := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				call()
+			}
+		})
+	}
+	for range 10 {
+		cluster.RotateTLS()
+		time.Sleep(100 * time.Millisecond)
+	}
+	stop()
+	group.Wait()
+
 	// A half-written file does not replace the previous content.
 	for _, path := range []string{files.CAFile, files.CertFile, files.KeyFile} {
 		whole, err := os.ReadFile(path)

@@ -85,6 +85,12 @@ func IsPlainHTTP(err error) bool {
 	return errors.As(err, &header) && string(header.RecordHeader[:]) == "HTTP/"
 }
 
+// IsCertificate reports whether a TLS handshake failed because one side refused the other's certificate.
+func IsCertificate(err error) bool {
+	var op *net.OpError
+	return errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, &op) && op.Op == "remote error"
+}
+
 // isPermanent reports whether the next attempt to connect fails in the same way. A unix socket on which nobody listens may
 // be that of an agent that restarts.
 func isPermanent(err error, socket bool) bool {

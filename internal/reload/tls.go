@@ -89,6 +89,9 @@ func (t *TLS) Config(host string, proxy bool) *tls.Config {
 	return config
 }
 
+// Changed reports whether the files had other content a moment ago, which the agent may still have.
+func (t *TLS) Changed() bool { return !t.held.last.Load().value.settled() }
+
 // current reads the files, and returns what they held before if that takes too long.
 func (t *TLS) current() *reading[credentials] {
 	ctx, cancel := context.WithTimeout(context.Background(), readTime)

@@ -26,6 +26,9 @@ type Attempt struct {
 	Err        error
 	Idempotent bool // the request may reach the agent twice
 	Final      bool // the outcome is not repeated
+
+	// NewCertificates reports that the client's certificates changed a moment ago. The agent may get its own soon.
+	NewCertificates bool
 }
 
 // MayRepeat reports whether the request may be sent again, and whether that can help.
@@ -37,6 +40,8 @@ func (a Attempt) MayRepeat() bool {
 		var dial *agentconn.DialError
 		var lost *agentconn.LostError
 		switch {
+		case a.NewCertificates && agentconn.IsCertificate(a.Err):
+			return true // the handshake failed, so the agent did not get the request
 		case errors.As(a.Err, &dial):
 			return !dial.Permanent
 		case errors.Is(a.Err, agentconn.ErrFull), errors.Is(a.Err, agentconn.ErrNoResponse):

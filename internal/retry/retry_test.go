@@ -2,6 +2,7 @@ package retry
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,8 @@ func TestMayRepeat(t *testing.T) {
 		"no connection, in a layer":     {Attempt{Err: fmt.Errorf("x: %w", &agentconn.DialError{Err: refused})}, true, true},
 		"a proxy without the agent":     {Attempt{Err: &agentconn.DialError{Err: &agentconn.ProxyError{StatusCode: 502}}}, true, true},
 		"a certificate that is refused": {Attempt{Err: &agentconn.DialError{Err: refused, Permanent: true}}, false, false},
+		"a certificate, with new ones":  {Attempt{Err: &agentconn.DialError{Err: &tls.CertificateVerificationError{Err: refused}, Permanent: true}, NewCertificates: true}, true, true},
+		"a port, with new certificates": {Attempt{Err: &agentconn.DialError{Err: refused, Permanent: true}, NewCertificates: true}, false, false},
 		"lost before the response":      {Attempt{Err: &agentconn.LostError{Err: io.EOF}}, false, true},
 		"no response at all":            {Attempt{Err: fmt.Errorf("%w: %w", agentconn.ErrNoResponse, &agentconn.LostError{Err: io.EOF})}, false, false},
 		"the agent is full":             {Attempt{Err: agentconn.ErrFull}, false, false},

@@ -39,6 +39,7 @@ type Settings struct {
 	tokenPath  *string
 	userAgent  string
 	tls        *reload.Files
+	tlsFiles   *reload.TLS // what follows tls
 	tlsConfig  *tls.Config
 	httpClient *http.Client
 	wrappers   []func(http.RoundTripper) http.RoundTripper
@@ -160,17 +161,20 @@ func (s *Settings) Transport(closed, redirect, unsupported error) (*transport.Cl
 	}
 	config := transport.FixedTLS(s.tlsConfig)
 	if s.tls != nil {
-		files, err := reload.NewTLS(*s.tls, s.Logger)
-		if err != nil {
+		var err error
+		if s.tlsFiles, err = reload.NewTLS(*s.tls, s.Logger); err != nil {
 			return nil, err
 		}
-		config = files.Config
+		config = s.tlsFiles.Config
 	}
 	return transport.New(transport.Config{
 		Socket: s.Address.Socket, MaxConns: s.maxConns, TLS: config, Client: s.httpClient, Wrappers: s.wrappers,
 		ErrClosed: closed, ErrRedirect: redirect, ErrUnsupported: unsupported,
 	})
 }
+
+// CertificatesChanged reports whether the files with the certificates changed a moment ago.
+func (s *Settings) CertificatesChanged() bool { return s.tlsFiles != nil && s.tlsFiles.Changed() }
 
 // Secrets returns what must not appear in an error.
 func (s *Settings) Secrets() []string {
