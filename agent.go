@@ -18,7 +18,8 @@ import (
 //
 // If the context ends, a method returns the context's error. If the limit of WithTimeout is reached, it returns
 // context.DeadlineExceeded. If the ACL token is refused, it returns ErrPermissionDenied. If the agent cannot be
-// reached, it returns a net.Error. Every result is nil if there is an error, except that of Health.
+// reached, it returns a net.Error; test for context.DeadlineExceeded first, which is a net.Error too. If there is an
+// error, the result is nil. Only Health returns a result together with ErrUnhealthy.
 type Agent struct{ client *Client }
 
 // Format prints the address of the agent, whatever the verb.
@@ -45,8 +46,8 @@ var updateServersEndpoint = register(endpoint{name: "UpdateServers", method: htt
 // UpdateServers replaces the list of servers that a client agent knows.
 //
 // An address is host:port, or a host for Nomad's default port 4647. The agent contacts each address and silently drops
-// those that it cannot resolve or reach; if none is left the error is ErrInvalidArgument. With its next heartbeat it learns
-// the other servers of the region again.
+// those that it cannot resolve or reach; if none is left the error is ErrInvalidArgument. The list does not last: with
+// its next heartbeat the agent learns the other servers of the region again.
 //
 // It requires a client agent (ErrClientOnly) and the ACL capability agent:write. No address, or one that cannot be an
 // address, is ErrInvalidArgument.
@@ -94,10 +95,10 @@ var joinEndpoint = register(endpoint{name: "Join", method: http.MethodPut, path:
 
 // Join makes a server join the gossip pool of the servers at the given addresses.
 //
-// An address is host:port, with the port of Serf. A host without a port means the port on which the agent itself
-// gossips (Nomad's default is 4648). The name of a member and a slash can be in front of it. One address that can be
-// contacted is enough. Joining a pool again is not an error. If none could be contacted the error is ErrJoinFailed and
-// has the reasons.
+// An address is host:port, with the port of Serf. Without a port, the port on which the agent itself gossips is used
+// (Nomad's default is 4648). A member's name can be in front, as in server-2.global/10.0.0.2:4648. One address that can
+// be contacted is enough. Joining a pool again is not an error. If none could be contacted the error is ErrJoinFailed,
+// and its message has the reasons.
 //
 // It requires a server agent (ErrServerOnly). It requires no ACL token yet. Nomad 2.0 warns in JoinResult.Warning that
 // a later version will require agent:write. It returns ErrInvalidArgument if there is no address, or a malformed one.
@@ -131,9 +132,9 @@ var forceLeaveEndpoint = register(endpoint{name: "ForceLeave", method: http.Meth
 
 // ForceLeave marks a failed server as having left the gossip pool, so that Raft stops replicating to it.
 //
-// node is the full member name, such as server-2.global. Nomad does not report an unknown name. A server that is alive
-// keeps running, but its peers report it as leaving until it joins again. The request can take 2 s, or 6 s to prune a
-// live server. The change spreads by gossip, so Members may show it a moment later.
+// node is the full member name, such as server-2.global. For an unknown name the error is nil. A server that is alive
+// keeps running, but its peers report it as leaving until it is joined again (Agent.Join). The request can take 2 s, or
+// 6 s to prune a live server. The change spreads by gossip, so Members may show it a moment later.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write. An empty name is ErrInvalidArgument.
 //
@@ -152,7 +153,7 @@ func (a *Agent) ForceLeave(ctx context.Context, node string, opts ...ForceLeaveO
 	return err
 }
 
-// Role is a mode of an agent. An agent can have both.
+// Role is a mode of an agent: server or client. An agent can run in both.
 type Role string
 
 // The roles of agents.
@@ -217,12 +218,13 @@ func (h *Health) message() string {
 
 var healthEndpoint = register(endpoint{name: "Health", method: http.MethodGet, path: "/v1/agent/health"})
 
-// Health returns whether an agent is healthy in the given roles. Without roles it is about all that the agent has. A
+// Health returns whether an agent is healthy in the given roles. Without roles it checks all that the agent has. A
 // server is healthy if its region has a leader, a client if it knows a server.
 //
-// If the agent is unhealthy the error is ErrUnhealthy and the Health is returned with it, so checking the error is enough.
-// If that is for lack of a leader, which a server reports after 5 s, the error is ErrNoLeader too. A role that the
-// agent does not have is ErrServerOnly or ErrClientOnly, and not ErrUnhealthy. An unknown role is ErrInvalidArgument.
+// If the agent is unhealthy the error is ErrUnhealthy and the Health is returned with it, so checking the error is
+// enough. If a server is unhealthy because its region has no leader, the error also matches ErrNoLeader. The server
+// waits 5 s for a leader before it responds. A role that the agent does not have is ErrServerOnly or ErrClientOnly, and
+// not ErrUnhealthy. An unknown role is ErrInvalidArgument.
 //
 // It requires no ACL token: agents ignore tokens here, even invalid ones.
 //

@@ -13,13 +13,14 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// Target is the agent that a request is about. The zero Target is the agent that receives the request.
+// Target is the agent that a request is about. The zero Target is the agent that receives the request. A client agent
+// sends a profile of its server then.
 type Target struct {
 	key, id string
 }
 
-// OnServer targets a server of the region by its name, as in Members, or by its ID. The name leader stands for the
-// region's leader.
+// OnServer targets a server of the region by its full name, such as server-1.global, or by its ID. The name leader
+// stands for the region's leader.
 func OnServer(name string) Target { return Target{"server_id", name} }
 
 // OnNode targets a client agent by the full ID of its node.
@@ -70,7 +71,7 @@ func (h Host) String() string {
 // Format prints what String returns, whatever the verb.
 func (h Host) Format(f fmt.State, _ rune) { io.WriteString(f, h.String()) }
 
-// MarshalJSON encodes the host as agents send it for the zero Target, and the AgentID if there is one. Values of the
+// MarshalJSON encodes the host as agents send it without a target, and the AgentID if it is set. Values of the
 // environment are "<redacted>".
 func (h Host) MarshalJSON() ([]byte, error) { return show.JSON(hostFields(h)) }
 

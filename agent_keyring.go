@@ -20,7 +20,7 @@ import (
 // show the keys. Messages have no key in them. Secret.Reveal returns a key.
 type Keyring struct {
 	Keys     map[Secret]int    // number of servers that have each key; ListKeys only
-	Messages map[string]string // messages of servers, by server name, without the keys that they repeat
+	Messages map[string]string // messages of servers, by server name; keys in them are removed
 	NumNodes int               // number of servers that responded
 }
 
@@ -105,7 +105,7 @@ func decodeKeyring(ctx context.Context, content []byte, out any) error {
 
 // ListKeys returns the gossip keys of the servers of the pool, in all regions.
 //
-// Before UseKey, check that every server has the key: its number in Keyring.Keys is Keyring.NumNodes. If gossip is not
+// Before UseKey, check that every server has the key: Keyring.Keys[key] must be Keyring.NumNodes. If gossip is not
 // encrypted, or if a server does not respond, the error is an APIError with status 500.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write.

@@ -19,7 +19,7 @@ type LogEntry struct {
 	Time    time.Time `json:"time,omitzero"`    // zero if the line has none
 	Level   LogLevel  `json:"level,omitempty"`  // empty if the line has none
 	Module  string    `json:"module,omitempty"` // the part of Nomad that wrote it, such as nomad.raft
-	Message string    `json:"message"`          // the whole line if it is not an entry; with the fields if it is text
+	Message string    `json:"message"`          // the message; of an entry in text, also its fields; the whole line if it is no entry
 
 	// Fields has the other fields of the entry: a string, bool, nil, json.Number, or json.RawMessage for a list or an
 	// object. Numbers are as they were sent. It is nil if there are none, and for an entry in text.

@@ -28,7 +28,7 @@ type MemberStatus string
 
 // The statuses of members.
 const (
-	StatusNone    MemberStatus = "none"    // no member: a client agent in Self
+	StatusNone    MemberStatus = "none"    // not a member of the pool: Self of a client agent
 	StatusAlive   MemberStatus = "alive"   // responds
 	StatusLeaving MemberStatus = "leaving" // has announced that it leaves
 	StatusLeft    MemberStatus = "left"    // has left, or was marked so by ForceLeave
@@ -93,8 +93,8 @@ func (m Member) Build() string { return m.Tags["build"] }
 // ID returns the member's server ID, which Raft uses too, from the tag id.
 func (m Member) ID() string { return m.Tags["id"] }
 
-// RPCAddr returns the member's RPC address, from the tags rpc_addr and port, as Agent.UpdateServers accepts it. It is
-// invalid if a tag is missing.
+// RPCAddr returns the member's RPC address, from the tags rpc_addr and port. Its String is an address for
+// Agent.UpdateServers. It is invalid if a tag is missing or malformed.
 func (m Member) RPCAddr() netip.AddrPort {
 	addr, err := netip.ParseAddr(m.Tags["rpc_addr"])
 	port, errPort := strconv.ParseUint(m.Tags["port"], 10, 16)

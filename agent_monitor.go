@@ -30,7 +30,7 @@ const (
 
 // MonitorOptions selects the log that [Agent.Monitor] streams.
 type MonitorOptions struct {
-	Level    LogLevel // lowest level, in any case; default LevelInfo
+	Level    LogLevel // lowest level, in upper or lower case; default LevelInfo
 	JSON     bool     // lines of JSON, for LogStream.Entries, in place of text
 	Location bool     // the source file and line with each entry
 
@@ -72,8 +72,8 @@ func (a *Agent) Monitor(ctx context.Context, opts MonitorOptions) (*LogStream, e
 	return a.client.openLog(ctx, monitorEndpoint.newRequest(query), true)
 }
 
-// ParseLogLevel returns the level with a name of Nomad's log_level, in upper or lower case. The name warning means
-// LevelWarn. The name off gives a level without entries. Any other name is ErrInvalidArgument.
+// ParseLogLevel returns the level for a value of Nomad's setting log_level, in upper or lower case. The value warning
+// means LevelWarn. The value off returns a level at which nothing is logged. Any other value is ErrInvalidArgument.
 func ParseLogLevel(name string) (LogLevel, error) {
 	level, err := logframe.ParseLevel(name)
 	return LogLevel(level), err
@@ -83,7 +83,7 @@ func ParseLogLevel(name string) (LogLevel, error) {
 type MonitorExportOptions struct {
 	OnDisk  bool          // the agent's log file, as its setting log_file names it
 	Service string        // the journal of a systemd service, whose name must contain nomad
-	Since   time.Duration // age of the first entry in the journal, in whole seconds; default 72 h
+	Since   time.Duration // how far back to begin in the journal, in whole seconds; default 72 h
 	Follow  bool          // continue with what is added to the journal; not with OnDisk
 	Target  Target        // the agent whose log it is, as in MonitorOptions
 }
@@ -133,9 +133,9 @@ func (a *Agent) MonitorExport(ctx context.Context, opts MonitorExportOptions) (*
 // LogStream is an agent's log. Read it with one of Read, Lines and Entries, and close it; a loop over Lines or Entries
 // closes it. It keeps at most one frame and one line in memory.
 //
-// It ends when the context ends that it was opened with. If nothing arrives for 10 s while it is read, it ends with
-// ErrStreamStalled. Agents send heartbeats, so a log without new entries does not stall. All methods but Close must be
-// called from one goroutine at a time.
+// It ends when the context given to Monitor or MonitorExport ends. If nothing arrives for 10 s while it is read, it
+// ends with ErrStreamStalled. Agents send heartbeats, so a log without new entries does not stall. All methods but
+// Close must be called from one goroutine at a time.
 type LogStream struct {
 	stream  *stream
 	frames  *logframe.Reader
@@ -274,8 +274,8 @@ func (l *LogStream) Read(p []byte) (int, error) { return l.text.Read(p) }
 func (l *LogStream) Close() error { return l.stream.Close() }
 
 // Lines returns the log's lines without their line breaks. A line above 1 MiB is split. The sequence ends after its
-// first error, also when the context ends. It ends without an error at the end of a log from MonitorExport, and after
-// Close.
+// first error. If the context ends, that is the context's error. It ends without an error at the end of a log from
+// MonitorExport, and after Close.
 func (l *LogStream) Lines() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		defer l.Close()

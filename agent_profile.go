@@ -37,7 +37,7 @@ type ProfileOptions struct {
 	Type     ProfileType   // required
 	Duration time.Duration // for ProfileCPU and ProfileTrace, in whole seconds, at most an hour; default 1 s
 	Debug    int           // 1 or 2 for text in place of pprof's format; not for ProfileCPU and ProfileTrace
-	GC       bool          // collect garbage first; for ProfileHeap and the like
+	GC       bool          // collect garbage first; not for ProfileCPU and ProfileTrace
 
 	// Target is the agent to profile. By default it is the server that receives the request. A client agent that
 	// receives it forwards it to its server: use OnNode to profile a client agent.

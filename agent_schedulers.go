@@ -101,18 +101,22 @@ func (a *Agent) SchedulerConfig(ctx context.Context) (*SchedulerConfig, error) {
 
 var updateSchedulerConfigEndpoint = register(endpoint{name: "UpdateSchedulerConfig", method: http.MethodPut, path: "/v1/agent/schedulers/config", role: RoleServer, acl: "agent:write", since: "1.2.4", once: true})
 
-// UpdateSchedulerConfig sets the configuration of a server's scheduler workers until it restarts, and returns what the
-// server made of it.
+// UpdateSchedulerConfig sets the configuration of a server's scheduler workers, which lasts until the server restarts.
+// It returns the configuration that the server now has.
 //
-// Agents silently ignore an update that keeps the number of workers and only takes schedulers from the end of the
-// sorted list. Then the error is ErrNotApplied. Some lists make the agent close the connection. So the request is not
-// retried after it has been sent.
+// Agents ignore some updates without an error: if NumSchedulers stays the same, and the new EnabledSchedulers is the
+// beginning of the old list, both sorted. UpdateSchedulerConfig then returns ErrNotApplied. With some invalid lists the
+// agent closes the connection instead of responding. For that reason a request whose connection was lost is not
+// retried.
 //
-// It requires a server agent (ErrServerOnly) and the ACL capability agent:write. A negative number, and a list without
-// _core, are ErrInvalidArgument.
+// It requires a server agent (ErrServerOnly) and the ACL capability agent:write. It returns ErrInvalidArgument for a
+// nil config, a negative number, a list without _core, and whatever the server refuses.
 //
 // Endpoint: PUT /v1/agent/schedulers/config
 func (a *Agent) UpdateSchedulerConfig(ctx context.Context, config *SchedulerConfig) (*SchedulerConfig, error) {
+	if config == nil {
+		return nil, invalidArgument("UpdateSchedulerConfig", "the SchedulerConfig is nil")
+	}
 	if config.NumSchedulers < 0 {
 		return nil, invalidArgument("UpdateSchedulerConfig", "NumSchedulers: %d: want 0 or more", config.NumSchedulers)
 	}

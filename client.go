@@ -19,7 +19,7 @@ import (
 
 // Client sends requests to one Nomad agent. Create it with [NewClient] and close it when it is no longer needed.
 //
-// It is safe for concurrent use and does not change once it is created, so a program needs one for each agent.
+// It is safe for concurrent use and does not change once it is created, so one Client for each agent is enough.
 type Client struct {
 	// Agent has the methods for /v1/agent.
 	Agent *Agent
@@ -57,11 +57,12 @@ func newClient(s *settings.Settings, t *transport.Client) *Client {
 	return c
 }
 
-// With creates a Client that differs in the given options and shares the connections of c: another token, region,
-// namespace, time limit, or another agent's address. It is cheap. The new Client needs no Close.
+// With creates a Client that is like c except for the given options, such as another token, region, namespace, time
+// limit or agent's address. It shares the connections and the limits of c, is cheap, and needs no Close.
 //
-// Options that take effect when connections are made are refused: WithTLS, WithTLSConfig, WithHTTPClient, WithTransport,
-// WithMaxConns, FromEnvironment where it finds TLS variables, and a change to or from a unix socket.
+// Options that take effect when connections are made are refused with ErrInvalidArgument: WithTLS, WithTLSConfig,
+// WithHTTPClient, WithTransport, WithMaxConns, FromEnvironment where it finds TLS variables, and a change to or from a
+// unix socket.
 func (c *Client) With(opts ...Option) (*Client, error) {
 	s, errs := settings.With(c.settings, opts)
 	if errs != nil {
@@ -75,9 +76,9 @@ func (c *Client) With(opts ...Option) (*Client, error) {
 	return derived, nil
 }
 
-// Close closes idle connections. Requests in progress continue; new ones, by this Client and by those that With
-// created from it, fail with ErrClosed. On a Client that With created it does nothing. It can be called again. The error
-// is always nil.
+// Close closes idle connections. Requests in progress and open streams continue. New requests, of this Client and of
+// those that With created from it, fail with ErrClosed. On a Client that With created it does nothing. It can be called
+// again. The error is always nil.
 func (c *Client) Close() error {
 	if !c.shared {
 		c.transport.Close()
@@ -95,18 +96,19 @@ func (c Client) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
 func (c *Client) Address() string { return c.address }
 
 // Do sends a request to any endpoint of Nomad's API and decodes the response's JSON into out, as encoding/json does. A
-// *[]byte receives the body as it is. If out is nil, the body is dropped; a web page is ErrInvalidResponse all the
-// same.
+// *[]byte receives the body as it is. If out is nil, the body is dropped. A page in HTML, such as a proxy's, is always
+// ErrInvalidResponse.
 //
 //	var jobs []Job
 //	_, err := client.Do(ctx, &nomad.Request{Path: "/v1/jobs"}, &jobs)
 //
-// Limits and errors are those of the other methods. Retries are too for GET, HEAD and Request.Idempotent. Any other
-// request is retried only if it did not reach the agent, or if the status is 429.
+// Time limit, retries and errors are those of the other methods: see WithTimeout and WithRetries. A response can have
+// 64 MiB (WithMaxResponseSize).
 //
-// If req cannot be sent, the error is ErrInvalidArgument. If there is an error, the Response is nil and out is not set.
-// There is one exception: the endpoint of autopilot's health reports an unhealthy cluster with status 429 and a
-// document. Then Do sets out and returns the Response and an APIError, which does not match ErrTooManyRequests.
+// If req or out cannot be used, the error is ErrInvalidArgument and nothing is sent. If there is an error, the Response
+// is nil and out is not changed. There is one exception: the endpoint of autopilot's health reports an unhealthy
+// cluster with status 429 and a document. Then Do sets out and returns the Response and an APIError, which does not
+// match ErrTooManyRequests.
 func (c *Client) Do(ctx context.Context, req *Request, out any) (*Response, error) {
 	if err := checkOut(out); err != nil {
 		return nil, err
@@ -263,11 +265,12 @@ func (c *Client) exchange(ctx context.Context, r *request) (*response, error) {
 //
 // The official client then needs few connections to each agent, and the agent does not refuse them.
 //
-// Requests are sent as they are, with two exceptions. If a request to the Client's address has no token, it gets the
+// Requests are sent as they are, with these exceptions. If a request to the Client's address has no token, it gets the
 // Client's token (WithToken, WithTokenFile). The token is not added for any other host. Accept-Encoding is removed
 // unless WithCompression is enabled, because agents respond much faster without compression. If the agent refuses a
-// request for its limit of connections, it is sent again, unless its body can be read only once (no GetBody). Other
-// options, such as WithHeader and WithRegion, have no effect.
+// connection because it has too many, the request is sent again, unless it has a body and no GetBody. The wrappers of
+// WithTransport see the requests. WithHeader, WithBasicAuth, WithUserAgent, WithRegion, WithNamespace and WithLogger
+// have no effect.
 //
 // The Client's rule for redirects and its limit on the size of headers apply. Its time limit, its retries and its limit on
 // the size of a body do not: a request ends with its own context. A body must be closed, as with any http.Client. After

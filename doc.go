@@ -28,9 +28,9 @@
 //
 // # Clients
 //
-// A [Client] sends requests to one agent. It is safe for concurrent use, so a program needs one for each agent and keeps
-// it for as long as it runs. [Client.With] creates a Client with another token, region or time limit that shares the
-// connections. [Client.HTTPClient] lends the connections to other code, such as Nomad's official client.
+// A [Client] sends requests to one agent. It is safe for concurrent use, so one Client for each agent is enough. Keep
+// it for as long as the program runs. [Client.With] creates a Client with another token, region or time limit that
+// shares the connections. [Client.HTTPClient] lends the connections to other code, such as Nomad's official client.
 //
 // Environment variables are read only by [FromEnvironment]. There is one exception: HTTP_PROXY, HTTPS_PROXY and NO_PROXY
 // name a proxy, as in package net/http.
@@ -38,15 +38,18 @@
 // # Requests
 //
 // [Agent] has a method for each endpoint of /v1/agent, and [Status] for those of /v1/status. [Client.Do] sends a
-// request to any other endpoint. The comment of a method names its errors, the ACL capability, and the role or version
-// that it requires. "It requires a server agent (ErrServerOnly)" means that other agents return that error.
+// request to any other endpoint. The comment of a method names its errors and what it requires: the agent's role,
+// Nomad's version, the ACL capability. An error in parentheses, as in "it requires a server agent (ErrServerOnly)", is
+// returned if the requirement is not met. "A malformed key is ErrInvalidArgument" means that the method returns that
+// error for it.
 //
-// A method takes 30 s at most ([WithTimeout]), or less if its context ends sooner. Requests that can be repeated
-// without harm are retried: those of all methods of Agent except [Agent.UpdateSchedulerConfig] ([WithRetries]).
+// A method takes 30 s at most ([WithTimeout]), or less if its context ends sooner. A profile may take its duration
+// longer, and a blocking query its wait. Failed requests are retried if that is safe ([WithRetries]).
 //
 // # Errors
 //
-// If the error is nil, the request succeeded and the result is complete. Use errors.Is to find out what an error means:
+// If the error is nil, the request succeeded and the result is complete. (In Self, values of the wrong type are left
+// out; Self.Raw has them.) Use errors.Is to find out what an error means:
 //
 //	_, err := client.Agent.Health(ctx)
 //	switch {
@@ -54,8 +57,8 @@
 //	case errors.Is(err, nomad.ErrPermissionDenied): // the request needs another token
 //	}
 //
-// [APIError] has the status and the agent's message. If the agent cannot be reached, the error is a net.Error. If the
-// time is over, it is context.DeadlineExceeded.
+// An error that is a response of the agent is an *[APIError], with the status and the agent's message. If the time is
+// over, the error is context.DeadlineExceeded. If the agent cannot be reached, it is a net.Error.
 //
 // # Streams
 //

@@ -19,24 +19,26 @@ import (
 // The errors that a program can act on, for errors.Is. They go by the meaning of a response and not by its status: Nomad
 // reports the same failure with different statuses on different endpoints and versions.
 //
-// An error matches one of them at most, with three exceptions: ErrInvalidToken is an ErrPermissionDenied too,
-// ErrNoLeader of Agent.Health is an ErrUnhealthy too, and ErrTooManyRequests matches a context error too if the
-// deadline ended the wait. If an address has http:// and the agent uses TLS, or https:// and it does not, the error is
-// http.ErrSchemeMismatch.
+// An error matches at most one of them, with two exceptions: ErrInvalidToken also matches ErrPermissionDenied, and
+// ErrNoLeader of Agent.Health also matches ErrUnhealthy. ErrTooManyRequests also matches a context error if the
+// deadline ended the wait. If the scheme of the address does not fit the agent, http:// for one that uses TLS or the
+// reverse, the error is http.ErrSchemeMismatch.
 var (
 	// ErrInvalidArgument reports an argument that was refused: by this package before a request was sent, or by the agent
 	// (status 400).
 	ErrInvalidArgument = errors.New("nomad: invalid argument")
 
 	// ErrPermissionDenied reports that the ACL token, or its absence, does not allow the request (status 403), or that
-	// a proxy in front of the agent requires authentication (status 401 or 407). Nomad before 2.0 reports an unknown
-	// token as ErrInvalidToken, and later versions this way. So test for ErrPermissionDenied, which matches both.
+	// a proxy in front of the agent requires authentication (status 401 or 407). An unknown token is ErrInvalidToken
+	// with Nomad before 2.0, and only ErrPermissionDenied with later versions. Test for ErrPermissionDenied:
+	// ErrInvalidToken matches it too.
 	ErrPermissionDenied = errors.New("nomad: permission denied")
 
-	// ErrInvalidToken reports an ACL token that is malformed, expired or, before Nomad 2.0, unknown.
+	// ErrInvalidToken reports an ACL token that is malformed or expired. It reports an unknown token before Nomad 2.0,
+	// and from Agent.Monitor.
 	ErrInvalidToken = errors.New("nomad: invalid ACL token")
 
-	// ErrNotFound reports a node, server, region, profile or path that the agent does not know.
+	// ErrNotFound reports a node, server, region, profile or, for Client.Do, path that the agent does not know.
 	ErrNotFound = errors.New("nomad: not found")
 
 	// ErrServerOnly reports a request that requires an agent in server mode, sent to one that is not.
@@ -45,27 +47,27 @@ var (
 	// ErrClientOnly reports a request that requires an agent in client mode, sent to one that is not.
 	ErrClientOnly = errors.New("nomad: the agent is not a client")
 
-	// ErrNoLeader reports that the region has no leader. Servers wait 5 s for one before they respond.
+	// ErrNoLeader reports that the region has no leader. Servers wait 5 s for a leader before they respond.
 	ErrNoLeader = errors.New("nomad: no cluster leader")
 
-	// ErrTooManyRequests reports that the agent had no room for another connection from this address within the time
-	// limit, or that a proxy in front of it refused every attempt with status 429.
+	// ErrTooManyRequests reports that the agent refused connections because it has too many from this address (see
+	// WithRetries), or that a proxy in front of it refused every attempt with status 429.
 	ErrTooManyRequests = errors.New("nomad: too many requests")
 
-	// ErrUnsupported reports an endpoint that the agent does not have: its version is older.
+	// ErrUnsupported reports that the agent's version of Nomad is too old for the method.
 	ErrUnsupported = errors.New("nomad: not supported by this agent's version")
 
 	// ErrUnhealthy reports that an agent considers itself unhealthy.
 	ErrUnhealthy = errors.New("nomad: the agent is unhealthy")
 
-	// ErrJoinFailed reports that none of the addresses could be joined. Agents respond with status 200.
+	// ErrJoinFailed reports that none of the addresses could be joined. Agents report it with status 200.
 	ErrJoinFailed = errors.New("nomad: join failed")
 
 	// ErrResponseTooLarge reports a response over its limit; see WithMaxResponseSize.
 	ErrResponseTooLarge = errors.New("nomad: response too large")
 
-	// ErrInvalidResponse reports a response that the endpoint must not have: empty, null, cut short, not JSON, of the
-	// wrong shape, or followed by something else.
+	// ErrInvalidResponse reports a response that is not valid for the endpoint: empty, null, cut short, not JSON, of
+	// the wrong shape, or followed by something else.
 	ErrInvalidResponse = errors.New("nomad: invalid response")
 
 	// ErrNotApplied reports an update that the agent accepted without changing anything.
@@ -79,18 +81,20 @@ var (
 	// connection was lost. After a lost connection the error also matches io.ErrUnexpectedEOF.
 	ErrStreamEnded = errors.New("nomad: the stream has ended")
 
-	// ErrStreamStalled reports a stream on which nothing, not even a heartbeat, arrived for 10 s.
+	// ErrStreamStalled reports a stream on which nothing, not even a heartbeat, arrived for 10 s while it was read.
 	ErrStreamStalled = errors.New("nomad: the stream has stalled")
 
 	// ErrClosed reports a request on a closed Client, or a read from a closed stream.
 	ErrClosed = errors.New("nomad: use of a closed client or stream")
 )
 
-// APIError is a response that reports a failure. Use errors.Is with the errors of this package to find out what it means:
+// APIError is a response that reports a failure. Use errors.Is with the errors of this package to find out what it
+// means:
 //
 //	if errors.Is(err, nomad.ErrPermissionDenied) { … }
 //
-// The fields are for people and logs. A status without a meaning in this package, such as 500, is only in the field.
+// The fields are for people and logs. If no error of this package describes the response, as for most with status 500,
+// errors.Is matches none.
 type APIError struct {
 	Method     string // the HTTP method, such as PUT
 	Address    string // the agent's address, such as http://127.0.0.1:4646
@@ -118,7 +122,7 @@ func (e *APIError) Error() string {
 	return b.String()
 }
 
-// Is reports whether target is the meaning of the response.
+// Is reports whether the response means target, one of the errors of this package.
 func (e *APIError) Is(target error) bool { return slices.Contains(e.kinds, target) }
 
 // maxMessage is how many bytes of an agent's message an error has.

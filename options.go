@@ -20,8 +20,9 @@ const (
 	DefaultRetries         = 4                       // WithRetries
 )
 
-// Option configures a Client. Options are applied in order; a later one replaces what an earlier one set. A value that
-// cannot be used is an error of NewClient or Client.With that names the option.
+// Option configures a Client. Options are applied in order; a later one replaces what an earlier one set. Only
+// WithTransport adds to earlier ones. A value that cannot be used, such as a nil argument, is an error of NewClient or
+// Client.With that names the option.
 type Option func(*settings.Settings) error
 
 // optionErrors joins the errors of options.
@@ -40,22 +41,24 @@ func (e *optionError) Is(target error) bool { return target == ErrInvalidArgumen
 // WithAddress sets the agent's address: http://host:port, https://host:port, unix:///path/to/socket or host:port.
 // The default is DefaultAddress.
 //
-// host:port means https if WithTLS or WithTLSConfig is given, and http otherwise. An http or https address can have a path
-// in front of /v1, as behind a proxy. IPv6 hosts are in brackets: [::1]:4646. An address with a user or password is
-// refused: use WithBasicAuth.
+// host:port means https if TLS is configured by an option or a variable of FromEnvironment, and http otherwise. An http
+// or https address can have a path, such as https://proxy/nomad. The paths /v1/… are added to it. IPv6 hosts are in
+// brackets: [::1]:4646. An address with a user or password is refused: use WithBasicAuth.
 func WithAddress(addr string) Option { return Option(settings.WithAddress(addr)) }
 
 // WithToken sets the ACL token that requests send in X-Nomad-Token: the secret ID of a token, or a workload identity.
 // Empty sends none, which is the default. The token does not appear in errors and logs.
 func WithToken(token string) Option { return Option(settings.WithToken(token)) }
 
-// WithTokenFile sends the ACL token in a file, in place of that of WithToken, and follows the file when it changes: for
-// workload identities, which Nomad writes to ${NOMAD_SECRETS_DIR}/nomad_token, and for tokens that Vault or Consul render.
+// WithTokenFile sends the ACL token in a file, and reads the file again when it changes: for workload identities, which
+// Nomad writes to ${NOMAD_SECRETS_DIR}/nomad_token, and for tokens that Vault or Consul render. It replaces an earlier
+// WithToken, and a later WithToken replaces it.
 //
 // The file must exist when NewClient or With is called. White space around the token is ignored. A request reads the
-// file again if the last read is more than 1 s ago, or if the agent refuses the token. If the file has another token
-// then, the request is sent once more. While the file is missing, empty or without a valid token, the previous token is
-// used, and WithLogger gets one warning. A file system that hangs delays a request until its context ends.
+// file again if it was last read more than 1 s ago, or if the agent refuses the token. If the agent refuses the token
+// and the file has another one now, the request is sent once more with it, unless its body is an io.Reader. While the
+// file is missing, empty or without a valid token, the previous token is used, and one warning is logged (WithLogger).
+// If the file system hangs, requests wait within their time limit.
 func WithTokenFile(path string) Option { return Option(settings.WithTokenFile(path)) }
 
 // WithRegion sets the region that requests are for; agents forward them where the endpoint allows it. Empty means the
@@ -73,11 +76,12 @@ func WithBasicAuth(user, password string) Option {
 	return Option(settings.WithBasicAuth(user, password))
 }
 
-// WithHeader sets a header of all requests. A later one of the same name replaces it; an empty value removes it.
+// WithHeader sets a header of all requests. A later WithHeader of the same name replaces the value. An empty value
+// removes the header.
 //
 // NewClient refuses headers that have an option of their own, such as X-Nomad-Token, or that belong to the connection.
-// Authorization is accepted, and WithBasicAuth replaces it. The value is treated as a secret: it does not appear in
-// errors and logs.
+// Authorization is accepted; it and WithBasicAuth replace each other. The value is treated as a secret: it does not
+// appear in errors and logs.
 func WithHeader(name, value string) Option { return Option(settings.WithHeader(name, value)) }
 
 // WithUserAgent sets the User-Agent of requests. The default is the name and version of this library.
@@ -95,15 +99,16 @@ func WithTLSConfig(config *tls.Config) Option { return Option(settings.WithTLSCo
 // WithHTTPClient sends requests over the transport and the cookie jar of another http.Client. Then connections are that
 // client's business: how many there are, how long they are kept, and what happens if the agent accepts no more of them.
 //
-// The http.Client itself is not changed, and its Timeout and CheckRedirect are not used: WithTimeout and this library's rule
-// for redirects apply. It cannot be combined with options of the replaced transport: WithTLS, WithTLSConfig, WithMaxConns,
-// unix addresses and the TLS variables of FromEnvironment. Client.Close does not close its connections.
+// The http.Client itself is not changed, and its Timeout and CheckRedirect are not used: WithTimeout and this library's
+// rule for redirects apply. WithHTTPClient cannot be combined with options for connections of this package: WithTLS,
+// WithTLSConfig, WithMaxConns, unix addresses and the TLS variables of FromEnvironment. Client.Close does not close the
+// connections of that http.Client.
 func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTTPClient(client)) }
 
-// WithTransport wraps the transport, for tracing, metrics or signing. NewClient calls wrap once; the last wrapper given is
-// the outermost.
+// WithTransport wraps the transport, for tracing, metrics or signing. NewClient calls wrap once, and it must not return
+// nil. With several wrappers the last one is the outermost.
 //
-// The wrapper sees each attempt of a request. If the agent refuses a request for its limit of connections, or closes an
+// The wrapper sees each attempt of a request. If the agent refuses a connection because it has too many, or closes an
 // idle connection just when a request is sent, the request may be sent again below the wrapper, as a part of the same
 // attempt.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
@@ -116,17 +121,16 @@ func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 // Agents wait 5 s for a leader before they respond to some requests: a shorter limit hides the real error.
 func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)) }
 
-// WithMaxConns limits the number of connections to one agent, in use or idle. When all are in use, a request waits for
-// a free one. The default is DefaultMaxConns. n must be at least 1.
+// WithMaxConns limits the number of connections to one agent, in use or idle, of a Client and those that With created
+// from it. When all are in use, a request waits for a free one. The default is DefaultMaxConns. n must be at least 1.
 //
-// The Client opens only as many as help: up to 16 if the agent is near, and up to n if each request takes long because
-// of the distance. Streams, blocking queries and requests that have waited 1 s for a response are not counted. An agent
-// accepts 100 connections from one address, unless limits.http_max_conns_per_client says otherwise. So that several
-// processes on one machine get their part of these, a connection is closed after about 5 s and another process can open
-// one.
+// The Client opens up to 16 connections, and up to n if the round trip to the agent takes 3 ms or more. Connections
+// with a stream, a blocking query or a request that has waited 1 s for its response are not counted: they come in
+// addition. By default an agent accepts 100 connections from one address (limits.http_max_conns_per_client). So that
+// other processes on the machine can connect too, the Client replaces a connection about 5 s after it was opened.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
-// WithMaxResponseSize limits the size of every response in bytes, after decompression. A larger one is
+// WithMaxResponseSize limits the size of every response except streams, in bytes after decompression. A larger one is
 // ErrResponseTooLarge. The limit must be at least 1; above 2 GiB it is 2 GiB.
 //
 // The default is DefaultMaxResponseSize for Members and Client.Do, and 1 MiB for everything else. Streams
@@ -137,21 +141,24 @@ func WithMaxResponseSize(bytes int64) Option { return Option(settings.WithMaxRes
 // slower with it. The default is off.
 func WithCompression(enabled bool) Option { return Option(settings.WithCompression(enabled)) }
 
-// WithRetries sets how many times a request is retried. It is retried if it can be repeated without harm and there was
-// no connection to the agent, the connection was lost before the response, or the status is 429, 502, 503 or 504. The
-// default is DefaultRetries.
+// WithRetries sets how many times a request is retried. Every request is retried if no connection could be made or if
+// the status is 429. A request that can be repeated without harm is also retried if the connection was lost before the
+// response, or if the status is 502, 503 or 504. These are GET and HEAD, all methods of Agent except
+// UpdateSchedulerConfig, and those with Request.Idempotent. The default is DefaultRetries.
 //
-// The pause between attempts is 0.1 s at first and doubles up to 2 s, varied by half at random. A longer Retry-After
-// replaces it. All attempts together are within the limit of WithTimeout. All requests to an agent share a budget of
-// 100 retries, which regains one a second and one for every ten requests, so that retries do not multiply the load on a
-// failing agent.
+// The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
+// longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and
+// those that With created from it share a budget of 100 retries for each agent. It regains one retry a second, and one
+// for every ten requests. While it is empty, requests are not retried. So retries do not multiply the load on a failing
+// agent.
 //
-// If the agent refuses a connection because it has too many from this address, that does not count as an attempt. The
-// request waits until a connection is free or the agent accepts another. If the agent has closed every connection
-// without a response for 5 s, the request fails with ErrTooManyRequests or an error that names the possible reasons. It
-// waits 15 s if the agent has responded to this Client before.
+// If the agent refuses a connection because it has too many from this address, the request waits until a connection is
+// free or the agent accepts another. That does not count as a retry. If the agent closes every connection without a
+// response, a request waits for 5 s, or 15 s if the agent has responded to this Client before. Then it fails with
+// ErrTooManyRequests if the agent sent a 429, and otherwise with an error that names the possible reasons.
 //
-// With 0 a request is sent once, and fails at once if the agent refuses the connection. n must not be negative.
+// With 0 a request is sent once, and fails at once if the agent refuses the connection. n must not be negative. A Body
+// that is an io.Reader is always sent once.
 func WithRetries(n int) Option { return Option(settings.WithRetries(n)) }
 
 // WithLogger logs each attempt of a request at level debug: method, URL without its query, attempt, status, duration and
@@ -164,6 +171,6 @@ func WithLogger(logger *slog.Logger) Option { return Option(settings.WithLogger(
 // a task it names the socket of the task API.
 //
 // An empty variable counts as not set, and leaves what earlier options set. Variables are read when the option is
-// applied; nothing else in this package reads them. If any TLS variable is set, all together replace an earlier
-// WithTLS. An error names the variable.
+// applied; nothing else in this package reads them. If any TLS variable is set, the TLS variables as a whole replace an
+// earlier WithTLS or WithTLSConfig. An error names the variable.
 func FromEnvironment() Option { return Option(settings.FromEnvironment()) }

@@ -47,7 +47,8 @@ func (r Response) MarshalJSON() ([]byte, error) {
 // LogValue logs what Error returns.
 func (e APIError) LogValue() slog.Value { return slog.StringValue(e.Error()) }
 
-// MarshalJSON encodes the error with its fields and its meanings, which are the texts of the errors that Is matches:
+// MarshalJSON encodes the error with its fields and its meanings: the texts of the errors that Is matches, without
+// "nomad: ".
 //
 //	{"method":"GET","address":"http://127.0.0.1:4646","path":"/v1/agent/self","status_code":403,
 //	 "message":"Permission denied","meanings":["permission denied"]}

@@ -90,7 +90,8 @@ type Request struct {
 	Path string
 
 	// Query holds the query parameters. The parameter index makes the request a blocking query. The parameter wait is
-	// how long the agent may wait for a change; its default is 5 minutes. It is added to the time limit.
+	// how long the agent may wait for a change. The time limit is then that of WithTimeout plus wait, or plus 5
+	// minutes, the agent's default, if wait is not given.
 	Query url.Values
 
 	// Header holds headers in addition to those of the Client. Those that have an option of their own, such as
@@ -111,6 +112,9 @@ const autopilotHealth = "/v1/operator/autopilot/health"
 
 // newRequest checks req and makes the request that is sent.
 func (req *Request) newRequest() (*request, error) {
+	if req == nil {
+		return nil, invalidArgument("Do", "the Request is nil")
+	}
 	method := cmp.Or(strings.ToUpper(req.Method), http.MethodGet)
 	if !header.IsName(method) {
 		return nil, invalidArgument("Do", "Method: %q is not an HTTP method", method)

@@ -511,9 +511,11 @@ func TestWrongOptions(t *testing.T) {
 		"Profile: Debug: 3: want 0, 1 or 2":                                                              result(agent.Profile(ctx, nomad.ProfileOptions{Type: "heap", Debug: 3})),
 		"UpdateSchedulerConfig: NumSchedulers: -1: want 0 or more":                                       result(agent.UpdateSchedulerConfig(ctx, &nomad.SchedulerConfig{NumSchedulers: -1})),
 		`UpdateSchedulerConfig: EnabledSchedulers: ["service"]: want a list with _core`:                  result(agent.UpdateSchedulerConfig(ctx, &nomad.SchedulerConfig{EnabledSchedulers: []string{"service"}})),
-		"InstallKey: " + badKey: result(agent.InstallKey(ctx, nomad.NewSecret("hunter2"))),
-		"UseKey: " + badKey:     result(agent.UseKey(ctx, nomad.NewSecret("aHVudGVyMg=="))),
-		"RemoveKey: " + badKey:  result(agent.RemoveKey(ctx, nomad.NewSecret(""))),
+		"UpdateSchedulerConfig: the SchedulerConfig is nil":                                              result(agent.UpdateSchedulerConfig(ctx, nil)),
+		"Do: the Request is nil": result(client.Do(ctx, nil, nil)),
+		"InstallKey: " + badKey:  result(agent.InstallKey(ctx, nomad.NewSecret("hunter2"))),
+		"UseKey: " + badKey:      result(agent.UseKey(ctx, nomad.NewSecret("aHVudGVyMg=="))),
+		"RemoveKey: " + badKey:   result(agent.RemoveKey(ctx, nomad.NewSecret(""))),
 	} {
 		assert.EqualError(t, err, "nomad: "+want)
 		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)

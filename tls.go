@@ -15,10 +15,10 @@ import (
 // NOMAD_CACERT and related variables do. The zero value trusts the system's authorities and sends no certificate.
 //
 // Files are read again for new connections, so that certificates and authorities can be replaced while a program runs.
-// While a file is missing or cut short, or certificate and key do not match, the previous content is used, and
-// WithLogger gets one warning. After a change the old authorities are trusted for 2 s more.
+// While a file is missing or cut short, or certificate and key do not match, the previous content is used, and one
+// warning is logged (WithLogger). After a change the old authorities are trusted for 2 s more.
 //
-// It is printed, logged and encoded without its PEM.
+// It is printed, logged and encoded with its PEM redacted.
 type TLS struct {
 	// CAFile is a file with the PEM certificates of the authorities to trust in place of the system's.
 	// CADir is a directory of such files; files in it that hold no certificate are skipped.
@@ -42,8 +42,8 @@ type TLS struct {
 	SkipVerify bool `json:"skip_verify,omitzero"`
 }
 
-// MarshalJSON encodes the fields that are set, with the names in their tags. PEM is "<redacted>": a certificate may have
-// its key beside it.
+// MarshalJSON encodes the fields that are set, with the names in their tags. CAPEM, CertPEM and KeyPEM are
+// "<redacted>", because text with a certificate can have a key in it too.
 func (t TLS) MarshalJSON() ([]byte, error) {
 	type fields TLS
 	for _, path := range []*string{&t.CAFile, &t.CADir, &t.CertFile, &t.KeyFile} {
