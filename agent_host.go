@@ -127,8 +127,8 @@ var hostEndpoint = register(endpoint{name: "Host", method: http.MethodGet, path:
 
 // Host returns the addresses, disks, name resolution and environment of an agent's machine.
 //
-// It requires the ACL capability agent:read. Without ACLs the agent, and the target, must have enable_debug set
-// (ErrPermissionDenied). An unknown target is ErrNotFound.
+// It requires the ACL capability agent:read. If ACLs are disabled in the cluster, the agent and the target must have
+// enable_debug set (ErrPermissionDenied). An unknown target is ErrNotFound.
 //
 // Endpoint: GET /v1/agent/host
 func (a *Agent) Host(ctx context.Context, target Target) (*Host, error) {

@@ -17,7 +17,7 @@ import (
 )
 
 // Keyring is what the servers of a gossip pool report about their encryption keys. Printing, logging and JSON do not
-// show the keys. Messages have no key in them. Secret.Reveal returns a key.
+// show the keys. Secret.Reveal returns a key.
 type Keyring struct {
 	Keys     map[Secret]int    // number of servers that have each key; ListKeys only
 	Messages map[string]string // messages of servers, by server name; keys in them are removed

@@ -37,7 +37,7 @@ type ProfileOptions struct {
 	Type     ProfileType   // required
 	Duration time.Duration // for ProfileCPU and ProfileTrace, in whole seconds, at most an hour; default 1 s
 	Debug    int           // 1 or 2 for text in place of pprof's format; not for ProfileCPU and ProfileTrace
-	GC       bool          // collect garbage first; not for ProfileCPU and ProfileTrace
+	GC       bool          // collect garbage first; no effect on ProfileCPU and ProfileTrace
 
 	// Target is the agent to profile. By default it is the server that receives the request. A client agent that
 	// receives it forwards it to its server: use OnNode to profile a client agent.
@@ -54,9 +54,9 @@ var profileEndpoint = register(endpoint{name: "Profile", method: http.MethodGet,
 // within the duration plus the limit of WithTimeout. A stream that has begun and is silent for 10 s ends with
 // ErrStreamStalled.
 //
-// It requires the ACL capability agent:write. Without ACLs the agent, and the target, must have enable_debug set
-// (ErrPermissionDenied). An unknown profile or target is ErrNotFound. Options that contradict each other are
-// ErrInvalidArgument.
+// It requires the ACL capability agent:write. If ACLs are disabled in the cluster, the agent and the target must have
+// enable_debug set (ErrPermissionDenied). An unknown profile or target is ErrNotFound. Options that contradict each
+// other are ErrInvalidArgument.
 //
 // Endpoint: GET /v1/agent/pprof/<type>
 func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser, error) {

@@ -16,7 +16,7 @@ import (
 	"github.com/nomad-go/nomad/internal/redact"
 )
 
-// The errors that a program can act on, for errors.Is. They go by the meaning of a response and not by its status: Nomad
+// The errors that a program can act on, for errors.Is. They do not depend on the HTTP status alone, because Nomad
 // reports the same failure with different statuses on different endpoints and versions.
 //
 // An error matches at most one of them, with two exceptions: ErrInvalidToken also matches ErrPermissionDenied, and

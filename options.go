@@ -127,7 +127,7 @@ func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)
 // The Client opens up to 16 connections, and up to n if the round trip to the agent takes 3 ms or more. Connections
 // with a stream, a blocking query or a request that has waited 1 s for its response are not counted: they come in
 // addition. By default an agent accepts 100 connections from one address (limits.http_max_conns_per_client). So that
-// other processes on the machine can connect too, the Client replaces a connection about 5 s after it was opened.
+// other processes on the machine can connect too, the Client uses a connection for at most 5 s and then opens another.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
 // WithMaxResponseSize limits the size of every response except streams, in bytes after decompression. A larger one is
