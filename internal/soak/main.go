@@ -125,6 +125,7 @@ type work struct {
 
 	mu       sync.Mutex
 	failures map[string]int
+	own      error // the first error that the agent did not cause
 }
 
 // loop makes calls until the context ends.
@@ -135,8 +136,13 @@ func (w *work) loop(ctx context.Context, i int) {
 		w.pause.RUnlock()
 		w.calls.Add(1)
 		if err != nil && ctx.Err() == nil {
+			why := reason(err)
 			w.mu.Lock()
-			w.failures[reason(err)]++
+			w.failures[why]++
+			if w.own == nil && strings.HasPrefix(why, "!") {
+				w.own = err
+				fmt.Fprintf(os.Stderr, "\n%v a call failed by itself: %v\n", time.Now().Format(time.TimeOnly), err)
+			}
 			w.mu.Unlock()
 		}
 		time.Sleep(time.Duration(rand.IntN(10)) * time.Millisecond)
@@ -254,10 +260,8 @@ func (w *work) watch(ctx context.Context, span time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	fmt.Println("\nFailures by reason:", w.failures)
-	for name := range w.failures {
-		if strings.HasPrefix(name, "!") {
-			return fmt.Errorf("a call failed by itself: %s", name)
-		}
+	if w.own != nil {
+		return fmt.Errorf("a call failed by itself: %w", w.own)
 	}
 	if last.goroutines > first.goroutines || last.connections > first.connections || last.heap > first.heap+first.heap/2 {
 		return fmt.Errorf("it grew from %+v to %+v", first, last)
