@@ -185,7 +185,7 @@ func (c *Client) send(ctx context.Context, r *request) (res *response, err error
 		res, err = c.attempt(ctx, r, attempts)
 	}
 	ended := retries.Run(ctx, func() retry.Attempt {
-		if attempt(); err == nil && c.replaceToken(ctx, r, res) {
+		for attempt(); err == nil && c.replaceToken(ctx, r, res); {
 			attempt()
 		}
 		if err != nil {

@@ -56,9 +56,9 @@ func WithToken(token string) Option { return Option(settings.WithToken(token)) }
 //
 // The file must exist when NewClient or With is called. White space around the token is ignored. A request reads the
 // file again if it was last read more than 1 s ago, or if the agent refuses the token. If the agent refuses the token
-// and the file has another one now, the request is sent once more with it, unless its body is an io.Reader. While the
-// file is missing, empty or without a valid token, the previous token is used, and one warning is logged (WithLogger).
-// If the file system hangs, requests wait within their time limit.
+// and the file has another one now, the request is sent again with it, unless its body is an io.Reader. While the file
+// is missing, empty or without a valid token, the previous token is used, and one warning is logged (WithLogger). If
+// the file system hangs, requests wait within their time limit.
 func WithTokenFile(path string) Option { return Option(settings.WithTokenFile(path)) }
 
 // WithRegion sets the region that requests are for; agents forward them where the endpoint allows it. Empty means the

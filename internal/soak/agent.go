@@ -21,7 +21,9 @@ func beAgent(ctx context.Context, folder string) error {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.MutualTLS(), nomadtest.ACLs()))
 	defer cluster.Close()
 	agent := cluster.Agents()[0]
-	c := &chaos{cluster: cluster, agent: agent, token: filepath.Join(folder, "token"), did: map[string]int{}}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c := &chaos{ctx: ctx, cluster: cluster, agent: agent, token: filepath.Join(folder, "token"), did: map[string]int{}}
 	c.valid.Store([]string{nomadtest.ManagementToken})
 	if err := os.WriteFile(c.token, []byte(nomadtest.ManagementToken), 0o600); err != nil {
 		return err
@@ -29,8 +31,6 @@ func beAgent(ctx context.Context, folder string) error {
 	agent.Inject(c.checkToken)
 	files := cluster.TLSFiles()
 	fmt.Println(agent.URL(), files.CAFile, files.CertFile, files.KeyFile, c.token)
-
-	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
 		cancel()
@@ -38,7 +38,7 @@ func beAgent(ctx context.Context, folder string) error {
 	for {
 		agent.Log("info", "soak", "still here")
 		select {
-		case <-time.After(time.Duration(rand.IntN(2000)) * time.Millisecond):
+		case <-time.After(time.Duration(500+rand.IntN(1500)) * time.Millisecond): // the budget of retries fills again
 		case <-ctx.Done():
 			fmt.Println(c.did)
 			return nil
@@ -49,15 +49,17 @@ func beAgent(ctx context.Context, folder string) error {
 
 // chaos is what happens to the agent.
 type chaos struct {
+	ctx     context.Context
 	cluster *nomadtest.Cluster
 	agent   *nomadtest.Agent
 	token   string       // the file
 	valid   atomic.Value // of []string: the tokens that the agent takes
+	used    atomic.Value // of string: the last one that the client sent
 	did     map[string]int
 }
 
 // checkToken refuses tokens that were replaced.
-func (c *chaos) checkToken(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+func (c *chaos) checkToken(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
 	if token := r.Header.Get("X-Nomad-Token"); !slices.Contains(c.valid.Load().([]string), token) {
 		if len(token) < len(nomadtest.ManagementToken) { // as an agent says that it is no UUID
 			http.Error(w, "ACL token lookup failed: invalid UUID", http.StatusInternalServerError)
@@ -65,9 +67,11 @@ func (c *chaos) checkToken(w http.ResponseWriter, r *http.Request, answer http.H
 		}
 		http.Error(w, "Permission denied", http.StatusForbidden)
 		return
+	} else {
+		c.used.Store(token)
 	}
 	r.Header.Set("X-Nomad-Token", nomadtest.ManagementToken) // the only one that the agent knows
-	answer(w, r)
+	next(w, r)
 }
 
 // do does one thing to the agent.
@@ -82,9 +86,9 @@ func (c *chaos) do() {
 			c.agent.Start()
 		}},
 		{"stall", c.fault(nomadtest.Stall())},
-		{"stall in an answer", c.fault(nomadtest.StallAfter(rand.IntN(500)))},
+		{"stall in a response", c.fault(nomadtest.StallAfter(rand.IntN(500)))},
 		{"reset", c.fault(nomadtest.Reset())},
-		{"reset in an answer", c.fault(nomadtest.ResetAfter(rand.IntN(500)))},
+		{"reset in a response", c.fault(nomadtest.ResetAfter(rand.IntN(500)))},
 		{"cut", c.fault(nomadtest.Truncate(rand.IntN(500)))},
 		{"garbage", c.fault(nomadtest.Garbage())},
 		{"drip", c.fault(nomadtest.Drip(10, 50*time.Millisecond))},
@@ -121,5 +125,7 @@ func (c *chaos) rotateToken() {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 	}
 	c.valid.Store([]string{text})
-	time.Sleep(2 * time.Second) // the file stays as it is until a client has read it
+	for c.used.Load() != text && c.ctx.Err() == nil { // the file stays as it is until the client has read it
+		time.Sleep(10 * time.Millisecond)
+	}
 }

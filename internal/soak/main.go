@@ -195,6 +195,8 @@ func reason(err error) string {
 	var answer *nomad.APIError
 	var timeout net.Error
 	switch {
+	case errors.Is(err, nomad.ErrInvalidToken) && strings.Contains(err.Error(), "ended the log before its first entry"):
+		return "cut short or garbage" // the log, and the request that finds out why
 	case errors.Is(err, nomad.ErrPermissionDenied):
 		return "!denied"
 	case strings.Contains(err.Error(), "certificate"):
