@@ -172,7 +172,7 @@ func (c *Client) send(ctx context.Context, r *request) (res *response, err error
 		return nil, ErrClosed
 	}
 	if r.token, err = c.settings.CurrentToken(ctx); err != nil {
-		return nil, &deadline.Error{Cause: err, Last: errors.New("the file with the token could not be read in time")}
+		return nil, &deadline.Error{Cause: err, Last: errTokenFile}
 	}
 	retries := retry.Loop{Retries: c.settings.Retries, Budget: c.budget, Deadline: r.deadline}
 	if r.reader != nil {
@@ -185,8 +185,9 @@ func (c *Client) send(ctx context.Context, r *request) (res *response, err error
 		res, err = c.attempt(ctx, r, attempts)
 	}
 	ended := retries.Run(ctx, func() retry.Attempt {
-		for attempt(); err == nil && c.replaceToken(ctx, r, res); {
+		for again := true; again; {
 			attempt()
+			again, err = c.replaceToken(ctx, r, res, err)
 		}
 		if err != nil {
 			return retry.Attempt{Err: err, Idempotent: r.idempotent, NewCertificates: c.settings.CertificatesChanged()}
@@ -208,20 +209,24 @@ func (r *request) hasDocument(res *response) bool {
 	return r.document != 0 && res.status == r.document && meaning.HasHealth(res.body.Bytes())
 }
 
-// replaceToken reads the token file again after the agent refused the token, and reports whether another token is there
-// to try.
-func (c *Client) replaceToken(ctx context.Context, r *request, res *response) bool {
+// errTokenFile is the last error of a request that ended while it waited for the file with the token.
+var errTokenFile = errors.New("the file with the token could not be read in time")
+
+// replaceToken reads the token file again if the agent refused the token, and reports whether another token is there to
+// try. It returns the error of the attempt, or that of the wait for the file.
+func (c *Client) replaceToken(ctx context.Context, r *request, res *response, attempt error) (again bool, err error) {
 	file := c.settings.TokenFile
-	if file == nil || r.reader != nil || res.status < 400 || !c.failure(r, res).Is(ErrPermissionDenied) {
-		return false
+	if file == nil || r.reader != nil || attempt != nil || res.status < 400 || !c.failure(r, res).Is(ErrPermissionDenied) {
+		return false, attempt
 	}
 	r.refused = append(r.refused, r.token)
 	token, changed, err := file.Reread(ctx, r.token)
-	if err != nil || !changed {
-		return false
+	if err != nil {
+		res.release()
+		return false, &deadline.Error{Cause: err, Last: errTokenFile}
 	}
 	r.token = token
-	return true
+	return changed, nil
 }
 
 // attempt sends a request once and reads the response.

@@ -3,6 +3,8 @@ package acceptance_test
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -200,6 +202,34 @@ func TestTokenFileWithReader(t *testing.T) {
 	assert.ErrorIs(t, put(), nomad.ErrPermissionDenied)
 	assert.Len(t, agent.Requests(), 1)
 	assert.Eventually(t, func() bool { return put() == nil }, 10*time.Second, 100*time.Millisecond)
+}
+
+// TestTokenFileWhenTheContextEnds ends the context with the response that refuses the old token.
+func TestTokenFileWhenTheContextEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	write := func(n int) {
+		require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, "11111111-1111-1111-1111-%012d", n), 0o600))
+	}
+	write(0)
+	var ctx context.Context
+	var cancel context.CancelFunc
+	client := testkit.NewClient(t, nomad.WithTokenFile(path), nomad.WithTransport(func(http.RoundTripper) http.RoundTripper {
+		return testkit.RoundTripper(func(req *http.Request) (*http.Response, error) {
+			if err := req.Context().Err(); err != nil {
+				return nil, err
+			}
+			cancel()
+			return &http.Response{StatusCode: 403, Body: io.NopCloser(strings.NewReader("Permission denied")), Request: req}, nil
+		})
+	}))
+	for n := range 50 {
+		write(n + 1)
+		ctx, cancel = context.WithCancel(t.Context())
+		_, err := client.Agent.Members(ctx)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.NotErrorIs(t, err, nomad.ErrPermissionDenied)
+		cancel()
+	}
 }
 
 func TestTokenFileOptions(t *testing.T) {
