@@ -730,10 +730,11 @@ func TestProxyThatHangs(t *testing.T) {
 	ca := testCA()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections wait in its backlog
 	require.NoError(t, err)
-	defer silent.Close()
+	t.Cleanup(func() { silent.Close() })
 	for _, scheme := range []string{"http", "https"} {
 		for _, kind := range []string{"http", "https", "socks5"} {
 			t.Run(scheme+" agent, silent "+kind+" proxy: the call ends with its context", func(t *testing.T) {
+				t.Parallel()
 				proxy := (&url.URL{Scheme: kind, Host: silent.Addr().String()}).String()
 				call := proxyCall{
 					Address: scheme + "://" + proxyAgentHost + ":4646", CAs: ca, Retries: 2,
@@ -748,6 +749,7 @@ func TestProxyThatHangs(t *testing.T) {
 	}
 	for _, kind := range []string{"http", "https", "socks5"} {
 		t.Run(kind+" proxy that hangs while it connects: the call ends with its context", func(t *testing.T) {
+			t.Parallel()
 			agent := newProxiedAgent(t, "https", nil)
 			fail := func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				if r != nil {
@@ -759,7 +761,7 @@ func TestProxyThatHangs(t *testing.T) {
 			}
 			proxy := (&testProxy{agent: agent.host(), secured: true, fail: fail}).start(t, kind)
 			call := proxyCall{
-				Address: agent.address("https"), CAs: ca, Retries: 2, Timeout: 300 * time.Millisecond,
+				Address: agent.address("https"), CAs: ca, Retries: 2, Timeout: 3 * time.Second,
 			}
 			result := call.run(t, proxy.variables()...)
 			assert.True(t, result.Expired, result.Error)
