@@ -164,7 +164,7 @@ const (
 
 // Health is the health of an agent in its roles.
 type Health struct {
-	// Server and Client are nil if the agent does not have the role or the request did not name it.
+	// Server or Client is nil if the agent does not have the role, or if the request was not about it.
 	Server *RoleHealth `json:"server,omitempty"`
 	Client *RoleHealth `json:"client,omitempty"`
 }

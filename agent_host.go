@@ -13,8 +13,8 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// Target is the agent that a request is about. The zero Target is the agent that receives the request. A client agent
-// sends a profile of its server then.
+// Target is the agent that a request is about. The zero Target is the agent that receives the request. There is one
+// exception: Agent.Profile with the zero Target, sent to a client agent, profiles that client's server.
 type Target struct {
 	key, id string
 }
@@ -71,8 +71,8 @@ func (h Host) String() string {
 // Format prints what String returns, whatever the verb.
 func (h Host) Format(f fmt.State, _ rune) { io.WriteString(f, h.String()) }
 
-// MarshalJSON encodes the host as agents send it without a target, and the AgentID if it is set. Values of the
-// environment are "<redacted>".
+// MarshalJSON encodes the host as agents respond to a request without a target, and adds the AgentID if it is set.
+// Values of the environment are "<redacted>".
 func (h Host) MarshalJSON() ([]byte, error) { return show.JSON(hostFields(h)) }
 
 type hostFields Host // without its methods

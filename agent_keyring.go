@@ -118,8 +118,8 @@ func (a *Agent) ListKeys(ctx context.Context) (*Keyring, error) {
 // InstallKey adds a key to all servers of the pool. Installing a key again is not an error.
 //
 // A key is 16, 24 or 32 random bytes in base64. The command "nomad operator gossip keyring generate" prints one. A
-// malformed key is ErrInvalidArgument. If a server fails, the error is an APIError with status 500, and the other
-// servers have the key.
+// malformed key is ErrInvalidArgument. If a server does not respond or reports an error, the error is an APIError with
+// status 500, and the other servers have the key.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
 //
@@ -128,8 +128,8 @@ func (a *Agent) InstallKey(ctx context.Context, key Secret) (*Keyring, error) {
 	return a.changeKey(ctx, installKeyEndpoint, key)
 }
 
-// UseKey makes all servers of the pool encrypt with a key that they have. If a server does not have the key, or fails,
-// the error is an APIError with status 500. A malformed key is ErrInvalidArgument.
+// UseKey makes all servers of the pool encrypt with a key that they have. If a server does not have the key or does not
+// respond, the error is an APIError with status 500. A malformed key is ErrInvalidArgument.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
 //
@@ -138,9 +138,9 @@ func (a *Agent) UseKey(ctx context.Context, key Secret) (*Keyring, error) {
 	return a.changeKey(ctx, useKeyEndpoint, key)
 }
 
-// RemoveKey removes a key from all servers of the pool. If the key is the active one, or if a server fails, the error
-// is an APIError with status 500; in the second case the other servers do not have the key any more. A malformed key is
-// ErrInvalidArgument.
+// RemoveKey removes a key from all servers of the pool. If the key is the active one, the error is an APIError with
+// status 500. So it is if a server does not respond or reports an error; then the other servers have removed the key. A
+// malformed key is ErrInvalidArgument.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
 //

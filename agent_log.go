@@ -19,7 +19,7 @@ type LogEntry struct {
 	Time    time.Time `json:"time,omitzero"`    // zero if the line has none
 	Level   LogLevel  `json:"level,omitempty"`  // empty if the line has none
 	Module  string    `json:"module,omitempty"` // the part of Nomad that wrote it, such as nomad.raft
-	Message string    `json:"message"`          // the message; of an entry in text, also its fields; the whole line if it is no entry
+	Message string    `json:"message"`          // the message, in text with the fields; or the whole line if it is not an entry
 
 	// Fields has the other fields of the entry: a string, bool, nil, json.Number, or json.RawMessage for a list or an
 	// object. Numbers are as they were sent. It is nil if there are none, and for an entry in text.
@@ -32,8 +32,8 @@ func (e LogEntry) MarshalJSON() ([]byte, error) {
 	return json.Marshal(entry(e))
 }
 
-// Entries returns the log's entries. Use MonitorOptions.JSON for streams of Monitor: an entry in text, as in a log file,
-// has its fields in Message. Of a line that is not an entry only Message is set. Errors are as in Lines.
+// Entries returns the log's entries. Use MonitorOptions.JSON for streams of Monitor: an entry in text, as in a log
+// file, has its fields in Message. For a line that is not an entry, only Message is set. Errors are as in Lines.
 func (l *LogStream) Entries() iter.Seq2[LogEntry, error] {
 	return func(yield func(LogEntry, error) bool) {
 		for line, err := range l.Lines() {

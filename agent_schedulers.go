@@ -104,8 +104,8 @@ var updateSchedulerConfigEndpoint = register(endpoint{name: "UpdateSchedulerConf
 // UpdateSchedulerConfig sets the configuration of a server's scheduler workers, which lasts until the server restarts.
 // It returns the configuration that the server now has.
 //
-// Agents ignore some updates without an error: if NumSchedulers stays the same, and the new EnabledSchedulers is the
-// beginning of the old list, both sorted. UpdateSchedulerConfig then returns ErrNotApplied. With some invalid lists the
+// Agents ignore some updates without an error: if NumSchedulers stays the same, and the new EnabledSchedulers, sorted,
+// is a prefix of the old list, sorted. UpdateSchedulerConfig then returns ErrNotApplied. With some invalid lists the
 // agent closes the connection instead of responding. For that reason a request whose connection was lost is not
 // retried.
 //

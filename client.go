@@ -76,9 +76,9 @@ func (c *Client) With(opts ...Option) (*Client, error) {
 	return derived, nil
 }
 
-// Close closes idle connections. Requests in progress and open streams continue. New requests, of this Client and of
-// those that With created from it, fail with ErrClosed. On a Client that With created it does nothing. It can be called
-// again. The error is always nil.
+// Close closes idle connections. Requests in progress and open streams continue. New requests fail with ErrClosed, also
+// those of Clients from With. On a Client from With, Close does nothing. It can be called again. The error is always
+// nil.
 func (c *Client) Close() error {
 	if !c.shared {
 		c.transport.Close()
@@ -96,8 +96,8 @@ func (c Client) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
 func (c *Client) Address() string { return c.address }
 
 // Do sends a request to any endpoint of Nomad's API and decodes the response's JSON into out, as encoding/json does. A
-// *[]byte receives the body as it is. If out is nil, the body is dropped. A page in HTML, such as a proxy's, is always
-// ErrInvalidResponse.
+// *[]byte receives the body as it is. If out is nil, the body is dropped. A successful response with an HTML page, such
+// as a proxy's, is ErrInvalidResponse whatever out is.
 //
 //	var jobs []Job
 //	_, err := client.Do(ctx, &nomad.Request{Path: "/v1/jobs"}, &jobs)

@@ -32,8 +32,8 @@
 // it for as long as the program runs. [Client.With] creates a Client with another token, region or time limit that
 // shares the connections. [Client.HTTPClient] lends the connections to other code, such as Nomad's official client.
 //
-// Environment variables are read only by [FromEnvironment]. There is one exception: HTTP_PROXY, HTTPS_PROXY and NO_PROXY
-// name a proxy, as in package net/http.
+// This package reads environment variables only in [FromEnvironment]. Go's own packages read some too: HTTP_PROXY,
+// HTTPS_PROXY and NO_PROXY name a proxy, as in package net/http.
 //
 // # Requests
 //
@@ -43,8 +43,8 @@
 // returned if the requirement is not met. "A malformed key is ErrInvalidArgument" means that the method returns that
 // error for it.
 //
-// A method takes 30 s at most ([WithTimeout]), or less if its context ends sooner. A profile may take its duration
-// longer, and a blocking query its wait. Failed requests are retried if that is safe ([WithRetries]).
+// A method takes 30 s at most ([WithTimeout]), or less if its context ends sooner. For a profile its duration is added
+// to this limit, and for a blocking query its wait. Failed requests are retried if that is safe ([WithRetries]).
 //
 // # Errors
 //

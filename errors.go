@@ -34,8 +34,8 @@ var (
 	// ErrInvalidToken matches it too.
 	ErrPermissionDenied = errors.New("nomad: permission denied")
 
-	// ErrInvalidToken reports an ACL token that is malformed or expired. It reports an unknown token before Nomad 2.0,
-	// and from Agent.Monitor.
+	// ErrInvalidToken reports an ACL token that is malformed or expired. An unknown token is ErrInvalidToken too before
+	// Nomad 2.0, and with Agent.Monitor in every version.
 	ErrInvalidToken = errors.New("nomad: invalid ACL token")
 
 	// ErrNotFound reports a node, server, region, profile or, for Client.Do, path that the agent does not know.

@@ -21,8 +21,8 @@ const (
 )
 
 // Option configures a Client. Options are applied in order; a later one replaces what an earlier one set. Only
-// WithTransport adds to earlier ones. A value that cannot be used, such as a nil argument, is an error of NewClient or
-// Client.With that names the option.
+// WithTransport, and WithHeader with another name, add to earlier ones. A value that cannot be used, such as a nil
+// argument, is an error of NewClient or Client.With that names the option.
 type Option func(*settings.Settings) error
 
 // optionErrors joins the errors of options.
@@ -121,8 +121,9 @@ func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 // Agents wait 5 s for a leader before they respond to some requests: a shorter limit hides the real error.
 func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)) }
 
-// WithMaxConns limits the number of connections to one agent, in use or idle, of a Client and those that With created
-// from it. When all are in use, a request waits for a free one. The default is DefaultMaxConns. n must be at least 1.
+// WithMaxConns limits the number of connections to one agent, in use or idle, of a Client and the Clients from its
+// method With. When all are in use, a request waits for a free one. The default is DefaultMaxConns. n must be at least
+// 1.
 //
 // The Client opens up to 16 connections, and up to n if the round trip to the agent takes 3 ms or more. Connections
 // with a stream, a blocking query or a request that has waited 1 s for its response are not counted: they come in
@@ -137,28 +138,28 @@ func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 // have no limit. A decoded response takes about three times the memory of its JSON, at worst about eight times.
 func WithMaxResponseSize(bytes int64) Option { return Option(settings.WithMaxResponseSize(bytes)) }
 
-// WithCompression requests compressed responses. It helps on slow networks only: on loopback agents respond three times
-// slower with it. The default is off.
+// WithCompression requests compressed responses. It helps on slow networks only: over loopback, agents respond three
+// times slower with it. The default is off.
 func WithCompression(enabled bool) Option { return Option(settings.WithCompression(enabled)) }
 
 // WithRetries sets how many times a request is retried. Every request is retried if no connection could be made or if
 // the status is 429. A request that can be repeated without harm is also retried if the connection was lost before the
-// response, or if the status is 502, 503 or 504. These are GET and HEAD, all methods of Agent except
+// response, or if the status is 502, 503 or 504. Such requests are GET and HEAD, all methods of Agent except
 // UpdateSchedulerConfig, and those with Request.Idempotent. The default is DefaultRetries.
 //
 // The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
 // longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and
-// those that With created from it share a budget of 100 retries for each agent. It regains one retry a second, and one
+// the Clients from its method With share a budget of 100 retries for each agent. It regains one retry a second, and one
 // for every ten requests. While it is empty, requests are not retried. So retries do not multiply the load on a failing
 // agent.
 //
 // If the agent refuses a connection because it has too many from this address, the request waits until a connection is
-// free or the agent accepts another. That does not count as a retry. If the agent closes every connection without a
-// response, a request waits for 5 s, or 15 s if the agent has responded to this Client before. Then it fails with
-// ErrTooManyRequests if the agent sent a 429, and otherwise with an error that names the possible reasons.
+// free or the agent accepts another. That does not count as a retry. If the agent only closes connections, without a
+// response, a request fails after 5 s, or after 15 s if the agent has responded to this Client before. The error is
+// ErrTooManyRequests if an earlier connection got a 429, and otherwise one that names the possible reasons.
 //
-// With 0 a request is sent once, and fails at once if the agent refuses the connection. n must not be negative. A Body
-// that is an io.Reader is always sent once.
+// With 0 a request is sent once (again only with a new token of WithTokenFile), and fails at once if the agent refuses
+// the connection. n must not be negative. A Body that is an io.Reader is always sent once.
 func WithRetries(n int) Option { return Option(settings.WithRetries(n)) }
 
 // WithLogger logs each attempt of a request at level debug: method, URL without its query, attempt, status, duration and

@@ -140,7 +140,7 @@ var numbers = []struct{ text, dir, constant string }{
 	{"It regains %s each second", "../internal/retry", "budgetPerSecond"},
 	{"headers | %s |", "../internal/transport", "maxHeaderBytes"},
 	{"after decompression | %s (`WithMaxResponseSize`)", "..", "DefaultMaxResponseSize"},
-	{"any other response | %s (`WithMaxResponseSize` sets", "..", "smallResponse"},
+	{"any other response, except streams | %s (`WithMaxResponseSize` sets", "..", "smallResponse"},
 	{"reports a failure | %s are read", "..", "maxErrorBody"},
 	{"are read, %s is in the error", "..", "maxMessage"},
 	{"a line of a log | %s;", "../internal/logframe", "MaxLine"},

@@ -12,9 +12,9 @@
 //
 // # Outages
 //
-// A failed poll does not end a loop. The first of several failed polls in a row is reported as the event [Outage], with
-// its error and the time of the last response. When the agent responds again, that is the event [OutageOver]. Changes
-// during the outage are reported after it.
+// A failed poll does not end a loop. It is reported as the event [Outage], with its error and the time of the last
+// response. Further failed polls in a row are not reported. When the agent responds again, that is the event
+// [OutageOver]. Changes during the outage are reported after it.
 //
 // # How a loop ends
 //
@@ -68,7 +68,7 @@ type Options struct {
 	// negative value a change is reported as soon as it is seen.
 	//
 	// A change takes seconds to reach all servers. A client agent or a load balancer may forward each request to a
-	// different server, so a new change can appear and disappear again. While a change settles the watch polls every
+	// different server, so a new change can appear and disappear again. While a change settles, the watch polls every
 	// quarter of Settle (every Interval if that is shorter), each time on a new connection.
 	//
 	// A new status is reported when the status has settled, even if other fields still change. Other changes of a
