@@ -186,8 +186,10 @@ func (c *Client) send(ctx context.Context, r *request) (res *response, err error
 	}
 	ended := retries.Run(ctx, func() retry.Attempt {
 		for again := true; again; {
-			attempt()
-			again, err = c.replaceToken(ctx, r, res, err)
+			if attempt(); err != nil {
+				break
+			}
+			again, err = c.replaceToken(ctx, r, res)
 		}
 		if err != nil {
 			return retry.Attempt{Err: err, Idempotent: r.idempotent, NewCertificates: c.settings.CertificatesChanged()}
@@ -213,11 +215,11 @@ func (r *request) hasDocument(res *response) bool {
 var errTokenFile = errors.New("the file with the token could not be read in time")
 
 // replaceToken reads the token file again if the agent refused the token, and reports whether another token is there to
-// try. It returns the error of the attempt, or that of the wait for the file.
-func (c *Client) replaceToken(ctx context.Context, r *request, res *response, attempt error) (again bool, err error) {
+// try. If ctx ends first it releases the response and returns an error.
+func (c *Client) replaceToken(ctx context.Context, r *request, res *response) (again bool, err error) {
 	file := c.settings.TokenFile
-	if file == nil || r.reader != nil || attempt != nil || res.status < 400 || !c.failure(r, res).Is(ErrPermissionDenied) {
-		return false, attempt
+	if file == nil || r.reader != nil || res.status < 400 || !c.failure(r, res).Is(ErrPermissionDenied) {
+		return false, nil
 	}
 	r.refused = append(r.refused, r.token)
 	token, changed, err := file.Reread(ctx, r.token)

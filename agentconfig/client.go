@@ -81,7 +81,7 @@ type Client struct {
 	GCDiskUsageThreshold  float64       // percentage of disk in use that starts a collection; default 80
 	GCInodeUsageThreshold float64       // percentage of inodes in use that starts a collection; default 70
 	GCMaxAllocs           int           // number of allocations that starts a collection; default 50
-	GCVolumesOnNodeGC     bool          // servers that remove the node remove its dynamic host volumes too (since 1.10.2)
+	GCVolumesOnNodeGC     bool          // when servers remove the node, they remove its dynamic host volumes too (since 1.10.2)
 }
 
 // Reserved is resources of a client that jobs cannot use.

@@ -85,10 +85,12 @@ func IsPlainHTTP(err error) bool {
 	return errors.As(err, &header) && string(header.RecordHeader[:]) == "HTTP/"
 }
 
-// IsCertificate reports whether a TLS handshake failed because one side refused the other's certificate.
+// IsCertificate reports whether a TLS handshake failed because one side refused the other's certificate. Other alerts can
+// end a connection on which the agent has received a request.
 func IsCertificate(err error) bool {
-	var op *net.OpError
-	return errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, &op) && op.Op == "remote error"
+	var alert *net.OpError
+	return errors.As(err, new(*tls.CertificateVerificationError)) ||
+		errors.As(err, &alert) && alert.Op == "remote error" && strings.Contains(alert.Error(), "certificate")
 }
 
 // isPermanent reports whether the next attempt to connect fails in the same way. A unix socket on which nobody listens may

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -27,6 +28,9 @@ func TestMayRepeat(t *testing.T) {
 		"a proxy without the agent":     {Attempt{Err: &agentconn.DialError{Err: &agentconn.ProxyError{StatusCode: 502}}}, true, true},
 		"a certificate that is refused": {Attempt{Err: &agentconn.DialError{Err: refused, Permanent: true}}, false, false},
 		"a certificate, with new ones":  {Attempt{Err: &agentconn.DialError{Err: &tls.CertificateVerificationError{Err: refused}, Permanent: true}, NewCertificates: true}, true, true},
+		"an alert, with new ones":       {Attempt{Err: &net.OpError{Op: "remote error", Err: errors.New("tls: unknown certificate authority")}, NewCertificates: true}, true, true},
+		"an alert, without new ones":    {Attempt{Err: &net.OpError{Op: "remote error", Err: errors.New("tls: unknown certificate authority")}}, false, false},
+		"an alert for another reason":   {Attempt{Err: &net.OpError{Op: "remote error", Err: errors.New("tls: internal error")}, NewCertificates: true}, false, false},
 		"a port, with new certificates": {Attempt{Err: &agentconn.DialError{Err: refused, Permanent: true}, NewCertificates: true}, false, false},
 		"lost before the response":      {Attempt{Err: &agentconn.LostError{Err: io.EOF}}, false, true},
 		"no response at all":            {Attempt{Err: fmt.Errorf("%w: %w", agentconn.ErrNoResponse, &agentconn.LostError{Err: io.EOF})}, false, false},

@@ -60,16 +60,16 @@ type chaos struct {
 
 // checkToken refuses tokens that were replaced.
 func (c *chaos) checkToken(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
-	if token := r.Header.Get("X-Nomad-Token"); !slices.Contains(c.valid.Load().([]string), token) {
+	token := r.Header.Get("X-Nomad-Token")
+	if !slices.Contains(c.valid.Load().([]string), token) {
 		if len(token) < len(nomadtest.ManagementToken) { // as an agent says that it is no UUID
 			http.Error(w, "ACL token lookup failed: invalid UUID", http.StatusInternalServerError)
 			return
 		}
 		http.Error(w, "Permission denied", http.StatusForbidden)
 		return
-	} else {
-		c.used.Store(token)
 	}
+	c.used.Store(token)
 	r.Header.Set("X-Nomad-Token", nomadtest.ManagementToken) // the only one that the agent knows
 	next(w, r)
 }
