@@ -49,8 +49,8 @@ var updateServersEndpoint = register(endpoint{name: "UpdateServers", method: htt
 // those that it cannot resolve or reach; if none is left the error is ErrInvalidArgument. The list does not last: with
 // its next heartbeat the agent learns the other servers of the region again.
 //
-// It requires a client agent (ErrClientOnly) and the ACL capability agent:write. No address, or one that cannot be an
-// address, is ErrInvalidArgument.
+// It requires a client agent (ErrClientOnly) and the ACL capability agent:write. If no address is given, or one is
+// malformed, the error is ErrInvalidArgument.
 //
 // Endpoint: PUT /v1/agent/servers
 func (a *Agent) UpdateServers(ctx context.Context, addresses ...string) error {

@@ -139,8 +139,8 @@ func (a *Agent) UseKey(ctx context.Context, key Secret) (*Keyring, error) {
 }
 
 // RemoveKey removes a key from all servers of the pool. If the key is the active one, the error is an APIError with
-// status 500. So it is if a server does not respond or reports an error; then the other servers have removed the key. A
-// malformed key is ErrInvalidArgument.
+// status 500. The error is the same if a server does not respond or reports an error. In that case the other servers
+// have removed the key. A malformed key is ErrInvalidArgument.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
 //

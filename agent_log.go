@@ -19,10 +19,11 @@ type LogEntry struct {
 	Time    time.Time `json:"time,omitzero"`    // zero if the line has none
 	Level   LogLevel  `json:"level,omitempty"`  // empty if the line has none
 	Module  string    `json:"module,omitempty"` // the part of Nomad that wrote it, such as nomad.raft
-	Message string    `json:"message"`          // the message, in text with the fields; or the whole line if it is not an entry
+	Message string    `json:"message"`          // the message; the whole line if that is not an entry
 
 	// Fields has the other fields of the entry: a string, bool, nil, json.Number, or json.RawMessage for a list or an
-	// object. Numbers are as they were sent. It is nil if there are none, and for an entry in text.
+	// object. Numbers are as they were sent. It is nil if there are none. An entry of a log in text has its fields in
+	// Message.
 	Fields map[string]any `json:"fields,omitempty"`
 }
 

@@ -273,9 +273,9 @@ func (l *LogStream) Read(p []byte) (int, error) { return l.text.Read(p) }
 // fails with ErrClosed, and a loop ends. The error is always nil.
 func (l *LogStream) Close() error { return l.stream.Close() }
 
-// Lines returns the log's lines without their line breaks. A line above 1 MiB is split. The sequence ends after its
-// first error. If the context ends, the last error is the context's. The sequence ends without an error at the end of a
-// log from MonitorExport, and after Close.
+// Lines returns the log's lines without their line breaks. A line above 1 MiB is split. The sequence ends after an
+// error. If the context ends, that error is the context's. The sequence ends without an error at the end of a log from
+// MonitorExport, and after Close.
 func (l *LogStream) Lines() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		defer l.Close()

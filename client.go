@@ -107,8 +107,8 @@ func (c *Client) Address() string { return c.address }
 //
 // If req or out cannot be used, the error is ErrInvalidArgument and nothing is sent. If there is an error, the Response
 // is nil and out is not changed. There is one exception: the endpoint of autopilot's health reports an unhealthy
-// cluster with status 429 and a document. Then Do sets out and returns the Response and an APIError, which does not
-// match ErrTooManyRequests.
+// cluster with status 429 and a document. Do then decodes the document into out, and returns the Response together with
+// an APIError. That error does not match ErrTooManyRequests.
 func (c *Client) Do(ctx context.Context, req *Request, out any) (*Response, error) {
 	if err := checkOut(out); err != nil {
 		return nil, err

@@ -20,9 +20,8 @@ import (
 // reports the same failure with different statuses on different endpoints and versions.
 //
 // An error matches at most one of them, with two exceptions: ErrInvalidToken also matches ErrPermissionDenied, and
-// ErrNoLeader of Agent.Health also matches ErrUnhealthy. ErrTooManyRequests also matches a context error if the
-// deadline ended the wait. If the scheme of the address does not fit the agent, http:// for one that uses TLS or the
-// reverse, the error is http.ErrSchemeMismatch.
+// ErrNoLeader of Agent.Health also matches ErrUnhealthy. If the scheme of the address does not fit the agent, http://
+// for one that uses TLS or the reverse, the error is http.ErrSchemeMismatch.
 var (
 	// ErrInvalidArgument reports an argument that was refused: by this package before a request was sent, or by the agent
 	// (status 400).
@@ -34,8 +33,8 @@ var (
 	// ErrInvalidToken matches it too.
 	ErrPermissionDenied = errors.New("nomad: permission denied")
 
-	// ErrInvalidToken reports an ACL token that is malformed or expired. An unknown token is ErrInvalidToken too before
-	// Nomad 2.0, and with Agent.Monitor in every version.
+	// ErrInvalidToken reports an ACL token that is malformed or expired. Nomad before 2.0 also reports an unknown token
+	// in this way. Agent.Monitor does so with every version.
 	ErrInvalidToken = errors.New("nomad: invalid ACL token")
 
 	// ErrNotFound reports a node, server, region, profile or, for Client.Do, path that the agent does not know.
@@ -51,7 +50,8 @@ var (
 	ErrNoLeader = errors.New("nomad: no cluster leader")
 
 	// ErrTooManyRequests reports that the agent refused connections because it has too many from this address (see
-	// WithRetries), or that a proxy in front of it refused every attempt with status 429.
+	// WithRetries), or that a proxy in front of it refused every attempt with status 429. If the time limit was reached
+	// while a request waited for a full agent, the error also matches context.DeadlineExceeded.
 	ErrTooManyRequests = errors.New("nomad: too many requests")
 
 	// ErrUnsupported reports that the agent's version of Nomad is too old for the method.
@@ -73,12 +73,13 @@ var (
 	// ErrNotApplied reports an update that the agent accepted without changing anything.
 	ErrNotApplied = errors.New("nomad: the update was not applied")
 
-	// ErrRedirect reports a redirect that was not followed: to another host or port, from https to http, or one that
-	// turns a PUT into a GET. Nothing was sent to its target.
+	// ErrRedirect reports a redirect that was not followed: to another host or port, from https to http, one that turns
+	// a PUT into a GET, or the sixth in a row. Nothing was sent to its target.
 	ErrRedirect = errors.New("nomad: redirect refused")
 
-	// ErrStreamEnded reports that a log that is followed was cut off: the agent or the target stopped, or the
-	// connection was lost. After a lost connection the error also matches io.ErrUnexpectedEOF.
+	// ErrStreamEnded reports the end of a stream of Agent.Monitor, or of Agent.MonitorExport with Follow: the agent or
+	// the target stopped, or the connection was lost. After a lost connection the error also matches
+	// io.ErrUnexpectedEOF.
 	ErrStreamEnded = errors.New("nomad: the stream has ended")
 
 	// ErrStreamStalled reports a stream on which nothing, not even a heartbeat, arrived for 10 s while it was read.

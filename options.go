@@ -108,9 +108,9 @@ func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTT
 // WithTransport wraps the transport, for tracing, metrics or signing. NewClient calls wrap once, and it must not return
 // nil. With several wrappers the last one is the outermost.
 //
-// The wrapper sees each attempt of a request. If the agent refuses a connection because it has too many, or closes an
-// idle connection just when a request is sent, the request may be sent again below the wrapper, as a part of the same
-// attempt.
+// The wrapper sees each attempt of a request. If the agent refuses a connection because it has too many, or closes a
+// connection just when a request is sent, the request may be sent again below the wrapper, as a part of the same
+// attempt. With WithRetries(0), or for a request that must not be repeated, this happens only if nothing was sent yet.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return Option(settings.WithTransport(wrap))
 }
@@ -125,10 +125,11 @@ func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)
 // method With. When all are in use, a request waits for a free one. The default is DefaultMaxConns. n must be at least
 // 1.
 //
-// The Client opens up to 16 connections, and up to n if the round trip to the agent takes 3 ms or more. Connections
-// with a stream, a blocking query or a request that has waited 1 s for its response are not counted: they come in
-// addition. By default an agent accepts 100 connections from one address (limits.http_max_conns_per_client). So that
-// other processes on the machine can connect too, the Client uses a connection for at most 5 s and then opens another.
+// The Client opens up to 16 connections, or n if that is less. If the round trip to the agent takes 3 ms or more, it
+// opens up to n. Connections with a stream, a blocking query or a request that has waited 1 s for its response are not
+// counted: they come in addition. By default an agent accepts 100 connections from one address
+// (limits.http_max_conns_per_client). So that other processes on the machine can connect too, the Client uses a
+// connection for at most 5 s and then opens another.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
 // WithMaxResponseSize limits the size of every response except streams, in bytes after decompression. A larger one is
@@ -145,7 +146,8 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // WithRetries sets how many times a request is retried. Every request is retried if no connection could be made or if
 // the status is 429. A request that can be repeated without harm is also retried if the connection was lost before the
 // response, or if the status is 502, 503 or 504. Such requests are GET and HEAD, all methods of Agent except
-// UpdateSchedulerConfig, and those with Request.Idempotent. The default is DefaultRetries.
+// UpdateSchedulerConfig, and those with Request.Idempotent. Two things are not retried: a request whose Body is an
+// io.Reader, and a refused certificate (unless the files of WithTLS have just changed). The default is DefaultRetries.
 //
 // The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
 // longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and
@@ -158,8 +160,8 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // response, a request fails after 5 s, or after 15 s if the agent has responded to this Client before. The error is
 // ErrTooManyRequests if an earlier connection got a 429, and otherwise one that names the possible reasons.
 //
-// With 0 a request is sent once (again only with a new token of WithTokenFile), and fails at once if the agent refuses
-// the connection. n must not be negative. A Body that is an io.Reader is always sent once.
+// With 0 a request is sent once, and it fails immediately if the agent refuses the connection. If the agent refuses the
+// token and the file of WithTokenFile has a new one, the request is sent again even with 0. n must not be negative.
 func WithRetries(n int) Option { return Option(settings.WithRetries(n)) }
 
 // WithLogger logs each attempt of a request at level debug: method, URL without its query, attempt, status, duration and
