@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"io"
 	"log/slog"
 	"net/http"
@@ -19,6 +20,11 @@ import (
 	"github.com/nomad-go/nomad/nomadtest"
 	"github.com/nomad-go/nomad/watch"
 )
+
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "16") // most tests wait; the flag -parallel overrides it
+	goleak.VerifyTestMain(m)
+}
 
 // start runs a reaper on a cluster. stop ends it and returns its log.
 func start(t *testing.T, cluster *nomadtest.Cluster, change func(*reaper)) (stop func() string) {
@@ -75,6 +81,7 @@ func TestWhatStaysFailedLeaves(t *testing.T) {
 }
 
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t)
 	start(t, cluster, func(r *reaper) { r.prune = true })
 	cluster.Agent("server-5").Stop()
@@ -200,6 +207,7 @@ func TestTheClockStartsAgain(t *testing.T) {
 
 // TestARefusedTokenIsReported checks that a 403 is reported, and not as a missing response.
 func TestARefusedTokenIsReported(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t, nomadtest.ACLs())
 	stop := start(t, cluster, func(r *reaper) { r.client = cluster.Client("server-1", nomad.WithToken("")) })
 	assert.Eventually(t, func() bool { return len(cluster.Agent("server-1").Requests()) > 1 }, 20*time.Second, 10*time.Millisecond)
@@ -211,7 +219,7 @@ func TestARefusedTokenIsReported(t *testing.T) {
 
 // TestRun runs the program with -demo, interrupts it, and runs it with a log that cannot be written.
 func TestRun(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	t.Parallel()
 	var out, errs bytes.Buffer
 	code, err := run(t.Context(), []string{"-demo", "-json"}, &out, &errs)
 	require.NoError(t, err)
