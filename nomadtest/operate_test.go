@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -185,4 +186,18 @@ func TestSchedulers(t *testing.T) {
 	assert.Equal(t, 2, other.NumSchedulers)
 	_, err = cluster.Client("client-1").Agent.Schedulers(t.Context())
 	assert.ErrorIs(t, err, nomad.ErrServerOnly)
+}
+
+// TestProfilesInABubble checks that an agent refuses what the runtime cannot record in a bubble, and does not hang.
+func TestProfilesInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		agent := nomadtest.New(t, nomadtest.Debug()).Client("server-1").Agent
+		for _, name := range []nomad.ProfileType{nomad.ProfileCPU, nomad.ProfileTrace} {
+			_, err := agent.Profile(t.Context(), nomad.ProfileOptions{Type: name})
+			assert.ErrorContains(t, err, "cannot record a CPU profile or trace", name)
+		}
+		profile, err := agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileHeap})
+		require.NoError(t, err)
+		profile.Close()
+	})
 }

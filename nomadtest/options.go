@@ -39,7 +39,8 @@ type clusterOption func(*setup)
 func (o clusterOption) cluster(s *setup) { o(s) }
 
 // InMemoryNetwork connects the agents through a network in this process, without sockets. A cluster
-// then works in a bubble of testing/synctest. New does this by itself in a bubble.
+// then works in a bubble of testing/synctest. New does this by itself in a bubble. Its agents refuse
+// to record CPU profiles and traces, which the runtime cannot record in a bubble.
 //
 // All clients of package nomad can connect to these agents by URL. Other HTTP clients can use
 // nomad.Client.HTTPClient. Other programs cannot connect.
