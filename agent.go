@@ -125,7 +125,8 @@ type ForceLeaveOption struct{ prune bool }
 // Prune also removes the member from the list of members. Without it the member stays there with the status "left".
 //
 // Do not prune a server that is alive: its peers remove it from Raft, it loses its leader, and it takes at least a
-// restart and another join to bring it back. Check the member's Status immediately before.
+// restart and another join to bring it back. Check the member's Status immediately before, and use WithRetries(0), so
+// that no retry prunes a server that has recovered in the meantime.
 func Prune() ForceLeaveOption { return ForceLeaveOption{prune: true} }
 
 var forceLeaveEndpoint = register(endpoint{name: "ForceLeave", method: http.MethodPut, path: "/v1/agent/force-leave", role: RoleServer, acl: "agent:write", decode: decodeEmpty})

@@ -13,8 +13,9 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// Target is the agent that a request is about. The zero Target is the agent that receives the request. There is one
-// exception: Agent.Profile with the zero Target, sent to a client agent, profiles that client's server.
+// Target is the agent that a request is about. The zero Target is the agent that receives the request. There are two
+// exceptions, both for requests to a client agent: Agent.Profile with the zero Target profiles that client's server,
+// and Agent.Monitor ignores OnServer.
 type Target struct {
 	key, id string
 }

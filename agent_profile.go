@@ -39,8 +39,8 @@ type ProfileOptions struct {
 	Debug    int           // 1 or 2 for text in place of pprof's format; not for ProfileCPU and ProfileTrace
 	GC       bool          // collect garbage first; no effect on ProfileCPU and ProfileTrace
 
-	// Target is the agent to profile. By default it is the server that receives the request. A client agent that
-	// receives it forwards it to its server: use OnNode to profile a client agent.
+	// Target is the agent to profile. Without a Target, a server profiles itself, and a client agent forwards the
+	// request to its server. To profile a client agent, use OnNode.
 	Target Target
 }
 

@@ -108,7 +108,7 @@ func (c *Client) Address() string { return c.address }
 // If req or out cannot be used, the error is ErrInvalidArgument and nothing is sent. If there is an error, the Response
 // is nil and out is not changed. There is one exception: the endpoint of autopilot's health reports an unhealthy
 // cluster with status 429 and a document. Do then decodes the document into out, and returns the Response together with
-// an APIError. That error does not match ErrTooManyRequests.
+// an APIError. That error does not match ErrTooManyRequests, and the request is not retried.
 func (c *Client) Do(ctx context.Context, req *Request, out any) (*Response, error) {
 	if err := checkOut(out); err != nil {
 		return nil, err
@@ -270,7 +270,7 @@ func (c *Client) exchange(ctx context.Context, r *request) (*response, error) {
 //
 //	api.NewClient(&api.Config{Address: c.Address(), HttpClient: c.HTTPClient()})
 //
-// The official client then needs few connections to each agent, and the agent does not refuse them.
+// The official client then needs few connections to each agent, so the agent seldom refuses one.
 //
 // Requests are sent as they are, with these exceptions. If a request to the Client's address has no token, it gets the
 // Client's token (WithToken, WithTokenFile). The token is not added for any other host. Accept-Encoding is removed

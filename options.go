@@ -20,9 +20,9 @@ const (
 	DefaultRetries         = 4                       // WithRetries
 )
 
-// Option configures a Client. Options are applied in order; a later one replaces what an earlier one set. Only
-// WithTransport, and WithHeader with another name, add to earlier ones. A value that cannot be used, such as a nil
-// argument, is an error of NewClient or Client.With that names the option.
+// Option configures a Client. Options are applied in order; a later one replaces what an earlier one set. There are two
+// exceptions: each WithTransport adds a wrapper, and WithHeader replaces only headers of the same name. A value that
+// cannot be used, such as a nil argument, is an error of NewClient or Client.With that names the option.
 type Option func(*settings.Settings) error
 
 // optionErrors joins the errors of options.
@@ -110,7 +110,8 @@ func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTT
 //
 // The wrapper sees each attempt of a request. If the agent refuses a connection because it has too many, or closes a
 // connection just when a request is sent, the request may be sent again below the wrapper, as a part of the same
-// attempt. With WithRetries(0), or for a request that must not be repeated, this happens only if nothing was sent yet.
+// attempt. With WithRetries(0), or for a request that must not be repeated, this happens only if an idle connection was
+// closed before anything was sent.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return Option(settings.WithTransport(wrap))
 }

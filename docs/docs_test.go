@@ -153,7 +153,7 @@ var numbers = []struct{ text, dir, constant string }{
 	{"at doubled intervals up to %s", "../watch", "maxLogBackoff"},
 	{"the views of %s servers", "../survey", "DefaultConcurrency"},
 	{"gives each server %s", "../survey", "DefaultTimeout"},
-	{"by the first request after %s", "../internal/reload", "tokenAge"},
+	{"was last read more than %s", "../internal/reload", "tokenAge"},
 	{"authorities are trusted for %s more", "../internal/reload", "settleTime"},
 }
 

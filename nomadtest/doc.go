@@ -32,8 +32,8 @@
 // version between two recorded ones has the changes that Nomad had made by then. An older version responds as the
 // oldest, a newer one as the newest.
 //
-// If a test has failed, New logs the requests that failed and the ends of the agents' logs. Programs use NewCluster and
-// Cluster.Close.
+// If a test has failed, New logs the requests that failed and the last lines of the agents' logs. Programs use
+// NewCluster and Cluster.Close.
 //
 // # Options
 //
