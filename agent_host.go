@@ -13,9 +13,9 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// Target is the agent that a request is about. The zero Target is the agent that receives the request. There are two
-// exceptions, both for requests to a client agent: Agent.Profile with the zero Target profiles that client's server,
-// and Agent.Monitor ignores OnServer.
+// Target is the agent that a request is about. The zero Target is the agent that receives the request. A client agent
+// differs in two methods: with the zero Target, Agent.Profile profiles its server, and with OnServer, Agent.Monitor
+// streams the client's own log.
 type Target struct {
 	key, id string
 }

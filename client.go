@@ -58,7 +58,8 @@ func newClient(s *settings.Settings, t *transport.Client) *Client {
 }
 
 // With creates a Client that is like c except for the given options, such as another token, region, namespace, time
-// limit or agent's address. It shares the connections and the limits of c, is cheap, and needs no Close.
+// limit or agent's address. It shares with c the connections, the limit on their number and the budget of retries. It
+// is cheap and needs no Close.
 //
 // Options that take effect when connections are made are refused with ErrInvalidArgument: WithTLS, WithTLSConfig,
 // WithHTTPClient, WithTransport, WithMaxConns, FromEnvironment where it finds TLS variables, and a change to or from a

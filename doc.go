@@ -43,8 +43,9 @@
 // returned if the requirement is not met. "A malformed key is ErrInvalidArgument" means that the method returns that
 // error for it.
 //
-// A method takes 30 s at most ([WithTimeout]), or less if its context ends sooner. For a profile its duration is added
-// to this limit, and for a blocking query its wait. Failed requests are retried if that is safe ([WithRetries]).
+// A method takes 30 s at most ([WithTimeout]), or less if its context ends sooner. For a profile, its duration is added
+// to this limit. For a blocking query, the value of its parameter wait is added. Failed requests are retried if that is
+// safe ([WithRetries]).
 //
 // # Errors
 //

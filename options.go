@@ -87,9 +87,9 @@ func WithHeader(name, value string) Option { return Option(settings.WithHeader(n
 // WithUserAgent sets the User-Agent of requests. The default is the name and version of this library.
 func WithUserAgent(name string) Option { return Option(settings.WithUserAgent(name)) }
 
-// WithTLS sets how the certificate of an https agent is verified, and the certificate of this client. It replaces an earlier
-// WithTLS or WithTLSConfig. The default is to trust the system's authorities and to send no certificate. NewClient reads the
-// files. TLS 1.2 is the lowest version.
+// WithTLS sets the certificate of this client, and how the certificate of an https agent is verified. It replaces an
+// earlier WithTLS or WithTLSConfig. The default is to trust the system's authorities and to send no certificate.
+// NewClient reads the files. TLS 1.2 is the lowest version.
 func WithTLS(t TLS) Option { return Option(settings.WithTLS(t.files())) }
 
 // WithTLSConfig sets the whole TLS configuration, for what the type TLS cannot express, such as keys in hardware. It
@@ -110,8 +110,8 @@ func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTT
 //
 // The wrapper sees each attempt of a request. If the agent refuses a connection because it has too many, or closes a
 // connection just when a request is sent, the request may be sent again below the wrapper, as a part of the same
-// attempt. With WithRetries(0), or for a request that must not be repeated, this happens only if an idle connection was
-// closed before anything was sent.
+// attempt. With WithRetries(0) this happens in one case only: the request got an idle connection that the agent had
+// closed, and nothing was sent.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return Option(settings.WithTransport(wrap))
 }
@@ -147,8 +147,9 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // WithRetries sets how many times a request is retried. Every request is retried if no connection could be made or if
 // the status is 429. A request that can be repeated without harm is also retried if the connection was lost before the
 // response, or if the status is 502, 503 or 504. Such requests are GET and HEAD, all methods of Agent except
-// UpdateSchedulerConfig, and those with Request.Idempotent. Two things are not retried: a request whose Body is an
-// io.Reader, and a refused certificate (unless the files of WithTLS have just changed). The default is DefaultRetries.
+// UpdateSchedulerConfig, and those with Request.Idempotent. Exceptions, which are not retried: a request whose Body is
+// an io.Reader, a refused certificate (unless the files of WithTLS have just changed), and the 429 with which
+// autopilot's health reports an unhealthy cluster. The default is DefaultRetries.
 //
 // The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
 // longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and
@@ -159,7 +160,8 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // If the agent refuses a connection because it has too many from this address, the request waits until a connection is
 // free or the agent accepts another. That does not count as a retry. If the agent only closes connections, without a
 // response, a request fails after 5 s, or after 15 s if the agent has responded to this Client before. The error is
-// ErrTooManyRequests if an earlier connection got a 429, and otherwise one that names the possible reasons.
+// ErrTooManyRequests if a connection of this Client got a 429 shortly before. Otherwise the error names the possible
+// reasons.
 //
 // With 0 a request is sent once, and it fails immediately if the agent refuses the connection. If the agent refuses the
 // token and the file of WithTokenFile has a new one, the request is sent again even with 0. n must not be negative.
