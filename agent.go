@@ -135,7 +135,8 @@ var forceLeaveEndpoint = register(endpoint{name: "ForceLeave", method: http.Meth
 //
 // node is the full member name, such as server-2.global. For an unknown name the error is nil. A server that is alive
 // keeps running, but its peers report it as leaving until it is joined again (Agent.Join). The request can take 2 s, or
-// 6 s to prune a live server. The change spreads by gossip, so Members may show it a moment later.
+// 6 s to prune a live server. The change spreads by gossip, so Members may show it a moment later. A retry can reach a
+// server that has recovered in the meantime; WithRetries(0) prevents that.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write. An empty name is ErrInvalidArgument.
 //

@@ -27,10 +27,10 @@ var (
 	// (status 400).
 	ErrInvalidArgument = errors.New("nomad: invalid argument")
 
-	// ErrPermissionDenied reports that the ACL token, or its absence, does not allow the request (status 403), or that
-	// a proxy in front of the agent requires authentication (status 401 or 407). An unknown token is ErrInvalidToken
-	// with Nomad before 2.0, and only ErrPermissionDenied with later versions. Test for ErrPermissionDenied:
-	// ErrInvalidToken matches it too.
+	// ErrPermissionDenied reports that the ACL token, or its absence, does not allow the request (status 403), that
+	// enable_debug is not set (Agent.Host, Agent.Profile), or that a proxy in front of the agent requires
+	// authentication (status 401 or 407). An unknown token is ErrInvalidToken with Nomad before 2.0, and only
+	// ErrPermissionDenied since 2.0. Test for ErrPermissionDenied: ErrInvalidToken matches it too.
 	ErrPermissionDenied = errors.New("nomad: permission denied")
 
 	// ErrInvalidToken reports an ACL token that is malformed or expired. Nomad before 2.0 also reports an unknown token
@@ -50,8 +50,8 @@ var (
 	ErrNoLeader = errors.New("nomad: no cluster leader")
 
 	// ErrTooManyRequests reports that the agent refused connections because it has too many from this address (see
-	// WithRetries), or that a proxy in front of it refused every attempt with status 429. If a request reached its time
-	// limit while it waited because the agent was full, the error also matches context.DeadlineExceeded.
+	// WithRetries), or that a proxy in front of it refused the last attempt with status 429. If a request reached its
+	// time limit while it waited because the agent was full, the error also matches context.DeadlineExceeded.
 	ErrTooManyRequests = errors.New("nomad: too many requests")
 
 	// ErrUnsupported reports that the agent's version of Nomad is too old for the method.

@@ -129,8 +129,8 @@ func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)
 // The Client opens up to 16 connections, or n if that is less. If the round trip to the agent takes 3 ms or more, it
 // opens up to n. Connections with a stream, a blocking query or a request that has waited 1 s for its response are not
 // counted: they come in addition. By default an agent accepts 100 connections from one address
-// (limits.http_max_conns_per_client). So that other processes on the machine can connect too, the Client uses a
-// connection for at most 5 s and then opens another.
+// (limits.http_max_conns_per_client). So that other processes on the machine can connect too, a connection that is
+// older than 5 s gets no new request, and the Client opens another.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
 // WithMaxResponseSize limits the size of every response except streams, in bytes after decompression. A larger one is
@@ -145,11 +145,11 @@ func WithMaxResponseSize(bytes int64) Option { return Option(settings.WithMaxRes
 func WithCompression(enabled bool) Option { return Option(settings.WithCompression(enabled)) }
 
 // WithRetries sets how many times a request is retried. Every request is retried if no connection could be made or if
-// the status is 429. A request that can be repeated without harm is also retried if the connection was lost before the
-// response, or if the status is 502, 503 or 504. Such requests are GET and HEAD, all methods of Agent except
-// UpdateSchedulerConfig, and those with Request.Idempotent. Exceptions, which are not retried: a request whose Body is
-// an io.Reader, a refused certificate (unless the files of WithTLS have just changed), and the 429 with which
-// autopilot's health reports an unhealthy cluster. The default is DefaultRetries.
+// the status is 429. An idempotent request is also retried if the connection was lost before the response, or if the
+// status is 502, 503 or 504. Idempotent are GET and HEAD, all methods of Agent except UpdateSchedulerConfig, and those
+// with Request.Idempotent. Exceptions, which are not retried: a request whose Body is an io.Reader, a refused
+// certificate (unless the files of WithTLS have just changed), and the 429 with which autopilot's health reports an
+// unhealthy cluster. The default is DefaultRetries.
 //
 // The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
 // longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and
@@ -160,8 +160,8 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // If the agent refuses a connection because it has too many from this address, the request waits until a connection is
 // free or the agent accepts another. That does not count as a retry. If the agent only closes connections, without a
 // response, a request fails after 5 s, or after 15 s if the agent has responded to this Client before. The error is
-// ErrTooManyRequests if a connection of this Client got a 429 shortly before. Otherwise the error names the possible
-// reasons.
+// ErrTooManyRequests if another connection of this Client got a 429 while the agent was full. Otherwise the error names
+// the possible reasons.
 //
 // With 0 a request is sent once, and it fails immediately if the agent refuses the connection. If the agent refuses the
 // token and the file of WithTokenFile has a new one, the request is sent again even with 0. n must not be negative.

@@ -5,6 +5,7 @@ package examples
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -271,9 +272,14 @@ func TestRuns(t *testing.T) {
 				})
 			}
 			if name == "profile" {
-				file, err := os.ReadFile(filepath.Join(folder, "server-1-heap.pprof"))
+				file, err := os.Open(filepath.Join(folder, "server-1-heap.pprof"))
 				require.NoError(t, err)
-				assert.Equal(t, []byte{0x1f, 0x8b}, file[:2], "a profile is compressed")
+				defer file.Close()
+				profile, err := gzip.NewReader(file)
+				require.NoError(t, err)
+				content, err := io.ReadAll(profile)
+				require.NoError(t, err, "the profile is complete")
+				assert.Contains(t, string(content), "inuse_space")
 				names, err := os.ReadDir(folder)
 				require.NoError(t, err)
 				assert.Len(t, names, 2, "no temporary file is left")

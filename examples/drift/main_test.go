@@ -36,13 +36,13 @@ func execute(t *testing.T, address string, args ...string) (stdout, stderr strin
 }
 
 func TestDemoShowsTheServerWithAnotherMultiplier(t *testing.T) {
-	out, stderr, code := execute(t, "http://192.0.2.1:1", "-demo", "-timeout", "1s")
+	out, stderr, code := execute(t, "http://192.0.2.1:1", "-demo")
 	assert.Equal(t, 2, code, "a server is down")
 	assert.Contains(t, stderr, "cluster in memory")
 	assert.Regexp(t, `(?m)^PATH +VALUE  SERVERS\nServer.RaftMultiplier  1 +server-1.global\n +5 +server-2.global\n`+
 		`server-3.global: not compared: .*connect.*\n2 of 3 servers compared, 1 paths differ$`, out)
 
-	out, _, _ = execute(t, "", "-demo", "-json", "-timeout", "1s")
+	out, _, _ = execute(t, "", "-demo", "-json")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	require.Len(t, lines, 2)
 	assert.JSONEq(t, `{"path":"Server.RaftMultiplier","values":[{"value":"1","servers":["server-1.global"]},
@@ -52,9 +52,9 @@ func TestDemoShowsTheServerWithAnotherMultiplier(t *testing.T) {
 	assert.Equal(t, "server-3.global", failed["server"])
 	assert.Contains(t, failed["error"], "refused")
 
-	out, _, _ = execute(t, "", "-demo", "-ignore", "Server,Client", "-timeout", "1s")
+	out, _, _ = execute(t, "", "-demo", "-ignore", "Server,Client")
 	assert.Contains(t, out, "0 paths differ")
-	out, _, _ = execute(t, "", "-demo", "-all", "-ignore", "Server", "-timeout", "1s")
+	out, _, _ = execute(t, "", "-demo", "-all", "-ignore", "Server")
 	assert.Contains(t, out, "NodeName ")
 }
 
@@ -174,8 +174,8 @@ func TestUsage(t *testing.T) {
 		"-demo exclude":        {"-demo", "-port", "1"},
 		"no such file":         {"-baseline", filepath.Join(folder, "missing")},
 		"not a file of -write": {"-baseline", other},
-		"missing/x":            {"-demo", "-write", filepath.Join(folder, "missing", "x"), "-timeout", "1s"},
-		"connection refused":   {"-timeout", "1s"},
+		"missing/x":            {"-demo", "-write", filepath.Join(folder, "missing", "x")},
+		"connection refused":   {},
 	} {
 		out, stderr, code := execute(t, "http://127.0.0.1:1", args...)
 		assert.Equal(t, 2, code, want)
@@ -186,7 +186,7 @@ func TestUsage(t *testing.T) {
 	assert.Equal(t, 0, code)
 	assert.Contains(t, out, "exit codes:")
 	assert.Empty(t, stderr)
-	for _, args := range [][]string{{"-h"}, {"-demo", "-timeout", "1s"}} {
+	for _, args := range [][]string{{"-h"}, {"-demo"}} {
 		var errs bytes.Buffer
 		assert.Equal(t, 2, run(t.Context(), args, full{}, &errs))
 		assert.Contains(t, errs.String(), "no space left")
