@@ -319,8 +319,11 @@ func TestManners(t *testing.T) {
 			}
 
 			demo := []string{"-demo"}
-			if name == "profile" {
+			switch name {
+			case "profile":
 				demo = append(demo, "-type", "heap")
+			case "debug-bundle":
+				demo = append(demo, "-duration", "0", "-pprof-duration", "0")
 			}
 			for _, args := range [][]string{{"-h"}, demo} {
 				reader, writer, err := os.Pipe()
@@ -339,8 +342,11 @@ func TestManners(t *testing.T) {
 			}
 			defer full.Close()
 			demo = append(demo, "-json")
-			if name == "profile" {
+			switch name {
+			case "profile":
 				demo = append(demo, "-f")
+			case "debug-bundle":
+				demo = append(demo, "-o", "second.tar.gz")
 			}
 			cmd := command(t, folder, name, demo...)
 			cmd.Stdout = full

@@ -420,6 +420,7 @@ func TestRefusedByProxy(t *testing.T) {
 // TestChurn changes a pool at random and watches it through agents whose responses are outdated or fail at
 // times. It compares the events with the changes.
 func TestChurn(t *testing.T) {
+	t.Parallel()
 	const (
 		maxLate = 1500 * time.Millisecond // shorter than Settle
 		mustSee = 20 * time.Second        // a state must be reported if it lasts this long outside an outage

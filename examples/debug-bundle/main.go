@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	port := flags.Uint("port", 0, "with -direct: the HTTP `port` of the servers (default that of NOMAD_ADDR)")
 	flags.DurationVar(&b.logTime, "duration", 10*time.Second, "how long logs are recorded; 0 for no logs")
 	level := flags.String("log-level", "debug", "the lowest `level`: trace, debug, info, warn, error")
-	flags.DurationVar(&b.cpuTime, "pprof-duration", time.Second, "how long CPU profiles take, in whole seconds")
+	flags.DurationVar(&b.cpuTime, "pprof-duration", time.Second, "how long CPU profiles take, in whole seconds; 0 for none")
 	timeout := flags.Duration("timeout", nomad.DefaultTimeout, "the limit for a request, beside these durations")
 	maxSize := flags.Int64("max-size", 256, "the largest size of all parts together in `MiB`, before compression;\n"+
 		"agents get equal shares, logs at most half of each")
@@ -117,8 +117,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return fail(fmt.Errorf("unexpected argument %q (see -h)", flags.Arg(0)))
 	case b.logTime < 0 || b.logTime > time.Hour:
 		return fail(fmt.Errorf("-duration %v: want 0 to 1h", b.logTime))
-	case b.cpuTime < time.Second || b.cpuTime > time.Hour || b.cpuTime%time.Second != 0:
-		return fail(fmt.Errorf("-pprof-duration %v: want whole seconds, 1s to 1h", b.cpuTime))
+	case b.cpuTime < 0 || b.cpuTime > time.Hour || b.cpuTime%time.Second != 0:
+		return fail(fmt.Errorf("-pprof-duration %v: want whole seconds, 0 to 1h", b.cpuTime))
 	case *timeout <= 0:
 		return fail(fmt.Errorf("-timeout %v: want more than 0", *timeout))
 	case *maxSize < 1 || *maxSize > 1<<20:
@@ -455,7 +455,10 @@ func (b *bundle) forwarded(client *nomad.Client, target nomad.Target, noLog stri
 		{file: "goroutine_0000.prof", get: profile(nomad.ProfileOptions{Type: nomad.ProfileGoroutine})},
 		{file: "goroutine-debug2_0000.txt", get: profile(nomad.ProfileOptions{Type: nomad.ProfileGoroutine, Debug: 2})},
 		{file: "heap_0000.prof", get: profile(nomad.ProfileOptions{Type: nomad.ProfileHeap})},
-		{file: "profile_0000.prof", get: profile(nomad.ProfileOptions{Type: nomad.ProfileCPU, Duration: b.cpuTime})},
+	}
+	if b.cpuTime > 0 {
+		cpu := nomad.ProfileOptions{Type: nomad.ProfileCPU, Duration: b.cpuTime}
+		parts = append(parts, part{file: "profile_0000.prof", get: profile(cpu)})
 	}
 	if b.logTime == 0 {
 		return parts

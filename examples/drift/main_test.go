@@ -25,6 +25,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func execute(t *testing.T, address string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	t.Setenv("NOMAD_ADDR", address)
+	return output(t, args...)
+}
+
+// output runs the program for the agent at NOMAD_ADDR.
+func output(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
 	var out, errs bytes.Buffer
 	code = run(t.Context(), args, &out, &errs)
 	for line := range strings.Lines(out.String()) {
@@ -36,26 +42,37 @@ func execute(t *testing.T, address string, args ...string) (stdout, stderr strin
 }
 
 func TestDemoShowsTheServerWithAnotherMultiplier(t *testing.T) {
-	out, stderr, code := execute(t, "http://192.0.2.1:1", "-demo")
-	assert.Equal(t, 2, code, "a server is down")
-	assert.Contains(t, stderr, "cluster in memory")
-	assert.Regexp(t, `(?m)^PATH +VALUE  SERVERS\nServer.RaftMultiplier  1 +server-1.global\n +5 +server-2.global\n`+
-		`server-3.global: not compared: .*connect.*\n2 of 3 servers compared, 1 paths differ$`, out)
-
-	out, _, _ = execute(t, "", "-demo", "-json")
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	require.Len(t, lines, 2)
-	assert.JSONEq(t, `{"path":"Server.RaftMultiplier","values":[{"value":"1","servers":["server-1.global"]},
-		{"value":"5","servers":["server-2.global"]}]}`, lines[0])
-	var failed map[string]string
-	require.NoError(t, json.Unmarshal([]byte(lines[1]), &failed))
-	assert.Equal(t, "server-3.global", failed["server"])
-	assert.Contains(t, failed["error"], "refused")
-
-	out, _, _ = execute(t, "", "-demo", "-ignore", "Server,Client")
-	assert.Contains(t, out, "0 paths differ")
-	out, _, _ = execute(t, "", "-demo", "-all", "-ignore", "Server")
-	assert.Contains(t, out, "NodeName ")
+	t.Setenv("NOMAD_ADDR", "http://192.0.2.1:1")
+	t.Run("table", func(t *testing.T) {
+		t.Parallel()
+		out, stderr, code := output(t, "-demo")
+		assert.Equal(t, 2, code, "a server is down")
+		assert.Contains(t, stderr, "cluster in memory")
+		assert.Regexp(t, `(?m)^PATH +VALUE  SERVERS\nServer.RaftMultiplier  1 +server-1.global\n +5 +server-2.global\n`+
+			`server-3.global: not compared: .*connect.*\n2 of 3 servers compared, 1 paths differ$`, out)
+	})
+	t.Run("JSON", func(t *testing.T) {
+		t.Parallel()
+		out, _, _ := output(t, "-demo", "-json")
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		require.Len(t, lines, 2)
+		assert.JSONEq(t, `{"path":"Server.RaftMultiplier","values":[{"value":"1","servers":["server-1.global"]},
+			{"value":"5","servers":["server-2.global"]}]}`, lines[0])
+		var failed map[string]string
+		require.NoError(t, json.Unmarshal([]byte(lines[1]), &failed))
+		assert.Equal(t, "server-3.global", failed["server"])
+		assert.Contains(t, failed["error"], "refused")
+	})
+	t.Run("-ignore", func(t *testing.T) {
+		t.Parallel()
+		out, _, _ := output(t, "-demo", "-ignore", "Server,Client")
+		assert.Contains(t, out, "0 paths differ")
+	})
+	t.Run("-all", func(t *testing.T) {
+		t.Parallel()
+		out, _, _ := output(t, "-demo", "-all", "-ignore", "Server")
+		assert.Contains(t, out, "NodeName ")
+	})
 }
 
 func TestOneServer(t *testing.T) {
@@ -165,6 +182,7 @@ func TestUsage(t *testing.T) {
 	folder := t.TempDir()
 	other := filepath.Join(folder, "other.json")
 	require.NoError(t, os.WriteFile(other, []byte(`{"a":1}`), 0o600))
+	t.Setenv("NOMAD_ADDR", "http://127.0.0.1:1")
 	for want, args := range map[string][]string{
 		"unexpected argument":  {"x"},
 		"not defined":          {"-x"},
@@ -177,23 +195,33 @@ func TestUsage(t *testing.T) {
 		"missing/x":            {"-demo", "-write", filepath.Join(folder, "missing", "x")},
 		"connection refused":   {},
 	} {
-		out, stderr, code := execute(t, "http://127.0.0.1:1", args...)
-		assert.Equal(t, 2, code, want)
-		assert.Contains(t, stderr, want)
-		assert.Empty(t, out)
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			out, stderr, code := output(t, args...)
+			assert.Equal(t, 2, code)
+			assert.Contains(t, stderr, want)
+			assert.Empty(t, out)
+		})
 	}
-	out, stderr, code := execute(t, "", "-h")
-	assert.Equal(t, 0, code)
-	assert.Contains(t, out, "exit codes:")
-	assert.Empty(t, stderr)
-	for _, args := range [][]string{{"-h"}, {"-demo"}} {
-		var errs bytes.Buffer
-		assert.Equal(t, 2, run(t.Context(), args, full{}, &errs))
-		assert.Contains(t, errs.String(), "no space left")
+	for _, arg := range []string{"-h", "-demo"} {
+		t.Run(arg+" on a full disk", func(t *testing.T) {
+			t.Parallel()
+			var errs bytes.Buffer
+			assert.Equal(t, 2, run(t.Context(), []string{arg}, full{}, &errs))
+			assert.Contains(t, errs.String(), "no space left")
+		})
 	}
-	_, stderr, code = execute(t, "unix:///run/nomad.sock")
-	assert.Equal(t, 2, code)
-	assert.Contains(t, stderr, "NOMAD_ADDR")
+	t.Run("-h", func(t *testing.T) {
+		out, stderr, code := output(t, "-h")
+		assert.Equal(t, 0, code)
+		assert.Contains(t, out, "exit codes:")
+		assert.Empty(t, stderr)
+	})
+	t.Run("NOMAD_ADDR of a socket", func(t *testing.T) {
+		_, stderr, code := execute(t, "unix:///run/nomad.sock")
+		assert.Equal(t, 2, code)
+		assert.Contains(t, stderr, "NOMAD_ADDR")
+	})
 }
 
 func TestInterrupted(t *testing.T) {

@@ -100,7 +100,7 @@ func matrixFaults(t *testing.T) []*matrixFault {
 		c.hang()
 	}, always("late"))
 	add("an interim response, then nothing", func(c *faulty) { c.say("HTTP/1.1 100 Continue\r\n\r\n"); c.hang() }, always("late"))
-	add("endless interim responses", func(c *faulty) { c.forever("HTTP/1.1 103 Early Hints\r\n\r\n", 0) }, always(large))
+	add("endless interim responses", func(c *faulty) { c.forever(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 100), 0) }, always(large))
 	add("a switch of protocols", func(c *faulty) {
 		c.say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")
 		c.hang()

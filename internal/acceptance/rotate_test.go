@@ -263,6 +263,7 @@ func TestTLSFilesDuringHandshakes(t *testing.T) {
 				client.HTTPClient().CloseIdleConnections()
 				_, err := client.Agent.Members(t.Context())
 				assert.NoError(t, err)
+				time.Sleep(time.Millisecond)
 			}
 		})
 	}
