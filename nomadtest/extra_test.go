@@ -529,11 +529,12 @@ func (s *stage) comparable(c wire.Case, body string) string {
 	if json.Valid([]byte(payload)) && strings.HasPrefix(payload, "{") || strings.HasPrefix(payload, "[") {
 		indent := strings.HasPrefix(payload, "{\n") || strings.HasPrefix(payload, "[\n")
 		payload = sorted(payload)
-		if strings.HasPrefix(path, "/v1/status/peers") { // ordered by when the servers joined
-			var peers []string
-			if json.Unmarshal([]byte(payload), &peers) == nil {
-				slices.Sort(peers)
-				payload = fmt.Sprint(peers)
+		if path == "/v1/status/peers" || path == "/v1/agent/servers" {
+			// The first is ordered by when the servers joined, the second by addresses, and the ports differ.
+			var servers []string
+			if json.Unmarshal([]byte(payload), &servers) == nil {
+				slices.Sort(servers)
+				payload = fmt.Sprint(servers)
 			}
 		}
 		if indent && c.Note == "" { // replaced bodies have another indentation

@@ -124,7 +124,8 @@ func (r *reaper) reap(ctx context.Context, name string) error {
 	case r.dryRun:
 		r.log.Info("would be forced to leave", "server", name)
 	default:
-		// A single attempt, and a short one: a retry could find a server that has recovered.
+		// A single attempt, and a short one: a retry could find a server that has recovered. An interrupt does
+		// not end it, so that the log says what became of it.
 		once, err := r.client.With(nomad.WithRetries(0), nomad.WithTimeout(10*time.Second))
 		if err != nil {
 			return err
@@ -133,7 +134,7 @@ func (r *reaper) reap(ctx context.Context, name string) error {
 		if r.prune {
 			options = append(options, nomad.Prune())
 		}
-		if err := once.Agent.ForceLeave(ctx, name, options...); err != nil {
+		if err := once.Agent.ForceLeave(context.WithoutCancel(ctx), name, options...); err != nil {
 			return err
 		}
 		r.log.Info("forced to leave", "server", name)
