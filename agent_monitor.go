@@ -92,8 +92,8 @@ var monitorExportEndpoint = register(endpoint{name: "MonitorExport", method: htt
 
 // MonitorExport streams an agent's past log, from its log file or from systemd's journal.
 //
-// It returns when the agent has begun to send. The stream ends at the end of the log. If the connection is lost before,
-// the error is ErrInvalidResponse. With Follow the stream continues, like one of Monitor.
+// It returns when the agent has begun to send. The stream ends at the end of the log. If the connection is lost before
+// that, the error is ErrInvalidResponse. With Follow the stream continues, like one of Monitor.
 //
 // It requires Nomad 1.10.4 or later (ErrUnsupported) and the ACL capability agent:read. An unknown target is
 // ErrNotFound. It returns ErrInvalidArgument if options contradict each other, or if the agent has no log file.

@@ -116,8 +116,8 @@ func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return Option(settings.WithTransport(wrap))
 }
 
-// WithTimeout limits the duration of a method call, with retries and waiting. A context that ends sooner ends it
-// sooner. The default is DefaultTimeout. d must be more than 0.
+// WithTimeout limits the duration of a method call, with retries and waiting. The call also ends when its context ends.
+// The default is DefaultTimeout. d must be more than 0.
 //
 // Agents wait 5 s for a leader before they respond to some requests: a shorter limit hides the real error.
 func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)) }
@@ -146,10 +146,10 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 
 // WithRetries sets how many times a request is retried. Every request is retried if no connection could be made or if
 // the status is 429. An idempotent request is also retried if the connection was lost before the response, or if the
-// status is 502, 503 or 504. Idempotent are GET and HEAD, all methods of Agent except UpdateSchedulerConfig, and those
-// with Request.Idempotent. Exceptions, which are not retried: a request whose Body is an io.Reader, a refused
-// certificate (unless the files of WithTLS have just changed), and the 429 with which autopilot's health reports an
-// unhealthy cluster. The default is DefaultRetries.
+// status is 502, 503 or 504. These requests are idempotent: GET and HEAD, all methods of Agent except
+// UpdateSchedulerConfig, and those with Request.Idempotent. Three things are not retried: a request whose Body is an
+// io.Reader, a refused certificate (unless the files of WithTLS have just changed), and the 429 with which autopilot's
+// health reports an unhealthy cluster. The default is DefaultRetries.
 //
 // The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
 // longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and
