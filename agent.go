@@ -122,7 +122,8 @@ func (a *Agent) Join(ctx context.Context, addresses ...string) (*JoinResult, err
 // ForceLeaveOption changes what ForceLeave does.
 type ForceLeaveOption struct{ prune bool }
 
-// Prune also removes the member from the list of members. Without it the member stays there with the status "left".
+// Prune also removes the member from the list of members. Without it a failed member stays there with the status
+// "left".
 //
 // Do not prune a server that is alive: its peers remove it from Raft, it loses its leader, and it takes at least a
 // restart and another join to bring it back. Check the member's Status immediately before, and use WithRetries(0), so
@@ -134,9 +135,10 @@ var forceLeaveEndpoint = register(endpoint{name: "ForceLeave", method: http.Meth
 // ForceLeave marks a failed server as having left the gossip pool, so that Raft stops replicating to it.
 //
 // node is the full member name, such as server-2.global. For an unknown name the error is nil. A server that is alive
-// keeps running, but its peers report it as leaving until it is joined again (Agent.Join). The request can take 2 s, or
-// 6 s to prune a live server. The change spreads by gossip, so Members may show it a moment later. A retry can reach a
-// server that has recovered in the meantime; WithRetries(0) prevents that.
+// keeps running. In a pool of three or more its peers report it as alive again after a few seconds. In a pool of two
+// the other server reports it as leaving until it is joined again (Agent.Join). The request can take 2 s, or 6 s to
+// prune a live server. The change spreads by gossip, so Members may show it a moment later. If the server recovers
+// between two attempts, the retry forces a healthy server to leave; WithRetries(0) prevents that.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write. An empty name is ErrInvalidArgument.
 //

@@ -21,7 +21,7 @@ import (
 type Keyring struct {
 	Keys     map[Secret]int    // number of servers that have each key; ListKeys only
 	Messages map[string]string // messages of servers, by server name; gossip keys are cut out of the text
-	NumNodes int               // number of servers in the pool, without failed ones; all have responded
+	NumNodes int               // number of servers in the pool that have not failed; if one does not respond, the method fails
 }
 
 func (k *Keyring) check() error {

@@ -19,7 +19,7 @@ type LogEntry struct {
 	Time    time.Time `json:"time,omitzero"`    // zero if the line has none
 	Level   LogLevel  `json:"level,omitempty"`  // empty if the line has none
 	Module  string    `json:"module,omitempty"` // the part of Nomad that wrote it, such as nomad.raft
-	Message string    `json:"message"`          // the message; the whole line if that is not an entry
+	Message string    `json:"message"`          // the message, or the whole line if the line is not an entry
 
 	// Fields has the other fields of the entry: a string, bool, nil, json.Number, or json.RawMessage for a list or an
 	// object. Numbers are as they were sent. It is nil if there are none. An entry of a log in text has its fields in
@@ -33,8 +33,9 @@ func (e LogEntry) MarshalJSON() ([]byte, error) {
 	return json.Marshal(entry(e))
 }
 
-// Entries returns the log's entries. Use MonitorOptions.JSON for streams of Monitor: an entry in text, as in a log
-// file, has its fields in Message. For a line that is not an entry, only Message is set. Errors are as in Lines.
+// Entries returns the log's entries, whether the lines are JSON or text. In text the fields of an entry are part of
+// Message, so set MonitorOptions.JSON for Agent.Monitor. For a line that is not an entry, only Message is set. Errors
+// are as in Lines.
 func (l *LogStream) Entries() iter.Seq2[LogEntry, error] {
 	return func(yield func(LogEntry, error) bool) {
 		for line, err := range l.Lines() {

@@ -28,7 +28,7 @@ type MemberStatus string
 
 // The statuses of members.
 const (
-	StatusNone    MemberStatus = "none"    // not a member of the pool: Self of a client agent
+	StatusNone    MemberStatus = "none"    // not in the pool: in the Self of a client agent
 	StatusAlive   MemberStatus = "alive"   // responds
 	StatusLeaving MemberStatus = "leaving" // has announced that it leaves
 	StatusLeft    MemberStatus = "left"    // has left, or was marked so by ForceLeave
@@ -137,9 +137,9 @@ var membersEndpoint = register(endpoint{name: "Members", method: http.MethodGet,
 
 // Members returns the servers of the gossip pool, in all regions, as the agent sees them.
 //
-// Servers that failed or left stay in the list until they are pruned, or until Serf removes them (by default after 24
-// hours). A client agent forwards the request to a server. WithRegion has no effect: the pool is the same in all
-// regions.
+// Servers that failed or left stay in the list until they are pruned, or until Serf removes them: failed servers after
+// 72 hours, those that left after 24. A client agent forwards the request to a server. WithRegion has no effect: the
+// pool is the same in all regions.
 //
 // It requires the ACL capability node:read.
 //

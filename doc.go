@@ -32,8 +32,8 @@
 // it for as long as the program runs. [Client.With] creates a Client with another token, region or time limit that
 // shares the connections. [Client.HTTPClient] lends the connections to other code, such as Nomad's official client.
 //
-// This package reads environment variables only in [FromEnvironment]. Go's own packages read some too: HTTP_PROXY,
-// HTTPS_PROXY and NO_PROXY name a proxy, as in package net/http.
+// This package reads environment variables only for the option [FromEnvironment]. Go's own packages read some too:
+// HTTP_PROXY, HTTPS_PROXY and NO_PROXY name a proxy, as in package net/http.
 //
 // # Requests
 //

@@ -29,12 +29,11 @@ var (
 
 	// ErrPermissionDenied reports that the ACL token, or its absence, does not allow the request (status 403), that
 	// enable_debug is not set (Agent.Host, Agent.Profile), or that a proxy in front of the agent requires
-	// authentication (status 401 or 407). An unknown token is ErrInvalidToken with Nomad before 2.0, and only
-	// ErrPermissionDenied since 2.0. Test for ErrPermissionDenied: ErrInvalidToken matches it too.
+	// authentication (status 401 or 407). An error that is ErrInvalidToken is ErrPermissionDenied too.
 	ErrPermissionDenied = errors.New("nomad: permission denied")
 
-	// ErrInvalidToken reports an ACL token that is malformed or expired. Nomad before 2.0 also reports an unknown token
-	// in this way. Agent.Monitor does so with every version.
+	// ErrInvalidToken reports an ACL token that is malformed or expired. An unknown token is ErrInvalidToken with Nomad
+	// before 2.0, and with Agent.Monitor. Otherwise it is only ErrPermissionDenied.
 	ErrInvalidToken = errors.New("nomad: invalid ACL token")
 
 	// ErrNotFound reports a node, server, region, profile or, for Client.Do, path that the agent does not know.
@@ -94,8 +93,7 @@ var (
 //
 //	if errors.Is(err, nomad.ErrPermissionDenied) { … }
 //
-// The fields are for people and logs. If no error of this package describes the response, as for most with status 500,
-// errors.Is matches none.
+// The fields are for people and logs. Many responses with status 500 match none of these errors.
 type APIError struct {
 	Method     string // the HTTP method, such as PUT
 	Address    string // the agent's address, such as http://127.0.0.1:4646

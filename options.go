@@ -122,9 +122,9 @@ func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 // Agents wait 5 s for a leader before they respond to some requests: a shorter limit hides the real error.
 func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)) }
 
-// WithMaxConns limits the number of connections to one agent, in use or idle, of a Client and the Clients from its
-// method With. When all are in use, a request waits for a free one. The default is DefaultMaxConns. n must be at least
-// 1.
+// WithMaxConns limits the number of connections to one agent, in use or idle, that a Client and the Clients from its
+// method With share for ordinary requests. When all are in use, a request waits for a free one. The default is
+// DefaultMaxConns. n must be at least 1.
 //
 // The Client opens up to 16 connections, or n if that is less. If the round trip to the agent takes 3 ms or more, it
 // opens up to n. Connections with a stream, a blocking query or a request that has waited 1 s for its response are not
@@ -146,10 +146,10 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 
 // WithRetries sets how many times a request is retried. Every request is retried if no connection could be made or if
 // the status is 429. An idempotent request is also retried if the connection was lost before the response, or if the
-// status is 502, 503 or 504. These requests are idempotent: GET and HEAD, all methods of Agent except
-// UpdateSchedulerConfig, and those with Request.Idempotent. Three things are not retried: a request whose Body is an
-// io.Reader, a refused certificate (unless the files of WithTLS have just changed), and the 429 with which autopilot's
-// health reports an unhealthy cluster. The default is DefaultRetries.
+// status is 502, 503 or 504. The requests of all methods but UpdateSchedulerConfig and Client.Do are idempotent. With
+// Client.Do GET and HEAD are, and requests with Request.Idempotent. Three things are not retried: a request whose Body
+// is an io.Reader, a refused certificate (unless the files of WithTLS have just changed), and the 429 with which
+// autopilot's health reports an unhealthy cluster. The default is DefaultRetries.
 //
 // The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
 // longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and

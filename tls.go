@@ -11,8 +11,8 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// TLS configures how the certificate of an https agent is verified, and the certificate of the client, as Nomad's
-// NOMAD_CACERT and related variables do. The zero value trusts the system's authorities and sends no certificate.
+// TLS has the certificate of this client, and how the certificate of an https agent is verified. Its fields correspond
+// to NOMAD_CACERT and the related variables. The zero value trusts the system's authorities and sends no certificate.
 //
 // Files are read again for new connections, so that certificates and authorities can be replaced while a program runs.
 // While a file is missing or cut short, or certificate and key do not match, the previous content is used, and one
