@@ -14,8 +14,8 @@ import (
 )
 
 // Target is the agent that a request is about. The zero Target is the agent that receives the request. A client agent
-// differs in two methods: with the zero Target, Agent.Profile profiles its server, and with OnServer, Agent.Monitor
-// streams the client's own log.
+// has two exceptions: with the zero Target, Agent.Profile profiles its server, and with OnServer, Agent.Monitor and
+// Agent.MonitorExport stream the client's own log.
 type Target struct {
 	key, id string
 }

@@ -38,7 +38,7 @@ type Client struct {
 // NewClient creates a Client. Without options it uses the agent at DefaultAddress.
 //
 // It reads the files that options name and does nothing on the network, so it succeeds whether or not the agent is up.
-// The error names every option that cannot be used and is an ErrInvalidArgument.
+// The error is an ErrInvalidArgument and names every option that cannot be used.
 func NewClient(opts ...Option) (*Client, error) {
 	s, errs := settings.New(settings.Defaults{Timeout: DefaultTimeout, MaxConns: DefaultMaxConns, Retries: DefaultRetries}, opts)
 	if errs != nil {
@@ -103,8 +103,8 @@ func (c *Client) Address() string { return c.address }
 //	var jobs []Job
 //	_, err := client.Do(ctx, &nomad.Request{Path: "/v1/jobs"}, &jobs)
 //
-// Time limit, retries and errors are those of the other methods: see WithTimeout and WithRetries. A response can have
-// 64 MiB (WithMaxResponseSize).
+// The time limit and the errors are those of the other methods. WithRetries describes which requests are retried. A
+// response can have 64 MiB (WithMaxResponseSize).
 //
 // If req or out cannot be used, the error is ErrInvalidArgument and nothing is sent. If there is an error, the Response
 // is nil and out is not changed. There is one exception: the endpoint of autopilot's health reports an unhealthy

@@ -44,8 +44,8 @@
 // error for it.
 //
 // A method takes 30 s at most ([WithTimeout]), or less if its context ends sooner. For a profile, its duration is added
-// to this limit. For a blocking query, the value of its parameter wait is added. Failed requests are retried if that is
-// safe ([WithRetries]).
+// to this limit. For a blocking query, the value of its parameter wait is added, or 5 minutes if it has none. Failed
+// requests are retried if that is safe ([WithRetries]).
 //
 // # Errors
 //

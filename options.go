@@ -108,10 +108,10 @@ func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTT
 // WithTransport wraps the transport, for tracing, metrics or signing. NewClient calls wrap once, and it must not return
 // nil. With several wrappers the last one is the outermost.
 //
-// The wrapper sees each attempt of a request. If the agent refuses a connection because it has too many, or closes a
-// connection just when a request is sent, the request may be sent again below the wrapper, as a part of the same
-// attempt. With WithRetries(0) this happens in one case only: the request got an idle connection that the agent had
-// closed, and nothing was sent.
+// The wrapper sees each attempt of a request. A request may be sent again below the wrapper, as a part of the same
+// attempt: if the agent refuses a connection because it has too many, or closes a connection before the request was
+// sent or, if it is idempotent, before the response. With WithRetries(0) this happens in one case only: the request got
+// an idle connection that the agent had closed, and nothing was sent.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return Option(settings.WithTransport(wrap))
 }
@@ -144,12 +144,12 @@ func WithMaxResponseSize(bytes int64) Option { return Option(settings.WithMaxRes
 // times slower with it. The default is off.
 func WithCompression(enabled bool) Option { return Option(settings.WithCompression(enabled)) }
 
-// WithRetries sets how many times a request is retried. Every request is retried if no connection could be made or if
-// the status is 429. An idempotent request is also retried if the connection was lost before the response, or if the
-// status is 502, 503 or 504. The requests of all methods but UpdateSchedulerConfig and Client.Do are idempotent. With
-// Client.Do GET and HEAD are, and requests with Request.Idempotent. Three things are not retried: a request whose Body
-// is an io.Reader, a refused certificate (unless the files of WithTLS have just changed), and the 429 with which
-// autopilot's health reports an unhealthy cluster. The default is DefaultRetries.
+// WithRetries sets how many times a request is retried. Every request is retried if no connection could be made or if a
+// proxy responds with status 429. An idempotent request is also retried if the connection was lost before the response,
+// or if the status is 502, 503 or 504. The requests of all methods but UpdateSchedulerConfig and Client.Do are
+// idempotent. With Client.Do GET and HEAD are, and requests with Request.Idempotent. Three things are not retried: a
+// request whose Body is an io.Reader, a refused certificate (unless the files of WithTLS have just changed), and the
+// 429 with which autopilot's health reports an unhealthy cluster. The default is DefaultRetries.
 //
 // The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
 // longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and
