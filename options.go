@@ -109,9 +109,9 @@ func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTT
 // nil. With several wrappers the last one is the outermost.
 //
 // The wrapper sees each attempt of a request. A request may be sent again below the wrapper, as a part of the same
-// attempt: if the agent refuses a connection because it has too many, or closes a connection before the request was
-// sent or, if it is idempotent, before the response. With WithRetries(0) this happens in one case only: the request got
-// an idle connection that the agent had closed, and nothing was sent.
+// attempt. That happens if the agent refuses a connection because it has too many, or closes it before the request was
+// sent. An idempotent request may also be sent again if the connection closes before the response. With WithRetries(0)
+// a request is sent again in one case only: it got an idle connection that the agent had closed, and nothing was sent.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return Option(settings.WithTransport(wrap))
 }

@@ -24,8 +24,9 @@ import (
 )
 
 // TestRecorded puts clusters in memory into the state in which real agents were recorded. It sends them
-// every recorded request in the recorded order and compares status, headers and body. In bodies it ignores
-// only the values that notes lists, and the order of unordered elements.
+// every recorded request and compares status, headers and body. Each cluster gets its requests in the recorded
+// order, at the same time as the other clusters. In bodies the test ignores only the values that notes lists,
+// and the order of unordered elements.
 func TestRecorded(t *testing.T) {
 	t.Parallel()
 	recordings, err := wire.All()
@@ -34,26 +35,33 @@ func TestRecorded(t *testing.T) {
 		t.Run(recording.Nomad, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, recording)
-			var differ atomic.Int64
+			var sent, differ atomic.Int64
 			t.Cleanup(func() {
+				require.EqualValues(t, len(recording.Exchanges), sent.Load())
 				t.Logf("%d recorded requests of Nomad %s: %d responses match, %d differ",
-					len(recording.Exchanges), recording.Nomad, len(recording.Exchanges)-int(differ.Load()), differ.Load())
+					sent.Load(), recording.Nomad, sent.Load()-differ.Load(), differ.Load())
 			})
-			for _, x := range recording.Exchanges {
-				t.Run(x.Name, func(t *testing.T) {
-					if testing.Short() && takesLong(x) {
-						t.Skip("it takes 5 s")
-					}
-					if takesLong(x) && x.Agent == "wedge1" { // no request changes this agent
-						t.Parallel()
-					}
-					s.before(x)
-					problems := s.compare(x, s.send(x))
-					for _, problem := range problems {
-						t.Errorf("%s (%s %s): %s", x.Name, x.Method, x.Path, problem)
-					}
-					if len(problems) > 0 {
-						differ.Add(1)
+			for _, cluster := range s.clusters {
+				t.Run(cluster.Agents()[0].Name(), func(t *testing.T) {
+					t.Parallel()
+					for _, x := range recording.Exchanges {
+						if !slices.Contains(cluster.Agents(), s.agents[x.Agent]) {
+							continue
+						}
+						sent.Add(1)
+						t.Run(x.Name, func(t *testing.T) {
+							if testing.Short() && takesLong(x) {
+								t.Skip("it takes 5 s")
+							}
+							s.before(x)
+							problems := s.compare(x, s.send(x))
+							for _, problem := range problems {
+								t.Errorf("%s (%s %s): %s", x.Name, x.Method, x.Path, problem)
+							}
+							if len(problems) > 0 {
+								differ.Add(1)
+							}
+						})
 					}
 				})
 			}
@@ -67,11 +75,12 @@ func takesLong(x wire.Exchange) bool {
 		(strings.Contains(x.Name, "wedge1") || strings.Contains(x.Name, "quorum")) && !strings.Contains(x.Path, "type=client")
 }
 
-// scene has the agents of a recording, in three separate clusters.
+// scene has the agents of a recording, in separate clusters.
 type scene struct {
-	t      *testing.T
-	agents map[string]*nomadtest.Agent
-	real   *strings.Replacer // replaces the names and addresses of the recorded agents
+	t        *testing.T
+	clusters []*nomadtest.Cluster
+	agents   map[string]*nomadtest.Agent
+	real     *strings.Replacer // replaces the names and addresses of the recorded agents
 }
 
 // peer joins the first server and then crashes.
@@ -92,8 +101,8 @@ func newScene(t *testing.T, recording wire.Recording) *scene {
 	second := start(t, version, nomadtest.Both(1, both...))
 	third := start(t, version, nomadtest.RealDelays(), nomadtest.Servers(1, nomadtest.Names("wedge1"), nomadtest.Expect(3)))
 	fourth := start(t, version, nomadtest.RealDelays(), nomadtest.Servers(1, nomadtest.Names("acl1"), nomadtest.ACLs()))
-	s := &scene{t: t, agents: map[string]*nomadtest.Agent{}}
-	for _, cluster := range []*nomadtest.Cluster{first, second, third, fourth} {
+	s := &scene{t: t, clusters: []*nomadtest.Cluster{first, second, third, fourth}, agents: map[string]*nomadtest.Agent{}}
+	for _, cluster := range s.clusters {
 		for _, a := range cluster.Agents() {
 			s.agents[a.Name()] = a
 		}
