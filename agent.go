@@ -138,7 +138,7 @@ var forceLeaveEndpoint = register(endpoint{name: "ForceLeave", method: http.Meth
 // keeps running. In a pool of three or more its peers report it as alive again after a few seconds. In a pool of two
 // the other server reports it as leaving until it is joined again (Agent.Join). The request can take 2 s, or 6 s to
 // prune a live server. The change spreads by gossip, so Members may show it a moment later. If the server recovers
-// between two attempts, the retry forces a healthy server to leave; WithRetries(0) prevents that.
+// between two attempts, the retry is sent for a healthy server; WithRetries(0) prevents that.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write. An empty name is ErrInvalidArgument.
 //

@@ -13,9 +13,9 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// Target is the agent that a request is about. The zero Target is the agent that receives the request. There are two
-// exceptions on a client agent: with the zero Target, Agent.Profile profiles its server, and with OnServer,
-// Agent.Monitor and Agent.MonitorExport stream the client's own log.
+// Target is the agent that a request is about. The zero Target is the agent that receives the request. A client agent
+// deviates from this in two ways. With the zero Target, Agent.Profile profiles the server of the client agent. With
+// OnServer, Agent.Monitor and Agent.MonitorExport stream the client agent's own log.
 type Target struct {
 	key, id string
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/nomad-go/nomad/internal/tags"
 )
 
-// MemberStatus is the status of a member of the gossip pool, in Serf's words. Agents can report others than those
-// listed here.
+// MemberStatus is the status of a member of the gossip pool, in Serf's words. Later versions of Nomad may
+// report others than those listed here.
 type MemberStatus string
 
 // The statuses of members.
@@ -40,7 +40,7 @@ type Members struct {
 	ServerName   string   // name of the server that responded, without its region
 	ServerRegion string   // its region
 	ServerDC     string   // its datacenter
-	Members      []Member // in no fixed order; CompareMembers sorts them
+	Members      []Member // in no fixed order; All returns them sorted
 }
 
 // All returns the members in the order of CompareMembers.

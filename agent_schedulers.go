@@ -104,10 +104,10 @@ var updateSchedulerConfigEndpoint = register(endpoint{name: "UpdateSchedulerConf
 // UpdateSchedulerConfig sets the configuration of a server's scheduler workers, which lasts until the server restarts.
 // It returns the configuration that the server now has.
 //
-// Agents accept one kind of update without applying it: an update that leaves NumSchedulers as it is and only removes
-// the names from EnabledSchedulers that are last in alphabetical order. The error is then ErrNotApplied. With some
-// invalid lists the agent closes the connection instead of responding. For that reason a request whose connection was
-// lost is not retried.
+// Agents respond with success to some updates that they do not apply, and the error is then ErrNotApplied. In such an
+// update NumSchedulers has its old value, and EnabledSchedulers is the old list, sorted, without one or more of its
+// last names. With some invalid lists the agent closes the connection instead of responding. For that reason a request
+// whose connection was lost is not retried.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write. It returns ErrInvalidArgument for a
 // nil config, a negative number, a list without _core, and whatever the server refuses.

@@ -29,8 +29,9 @@
 // # Clients
 //
 // A [Client] sends requests to one agent. It is safe for concurrent use, so one Client for each agent is enough. Keep
-// it for as long as the program runs. [Client.With] creates a Client with another token, region or time limit that
-// shares the connections. [Client.HTTPClient] lends the connections to other code, such as Nomad's official client.
+// it for as long as the program runs. [Client.With] creates a Client with another token, region or time limit. It
+// shares the connections of the original. [Client.HTTPClient] lends the connections to other code, such as Nomad's
+// official client.
 //
 // This package reads environment variables only for the option [FromEnvironment]. Go's own packages read some too:
 // HTTP_PROXY, HTTPS_PROXY and NO_PROXY name a proxy, as in package net/http.
@@ -44,8 +45,8 @@
 // error for it.
 //
 // A method takes 30 s at most ([WithTimeout]), or less if its context ends sooner. For a profile, its duration is added
-// to this limit. For a blocking query, the value of its parameter wait is added, or 5 minutes if it has none. Failed
-// requests are retried if that is safe ([WithRetries]).
+// to this limit. For a blocking query, the value of its parameter wait is added, or 5 minutes if it has none.
+// [WithRetries] describes which failed requests are retried.
 //
 // # Errors
 //
@@ -55,7 +56,7 @@
 //	_, err := client.Agent.Health(ctx)
 //	switch {
 //	case errors.Is(err, nomad.ErrNoLeader): // the region has no leader: try again later
-//	case errors.Is(err, nomad.ErrPermissionDenied): // the request needs another token
+//	case errors.Is(err, nomad.ErrUnhealthy): // the agent is unhealthy for another reason
 //	}
 //
 // An error that is a response of the agent is an *[APIError], with the status and the agent's message. If the time is

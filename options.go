@@ -50,15 +50,15 @@ func WithAddress(addr string) Option { return Option(settings.WithAddress(addr))
 // Empty sends none, which is the default. The token does not appear in errors and logs.
 func WithToken(token string) Option { return Option(settings.WithToken(token)) }
 
-// WithTokenFile sends the ACL token in a file, and reads the file again when it changes: for workload identities, which
-// Nomad writes to ${NOMAD_SECRETS_DIR}/nomad_token, and for tokens that Vault or Consul render. It replaces an earlier
-// WithToken, and a later WithToken replaces it.
+// WithTokenFile reads the ACL token from a file, and reads the file again when it changes. Use it for workload
+// identities, which Nomad writes to ${NOMAD_SECRETS_DIR}/nomad_token, and for tokens that tools such as Vault Agent
+// write. It replaces an earlier WithToken, and a later WithToken replaces it.
 //
 // The file must exist when NewClient or With is called. White space around the token is ignored. A request reads the
 // file again if it was last read more than 1 s ago, or if the agent refuses the token. If the agent refuses the token
 // and the file has another one now, the request is sent again with it, unless its body is an io.Reader. While the file
-// is missing, empty or without a valid token, the previous token is used, and one warning is logged (WithLogger). If
-// the file system hangs, requests wait within their time limit.
+// is missing or empty, or its content cannot be a token, the previous token is used, and one warning is logged
+// (WithLogger). If the file system hangs, requests wait within their time limit.
 func WithTokenFile(path string) Option { return Option(settings.WithTokenFile(path)) }
 
 // WithRegion sets the region that requests are for; agents forward them where the endpoint allows it. Empty means the
@@ -111,7 +111,8 @@ func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTT
 // The wrapper sees each attempt of a request. A request may be sent again below the wrapper, as a part of the same
 // attempt. That happens if the agent refuses a connection because it has too many, or closes it before the request was
 // sent. An idempotent request may also be sent again if the connection closes before the response. With WithRetries(0)
-// a request is sent again in one case only: it got an idle connection that the agent had closed, and nothing was sent.
+// a request is sent again below the wrapper in one case only: its connection was idle, and the agent had closed it
+// before anything was sent.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return Option(settings.WithTransport(wrap))
 }
@@ -133,11 +134,12 @@ func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)
 // older than 5 s gets no new request, and the Client opens another.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
-// WithMaxResponseSize limits the size of every response except streams, in bytes after decompression. A larger one is
-// ErrResponseTooLarge. The limit must be at least 1; above 2 GiB it is 2 GiB.
+// WithMaxResponseSize limits the size of every response, except logs and profiles, in bytes after decompression. A
+// larger one is ErrResponseTooLarge. The limit must be at least 1; above 2 GiB it is 2 GiB.
 //
-// The default is DefaultMaxResponseSize for Members and Client.Do, and 1 MiB for everything else. Streams
-// have no limit. A decoded response takes about three times the memory of its JSON, at worst about eight times.
+// The default is DefaultMaxResponseSize for Members and Client.Do, and 1 MiB for everything else. Logs and profiles are
+// streamed and have no limit. A decoded response takes about three times the memory of its JSON, at worst about eight
+// times.
 func WithMaxResponseSize(bytes int64) Option { return Option(settings.WithMaxResponseSize(bytes)) }
 
 // WithCompression requests compressed responses. It helps on slow networks only: over loopback, agents respond three
@@ -147,9 +149,9 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // WithRetries sets how many times a request is retried. Every request is retried if no connection could be made or if a
 // proxy responds with status 429. An idempotent request is also retried if the connection was lost before the response,
 // or if the status is 502, 503 or 504. The requests of all methods but UpdateSchedulerConfig and Client.Do are
-// idempotent. With Client.Do GET and HEAD are, and requests with Request.Idempotent. Three things are not retried: a
-// request whose Body is an io.Reader, a refused certificate (unless the files of WithTLS have just changed), and the
-// 429 with which autopilot's health reports an unhealthy cluster. The default is DefaultRetries.
+// idempotent. A request of Client.Do is idempotent if its method is GET or HEAD, or if Request.Idempotent is set. Three
+// things are not retried: a request whose Body is an io.Reader, a refused certificate (unless the files of WithTLS have
+// just changed), and the 429 with which autopilot's health reports an unhealthy cluster. The default is DefaultRetries.
 //
 // The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
 // longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and
@@ -158,10 +160,10 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // agent.
 //
 // If the agent refuses a connection because it has too many from this address, the request waits until a connection is
-// free or the agent accepts another. That does not count as a retry. If the agent only closes connections, without a
-// response, a request fails after 5 s, or after 15 s if the agent has responded to this Client before. The error is
-// ErrTooManyRequests if another connection of this Client got a 429 while the agent was full. Otherwise the error names
-// the possible reasons.
+// free or the agent accepts another. That does not count as a retry. If every connection that is tried for a request is
+// closed without a response, the request fails after 5 s, or after 15 s if the agent has responded to this Client
+// before. The error is ErrTooManyRequests if another request of this Client got a 429 while the agent was full.
+// Otherwise the error names the possible reasons.
 //
 // With 0 a request is sent once, and it fails immediately if the agent refuses the connection. If the agent refuses the
 // token and the file of WithTokenFile has a new one, the request is sent again even with 0. n must not be negative.

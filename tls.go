@@ -20,9 +20,9 @@ import (
 //
 // It is printed, logged and encoded with its PEM redacted.
 type TLS struct {
-	// CAFile is a file with the PEM certificates of the authorities to trust in place of the system's.
-	// CADir is a directory of such files; files in it that hold no certificate are skipped.
-	// CAPEM has the certificates themselves. All that are given are trusted.
+	// CAFile is a file with the PEM certificates of the authorities to trust in place of the system's. CADir is a
+	// directory of such files; files in it that hold no certificate are skipped. CAPEM has the certificates themselves.
+	// The authorities of all three are trusted.
 	CAFile string `json:"ca_file,omitzero"`
 	CADir  string `json:"ca_dir,omitzero"`
 	CAPEM  []byte `json:"ca_pem,omitzero"`
