@@ -40,8 +40,8 @@ const help = `Writes an archive for a support case: what all servers of the clus
 NOMAD_ADDR (default ` + nomad.DefaultAddress + `), and chosen clients, report about
 themselves, with profiles and a few seconds of their logs.
 
-Secrets are redacted. Logs are redacted too, as far as a secret can be told: the
-token of this program, the gossip keys, and fields named like a secret.
+Secrets are redacted. In logs these are the token of this program, the gossip
+keys, and fields that are named like a secret. Logs can hold others.
 
 It requires a token with agent:write and node:read; without ACLs the agents
 need enable_debug for profiles and host data.
