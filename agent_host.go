@@ -55,7 +55,7 @@ func (t Target) addTo(call string, query url.Values) error {
 
 // Host describes the machine of an agent.
 type Host struct {
-	AgentID     string              `json:",omitempty"` // name of the server or ID of the node; empty for the zero Target
+	AgentID     string              `json:",omitempty"` // full name of the server or ID of the node; empty for the zero Target
 	OS          string              // from uname: kernel, release, version, hardware
 	Network     []HostAddress       // addresses of the network interfaces
 	ResolvConf  string              // content of /etc/resolv.conf

@@ -20,7 +20,7 @@ import (
 // show the keys. Secret.Reveal returns a key.
 type Keyring struct {
 	Keys     map[Secret]int    // number of servers that have each key; ListKeys only
-	Messages map[string]string // messages of servers, by server name; gossip keys are cut out of the text
+	Messages map[string]string // messages of servers, by full name, such as server-1.global; gossip keys are cut out of the text
 	NumNodes int               // number of servers in the pool that have not failed; if one does not respond, the method fails
 }
 

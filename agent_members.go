@@ -28,7 +28,7 @@ type MemberStatus string
 
 // The statuses of members.
 const (
-	StatusNone    MemberStatus = "none"    // not in the pool: in the Self of a client agent
+	StatusNone    MemberStatus = "none"    // not a member; only Self of a client agent has it
 	StatusAlive   MemberStatus = "alive"   // responds
 	StatusLeaving MemberStatus = "leaving" // has announced that it leaves
 	StatusLeft    MemberStatus = "left"    // has left, or was marked so by ForceLeave
@@ -70,7 +70,7 @@ func (m *Members) check() error {
 
 // Member is a server of the gossip pool.
 type Member struct {
-	Name   string            // server name and region, such as server-1.global; unique in the pool
+	Name   string            // full name: the server and its region, such as server-1.global; unique in the pool
 	Addr   netip.Addr        // gossip address; invalid for an agent that is no member
 	Port   uint16            // gossip port
 	Tags   map[string]string // properties; the methods return common ones

@@ -13,7 +13,7 @@ import (
 
 // Schedulers has the scheduler workers of a server.
 type Schedulers struct {
-	ServerID   string      `json:"server_id"` // server name, such as server-1.global
+	ServerID   string      `json:"server_id"` // full name of the server, such as server-1.global
 	Schedulers []Scheduler `json:"schedulers"`
 }
 
@@ -65,7 +65,7 @@ func (a *Agent) Schedulers(ctx context.Context) (*Schedulers, error) {
 
 // SchedulerConfig is the configuration of a server's scheduler workers.
 type SchedulerConfig struct {
-	ServerID          string   `json:"server_id"`          // server name; ignored in an update
+	ServerID          string   `json:"server_id"`          // full name of the server, such as server-1.global; ignored in an update
 	NumSchedulers     int      `json:"num_schedulers"`     // number of workers, at most the number of cores
 	EnabledSchedulers []string `json:"enabled_schedulers"` // service, batch, system, sysbatch, and _core, which is required
 }
@@ -104,10 +104,10 @@ var updateSchedulerConfigEndpoint = register(endpoint{name: "UpdateSchedulerConf
 // UpdateSchedulerConfig sets the configuration of a server's scheduler workers, which lasts until the server restarts.
 // It returns the configuration that the server now has.
 //
-// Agents respond with success to some updates that they do not apply, and the error is then ErrNotApplied. In such an
-// update NumSchedulers has its old value, and EnabledSchedulers is the old list, sorted, without one or more of its
-// last names. With some invalid lists the agent closes the connection instead of responding. For that reason a request
-// whose connection was lost is not retried.
+// Agents respond with success to some updates that they do not apply. Then the error is ErrNotApplied. It happens if
+// config has the server's NumSchedulers, and its EnabledSchedulers is the server's list, sorted and cut off at the end.
+// With some invalid lists the agent closes the connection instead of responding. For that reason a request whose
+// connection was lost is not retried.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write. It returns ErrInvalidArgument for a
 // nil config, a negative number, a list without _core, and whatever the server refuses.

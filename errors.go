@@ -98,7 +98,7 @@ type APIError struct {
 	Method     string // the HTTP method, such as PUT
 	Address    string // the agent's address, such as http://127.0.0.1:4646
 	Path       string // the path below the address, without the query
-	StatusCode int    // the HTTP status; 200 for ErrJoinFailed
+	StatusCode int    // the HTTP status; it can be 200, as for ErrJoinFailed
 	Message    string // the agent's message on one line, at most 1 KiB, without the secrets of the request
 
 	hint  string

@@ -54,11 +54,11 @@ func WithToken(token string) Option { return Option(settings.WithToken(token)) }
 // identities, which Nomad writes to ${NOMAD_SECRETS_DIR}/nomad_token, and for tokens that tools such as Vault Agent
 // write. It replaces an earlier WithToken, and a later WithToken replaces it.
 //
-// The file must exist when NewClient or With is called. White space around the token is ignored. A request reads the
-// file again if it was last read more than 1 s ago, or if the agent refuses the token. If the agent refuses the token
-// and the file has another one now, the request is sent again with it, unless its body is an io.Reader. While the file
-// is missing or empty, or its content cannot be a token, the previous token is used, and one warning is logged
-// (WithLogger). If the file system hangs, requests wait within their time limit.
+// The file must exist when NewClient or With is called with this option. White space around the token is ignored. A
+// request reads the file again if it was last read more than 1 s ago, or if the agent refuses the token. If the agent
+// refuses the token and the file has another one now, the request is sent again with it, unless its body is an
+// io.Reader. While the file is missing or empty, or its content cannot be a token, the previous token is used, and one
+// warning is logged (WithLogger). If the file system hangs, requests wait within their time limit.
 func WithTokenFile(path string) Option { return Option(settings.WithTokenFile(path)) }
 
 // WithRegion sets the region that requests are for; agents forward them where the endpoint allows it. Empty means the
@@ -123,15 +123,16 @@ func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 // Agents wait 5 s for a leader before they respond to some requests: a shorter limit hides the real error.
 func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)) }
 
-// WithMaxConns limits the number of connections to one agent, in use or idle, that a Client and the Clients from its
-// method With share for ordinary requests. When all are in use, a request waits for a free one. The default is
-// DefaultMaxConns. n must be at least 1.
+// WithMaxConns limits the number of connections to one agent, in use or idle, for ordinary requests. A Client and all
+// that were created by its method With have this limit in common. When all connections are in use, a request waits for
+// a free one. The default is DefaultMaxConns. n must be at least 1.
 //
 // The Client opens up to 16 connections, or n if that is less. If the round trip to the agent takes 3 ms or more, it
 // opens up to n. Connections with a stream, a blocking query or a request that has waited 1 s for its response are not
 // counted: they come in addition. By default an agent accepts 100 connections from one address
-// (limits.http_max_conns_per_client). So that other processes on the machine can connect too, a connection that is
-// older than 5 s gets no new request, and the Client opens another.
+// (limits.http_max_conns_per_client). A connection gets new requests for 5 s only. It is closed when its last request
+// has ended, and the Client opens another when it needs one. So other processes on the Client's machine can connect
+// too.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
 // WithMaxResponseSize limits the size of every response, except logs and profiles, in bytes after decompression. A
@@ -162,8 +163,8 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // If the agent refuses a connection because it has too many from this address, the request waits until a connection is
 // free or the agent accepts another. That does not count as a retry. If every connection that is tried for a request is
 // closed without a response, the request fails after 5 s, or after 15 s if the agent has responded to this Client
-// before. The error is ErrTooManyRequests if another request of this Client got a 429 while the agent was full.
-// Otherwise the error names the possible reasons.
+// before. If another request of this Client has just got a 429, the error is ErrTooManyRequests. Otherwise it names the
+// possible reasons.
 //
 // With 0 a request is sent once, and it fails immediately if the agent refuses the connection. If the agent refuses the
 // token and the file of WithTokenFile has a new one, the request is sent again even with 0. n must not be negative.
