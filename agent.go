@@ -64,8 +64,8 @@ func (a *Agent) UpdateServers(ctx context.Context, addresses ...string) error {
 
 // JoinResult is the result of [Agent.Join].
 type JoinResult struct {
-	// Joined is how many of the addresses could be contacted. If one address could be contacted, agents do not report
-	// which others could not.
+	// Joined is how many of the addresses could be contacted. If at least one could be contacted, agents do not report
+	// which of the others could not.
 	Joined int `json:"num_joined"`
 
 	// Warning is a message for operators, since Nomad 2.0. The join did not fail.

@@ -166,8 +166,9 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // before. If another request of this Client has just got a 429, the error is ErrTooManyRequests. Otherwise it names the
 // possible reasons.
 //
-// With 0 a request is sent once, and it fails immediately if the agent refuses the connection. If the agent refuses the
-// token and the file of WithTokenFile has a new one, the request is sent again even with 0. n must not be negative.
+// With 0 a request is sent once, and it fails immediately if the agent refuses the connection. It is sent again in two
+// cases only: if its connection was idle and the agent had closed it before anything was sent, and if the agent refuses
+// the token and the file of WithTokenFile has a new one. n must not be negative.
 func WithRetries(n int) Option { return Option(settings.WithRetries(n)) }
 
 // WithLogger logs each attempt of a request at level debug: method, URL without its query, attempt, status, duration and
