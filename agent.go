@@ -101,7 +101,8 @@ var joinEndpoint = register(endpoint{name: "Join", method: http.MethodPut, path:
 // and its message has the reasons.
 //
 // It requires a server agent (ErrServerOnly). It requires no ACL token yet. Nomad 2.0 warns in JoinResult.Warning that
-// a later version will require agent:write. It returns ErrInvalidArgument if there is no address, or a malformed one.
+// a later version will require agent:write. Without an address, or with a malformed one, the error is
+// ErrInvalidArgument.
 //
 // Endpoint: PUT /v1/agent/join
 func (a *Agent) Join(ctx context.Context, addresses ...string) (*JoinResult, error) {

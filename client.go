@@ -58,8 +58,8 @@ func newClient(s *settings.Settings, t *transport.Client) *Client {
 }
 
 // With creates a Client that is like c except for the given options, such as another token, region, namespace, time
-// limit or agent's address. It shares with c the connections, the limit on their number and the budget of retries. It
-// is cheap and needs no Close.
+// limit or agent's address. It shares the connections of c and, for the same agent, the limit on their number and the
+// budget of retries. It is cheap and needs no Close.
 //
 // Options that take effect when connections are made are refused with ErrInvalidArgument: WithTLS, WithTLSConfig,
 // WithHTTPClient, WithTransport, WithMaxConns, FromEnvironment where it finds TLS variables, and a change to or from a
@@ -280,9 +280,9 @@ func (c *Client) exchange(ctx context.Context, r *request) (*response, error) {
 // WithTransport see the requests. WithHeader, WithBasicAuth, WithUserAgent, WithRegion, WithNamespace and WithLogger
 // have no effect.
 //
-// The Client's rule for redirects and its limit on the size of headers apply. Its time limit, its retries and its limit on
-// the size of a body do not: a request ends with its own context. A body must be closed, as with any http.Client. After
-// Close requests fail with ErrClosed.
+// The Client's rule for redirects and its limit on the size of headers apply. Its time limit, its retries and its limit
+// on the size of a body do not: a request ends with its own context. A body must be closed, as with any http.Client.
+// After Close, requests fail with ErrClosed.
 func (c *Client) HTTPClient() *http.Client {
 	return c.transport.Lend(transport.Loan{
 		Base: c.base, Socket: c.settings.Address.Socket != "", Compression: c.settings.Compression, Token: c.settings.CurrentToken,

@@ -111,8 +111,7 @@ func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTT
 // The wrapper sees each attempt of a request. A request may be sent again below the wrapper, as a part of the same
 // attempt. That happens if the agent refuses a connection because it has too many, or closes it before the request was
 // sent. An idempotent request may also be sent again if the connection closes before the response. With WithRetries(0)
-// a request is sent again below the wrapper in one case only: its connection was idle, and the agent had closed it
-// before anything was sent.
+// there is one case only: the agent had already closed an idle connection, so that nothing could be sent on it.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return Option(settings.WithTransport(wrap))
 }
@@ -147,12 +146,13 @@ func WithMaxResponseSize(bytes int64) Option { return Option(settings.WithMaxRes
 // times slower with it. The default is off.
 func WithCompression(enabled bool) Option { return Option(settings.WithCompression(enabled)) }
 
-// WithRetries sets how many times a request is retried. Every request is retried if no connection could be made or if a
-// proxy responds with status 429. An idempotent request is also retried if the connection was lost before the response,
-// or if the status is 502, 503 or 504. The requests of all methods but UpdateSchedulerConfig and Client.Do are
-// idempotent. A request of Client.Do is idempotent if its method is GET or HEAD, or if Request.Idempotent is set. Three
-// things are not retried: a request whose Body is an io.Reader, a refused certificate (unless the files of WithTLS have
-// just changed), and the 429 with which autopilot's health reports an unhealthy cluster. The default is DefaultRetries.
+// WithRetries sets how many times a request is retried. With the exceptions below, every request is retried if no
+// connection could be made or if a proxy responds with status 429. An idempotent request is also retried if the
+// connection was lost before the response, or if the status is 502, 503 or 504. The requests of all methods but
+// UpdateSchedulerConfig and Client.Do are idempotent. A request of Client.Do is idempotent if its method is GET or
+// HEAD, or if Request.Idempotent is set. Three things are not retried: a request whose Body is an io.Reader, a refused
+// certificate (unless the files of WithTLS have just changed), and the 429 with which autopilot's health reports an
+// unhealthy cluster. The default is DefaultRetries.
 //
 // The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
 // longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and
@@ -166,9 +166,10 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // before. If another request of this Client has just got a 429, the error is ErrTooManyRequests. Otherwise it names the
 // possible reasons.
 //
-// With 0 a request is sent once, and it fails immediately if the agent refuses the connection. It is sent again in two
-// cases only: if its connection was idle and the agent had closed it before anything was sent, and if the agent refuses
-// the token and the file of WithTokenFile has a new one. n must not be negative.
+// With 0 a request is sent once, and it fails immediately if the agent refuses the connection. There are two
+// exceptions. If the agent had already closed an idle connection, so that nothing could be sent on it, the request is
+// sent on another. If the agent refuses the token, and the file of WithTokenFile has a new one, the request is sent
+// again. n must not be negative.
 func WithRetries(n int) Option { return Option(settings.WithRetries(n)) }
 
 // WithLogger logs each attempt of a request at level debug: method, URL without its query, attempt, status, duration and
