@@ -131,7 +131,7 @@ var numbers = []struct{ text, dir, constant string }{
 	{"assumes for %s that the agent is full", "../internal/agentconn", "fullFor"},
 	{"at most %s new connections", "../internal/agentconn", "maxUntried"},
 	{"the request fails after %s, or", "../internal/agentconn", "giveUpNew"},
-	{"or after %s if this Client had", "../internal/agentconn", "giveUpKnown"},
+	{"or after %s if the agent has responded to this Client", "../internal/agentconn", "giveUpKnown"},
 	{"An agent accepts %s connections", "../nomadtest", "DefaultMaxConns"},
 	{"at most %s retries (`WithRetries`)", "..", "DefaultRetries"},
 	{"before them are %s", "../internal/retry", "minWait"},
