@@ -72,8 +72,8 @@ func (h Host) String() string {
 // Format prints what String returns, whatever the verb.
 func (h Host) Format(f fmt.State, _ rune) { io.WriteString(f, h.String()) }
 
-// MarshalJSON encodes the host without the envelope that agents send for a request with a target, and with the AgentID
-// if it is set. Values of the environment are "<redacted>".
+// MarshalJSON encodes the host, with the AgentID if it is set. It leaves out the envelope that agents send for a
+// request with a target. Values of the environment are "<redacted>".
 func (h Host) MarshalJSON() ([]byte, error) { return show.JSON(hostFields(h)) }
 
 type hostFields Host // without its methods

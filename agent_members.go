@@ -76,7 +76,7 @@ type Member struct {
 	Tags   map[string]string // properties; the methods return common ones
 	Status MemberStatus
 
-	// Versions of Serf's protocols: lowest, highest and current.
+	// Lowest, highest and current versions of the gossip protocol (Protocol…) and of Serf's own protocol (Delegate…).
 	ProtocolMin, ProtocolMax, ProtocolCur uint8
 	DelegateMin, DelegateMax, DelegateCur uint8
 }

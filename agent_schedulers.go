@@ -105,9 +105,9 @@ var updateSchedulerConfigEndpoint = register(endpoint{name: "UpdateSchedulerConf
 // It returns the configuration that the server now has.
 //
 // Agents respond with success to some updates that they do not apply. Then the error is ErrNotApplied. It happens if
-// config.NumSchedulers is the server's, and config.EnabledSchedulers is only the beginning of the server's list in
-// alphabetical order. With some invalid lists the agent closes the connection instead of responding. For that reason a
-// request whose connection was lost is not retried.
+// config.NumSchedulers equals the server's, and config.EnabledSchedulers, sorted, is a proper prefix of the server's
+// sorted list. With some invalid lists the agent closes the connection instead of responding. For that reason a request
+// whose connection was lost is not retried.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write. It returns ErrInvalidArgument for a
 // nil config, a negative number, a list without _core, and whatever the server refuses.

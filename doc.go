@@ -34,7 +34,7 @@
 // official client.
 //
 // This package reads environment variables only for the option [FromEnvironment]. Go's own packages read some too:
-// HTTP_PROXY, HTTPS_PROXY and NO_PROXY name a proxy, as in package net/http.
+// HTTP_PROXY, HTTPS_PROXY and NO_PROXY say which proxy is used and when, as in package net/http.
 //
 // # Requests
 //
@@ -60,7 +60,7 @@
 //	}
 //
 // An error that is a response of the agent is an *[APIError], with the status and the agent's message. If the time is
-// over, the error is context.DeadlineExceeded. If the agent cannot be reached, it is a net.Error.
+// over, the error is context.DeadlineExceeded. If the agent cannot be reached, it is a net.Error or a TLS error.
 //
 // # Streams
 //

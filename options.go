@@ -130,8 +130,8 @@ func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)
 // opens up to n. Connections with a stream, a blocking query or a request that has waited 1 s for its response are not
 // counted: they come in addition. By default an agent accepts 100 connections from one address
 // (limits.http_max_conns_per_client). A connection gets new requests for 5 s only. It is closed when its last request
-// has ended, and the Client opens another when it needs one. So other processes on the Client's machine can connect
-// too.
+// has ended, and the Client opens another when it needs one. Because connections are given up, other processes on the
+// Client's machine can connect even when the agent is full.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
 // WithMaxResponseSize limits the size of every response, except logs and profiles, in bytes after decompression. A
@@ -163,8 +163,8 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // If the agent refuses a connection because it has too many from this address, the request waits until a connection is
 // free or the agent accepts another. That does not count as a retry. If every connection that is tried for a request is
 // closed without a response, the request fails after 5 s, or after 15 s if the agent has responded to this Client
-// before. If another request of this Client has just got a 429, the error is ErrTooManyRequests. Otherwise it names the
-// possible reasons.
+// before. The error of such a request is ErrTooManyRequests if another request of this Client has just got a 429.
+// Otherwise the error names the possible reasons.
 //
 // With 0 a request is sent once, and it fails immediately if the agent refuses the connection. There are two
 // exceptions. If the agent had already closed an idle connection, so that nothing could be sent on it, the request is

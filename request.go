@@ -91,7 +91,8 @@ type Request struct {
 
 	// Query holds the query parameters. The parameter index makes the request a blocking query. The parameter wait is
 	// how long the agent may wait for a change. The time limit is then that of WithTimeout plus wait, or plus 5
-	// minutes, the agent's default, if wait is not given. It includes the sixteenth of wait that agents may add.
+	// minutes, the agent's default, if wait is not given. A sixteenth of wait, which agents may add, is added to the
+	// limit too.
 	Query url.Values
 
 	// Header holds headers in addition to those of the Client. Those that have an option of their own, such as

@@ -118,7 +118,7 @@ func TestProgramsRun(t *testing.T) {
 var numbers = []struct{ text, dir, constant string }{
 	{"decoding | %s | `WithTimeout`", "..", "DefaultTimeout"},
 	{"until it begins | %s | `WithTimeout`", "..", "DefaultTimeout"},
-	{"through `Client.Do` | %s plus its `wait`", "..", "DefaultTimeout"},
+	{"through `Client.Do` | %s, plus its `wait`", "..", "DefaultTimeout"},
 	{"a profile as a whole | %s plus its duration", "..", "DefaultTimeout"},
 	{"a stream without data while it is read | %s, then", "..", "stallLimit"},
 	{"handshake together | %s |", "../internal/agentconn", "dialTimeout"},
