@@ -18,8 +18,8 @@ import (
 //
 // If the context ends, a method returns the context's error. If the limit of WithTimeout is reached, it returns
 // context.DeadlineExceeded. If the ACL token is refused, it returns ErrPermissionDenied. If the agent cannot be
-// reached, it returns a net.Error; test for context.DeadlineExceeded first, which is a net.Error too. If there is an
-// error, the result is nil. Only Health returns a result together with ErrUnhealthy.
+// reached, it returns a net.Error or a TLS error. Test for context.DeadlineExceeded first, which is a net.Error too. If
+// there is an error, the result is nil. Only Health returns a result together with ErrUnhealthy.
 type Agent struct{ client *Client }
 
 // Format prints the address of the agent, whatever the verb.
@@ -68,7 +68,7 @@ type JoinResult struct {
 	// which of the others could not.
 	Joined int `json:"num_joined"`
 
-	// Warning is a message for operators, since Nomad 2.0. The join did not fail.
+	// Warning is a message for operators, since Nomad 2.0. A warning does not mean that the join failed.
 	Warning string `json:"warning,omitempty"`
 }
 

@@ -65,7 +65,7 @@ func (s Self) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON decodes a document from an agent. A value whose type does not fit its field is skipped.
 func (s *Self) UnmarshalJSON(data []byte) error { return lenient.Unmarshal(data, s) }
 
-// UnmarshalJSONFrom is UnmarshalJSON for json/v2.
+// UnmarshalJSONFrom is UnmarshalJSON for encoding/json/v2 and the module github.com/go-json-experiment/json.
 func (s *Self) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	if dec.PeekKind() == 'n' {
 		return dec.SkipValue()

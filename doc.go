@@ -44,9 +44,9 @@
 // returned if the requirement is not met. "A malformed key is ErrInvalidArgument" means that the method returns that
 // error for it.
 //
-// A method takes 30 s at most ([WithTimeout]), or less if its context ends sooner. For a profile, its duration is added
-// to this limit. For a blocking query, the value of its parameter wait is added, or 5 minutes if it has none.
-// [WithRetries] describes which failed requests are retried.
+// A method takes 30 s at most ([WithTimeout]), or less if its context ends sooner. For a profile, its duration is
+// added to this limit. For a blocking query, its wait is added ([Request]). [WithRetries] describes which failed
+// requests are retried.
 //
 // # Errors
 //

@@ -108,10 +108,11 @@ func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTT
 // WithTransport wraps the transport, for tracing, metrics or signing. NewClient calls wrap once, and it must not return
 // nil. With several wrappers the last one is the outermost.
 //
-// The wrapper sees each attempt of a request. A request may be sent again below the wrapper, as a part of the same
-// attempt. That happens if the agent refuses a connection because it has too many, or closes it before the request was
-// sent. An idempotent request may also be sent again if the connection closes before the response. With WithRetries(0)
-// there is one case only: the agent had already closed an idle connection, so that nothing could be sent on it.
+// The wrapper is called once for each attempt of a request. Within an attempt the transport below it may send the
+// request more than once. That happens if the agent refuses a connection because it has too many, or closes it before
+// the request was sent. An idempotent request may also be sent again if the connection closes before the response. With
+// WithRetries(0) there is one case only: the agent had already closed an idle connection, so that nothing could be sent
+// on it.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return Option(settings.WithTransport(wrap))
 }
@@ -130,8 +131,8 @@ func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)
 // opens up to n. Connections with a stream, a blocking query or a request that has waited 1 s for its response are not
 // counted: they come in addition. By default an agent accepts 100 connections from one address
 // (limits.http_max_conns_per_client). A connection gets new requests for 5 s only. It is closed when its last request
-// has ended, and the Client opens another when it needs one. Because connections are given up, other processes on the
-// Client's machine can connect even when the agent is full.
+// has ended, and the Client opens another when it needs one. Each time another process on the same machine can take its
+// place. So a Client that uses all of the agent's connections does not lock other processes out.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
 // WithMaxResponseSize limits the size of every response, except logs and profiles, in bytes after decompression. A
@@ -161,15 +162,15 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // agent.
 //
 // If the agent refuses a connection because it has too many from this address, the request waits until a connection is
-// free or the agent accepts another. That does not count as a retry. If every connection that is tried for a request is
-// closed without a response, the request fails after 5 s, or after 15 s if the agent has responded to this Client
-// before. The error of such a request is ErrTooManyRequests if another request of this Client has just got a 429.
-// Otherwise the error names the possible reasons.
+// free or the agent accepts another. That does not count as a retry. A request whose Body is an io.Reader fails
+// instead. If every connection that is tried for a request is closed without a response, the request fails after 5 s,
+// or after 15 s if the agent has responded to this Client before. The error of such a request is ErrTooManyRequests if
+// another request of this Client has just got a 429. Otherwise the error names the possible reasons.
 //
 // With 0 a request is sent once, and it fails immediately if the agent refuses the connection. There are two
 // exceptions. If the agent had already closed an idle connection, so that nothing could be sent on it, the request is
 // sent on another. If the agent refuses the token, and the file of WithTokenFile has a new one, the request is sent
-// again. n must not be negative.
+// again (unless its Body is an io.Reader). n must not be negative.
 func WithRetries(n int) Option { return Option(settings.WithRetries(n)) }
 
 // WithLogger logs each attempt of a request at level debug: method, URL without its query, attempt, status, duration and

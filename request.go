@@ -91,8 +91,8 @@ type Request struct {
 
 	// Query holds the query parameters. The parameter index makes the request a blocking query. The parameter wait is
 	// how long the agent may wait for a change. The time limit is then that of WithTimeout plus wait, or plus 5
-	// minutes, the agent's default, if wait is not given. A sixteenth of wait, which agents may add, is added to the
-	// limit too.
+	// minutes, the agent's default, if wait is not given. Agents may add up to a sixteenth to either of these. The
+	// limit has room for that too.
 	Query url.Values
 
 	// Header holds headers in addition to those of the Client. Those that have an option of their own, such as
@@ -104,7 +104,7 @@ type Request struct {
 	Body any
 
 	// Idempotent allows the request to reach the agent twice. It is then retried after a lost connection and the
-	// statuses 502, 503 and 504 too, as a GET or HEAD always is.
+	// statuses 502, 503 and 504 too, like a GET or HEAD.
 	Idempotent bool
 }
 

@@ -155,7 +155,7 @@ type configFields Config // without its methods
 // returns it.
 func (c *Config) UnmarshalJSON(data []byte) error { return lenient.Unmarshal(data, c) }
 
-// UnmarshalJSONFrom is UnmarshalJSON for json/v2.
+// UnmarshalJSONFrom is UnmarshalJSON for encoding/json/v2 and the module github.com/go-json-experiment/json.
 func (c *Config) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	if dec.PeekKind() == 'n' {
 		return dec.SkipValue() // by convention
