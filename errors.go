@@ -50,7 +50,7 @@ var (
 
 	// ErrTooManyRequests reports that the agent refused connections because it has too many from this address (see
 	// WithRetries), or that a proxy in front of it refused the last attempt with status 429. If the time limit ended
-	// the wait of the request for a connection, the error also matches context.DeadlineExceeded.
+	// while the request was waiting for a connection, the error also matches context.DeadlineExceeded.
 	ErrTooManyRequests = errors.New("nomad: too many requests")
 
 	// ErrUnsupported reports that the agent's version of Nomad is too old for the method.

@@ -131,8 +131,9 @@ func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)
 // opens up to n. Connections with a stream, a blocking query or a request that has waited 1 s for its response are not
 // counted: they come in addition. By default an agent accepts 100 connections from one address
 // (limits.http_max_conns_per_client). A connection gets new requests for 5 s only. It is closed when its last request
-// has ended, and the Client opens another when it needs one. Each time another process on the same machine can take its
-// place. So a Client that uses all of the agent's connections does not lock other processes out.
+// has ended, and the Client opens another when it needs one. Whenever that happens, another process on the same machine
+// can open a connection in its place. So a Client that uses all of the agent's connections does not lock other
+// processes out.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
 // WithMaxResponseSize limits the size of every response, except logs and profiles, in bytes after decompression. A

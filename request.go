@@ -89,10 +89,10 @@ type Request struct {
 	// Path starts with a slash and is escaped as in a URL, such as /v1/job/web%2Ffront.
 	Path string
 
-	// Query holds the query parameters. The parameter index makes the request a blocking query. The parameter wait is
-	// how long the agent may wait for a change. The time limit is then that of WithTimeout plus wait, or plus 5
-	// minutes, the agent's default, if wait is not given. Agents may add up to a sixteenth to either of these. The
-	// limit has room for that too.
+	// Query holds the query parameters. The parameter index makes the request a blocking query, if it is above 0. The
+	// parameter wait is how long the agent may wait for a change. The time limit is then that of WithTimeout plus wait,
+	// or plus 5 minutes, the agent's default, if wait is not given. Agents may wait up to a sixteenth longer, and the
+	// limit has room for that.
 	Query url.Values
 
 	// Header holds headers in addition to those of the Client. Those that have an option of their own, such as
