@@ -476,11 +476,11 @@ func TestProfileStream(t *testing.T) {
 func TestProfileTime(t *testing.T) {
 	t.Parallel()
 	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		assert.Equal(t, "2", r.URL.Query().Get("seconds"))
+		assert.Equal(t, "20", r.URL.Query().Get("seconds"))
 		time.Sleep(time.Second)
 		io.WriteString(w, "profile")
 	}), nomad.WithTimeout(500*time.Millisecond))
-	profile, err := client.Agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileCPU, Duration: 2 * time.Second})
+	profile, err := client.Agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileCPU, Duration: 20 * time.Second})
 	require.NoError(t, err)
 	content, err := io.ReadAll(profile)
 	require.NoError(t, err)
