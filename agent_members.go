@@ -22,8 +22,8 @@ import (
 	"github.com/nomad-go/nomad/internal/tags"
 )
 
-// MemberStatus is the status of a member of the gossip pool, in Serf's words. Later versions of Nomad may
-// report others than those listed here.
+// MemberStatus is the status of a member of the gossip pool, in Serf's words. Later versions of Nomad may report others
+// than those listed here.
 type MemberStatus string
 
 // The statuses of members.

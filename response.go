@@ -24,7 +24,7 @@ type Response struct {
 }
 
 // Index returns the index of the response, from the header X-Nomad-Index, or 0 if it has none. A request with this
-// index in its query is a blocking query: the agent responds when the data has a higher index.
+// index in its query is a blocking query, unless it is 0: the agent responds when the data has a higher index.
 func (r *Response) Index() uint64 {
 	if index, err := strconv.ParseUint(r.Header.Get("X-Nomad-Index"), 10, 64); err == nil {
 		return index

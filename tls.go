@@ -11,7 +11,7 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// TLS has the certificate of this client, and how the certificate of an https agent is verified. Its fields correspond
+// TLS sets the certificate of this client, and how the certificate of an https agent is verified. Its fields correspond
 // to NOMAD_CACERT and the related variables. The zero value trusts the system's authorities and sends no certificate.
 //
 // Files are read again for new connections, so that certificates and authorities can be replaced while a program runs.

@@ -323,7 +323,7 @@ func TestManners(t *testing.T) {
 			case "profile":
 				demo = append(demo, "-type", "heap")
 			case "debug-bundle":
-				demo = append(demo, "-duration", "0", "-pprof-duration", "0")
+				demo = append(demo, "-duration", "500ms")
 			}
 			for _, args := range [][]string{{"-h"}, demo} {
 				reader, writer, err := os.Pipe()

@@ -35,12 +35,14 @@ func TestRecorded(t *testing.T) {
 		t.Run(recording.Nomad, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, recording)
-			var sent, differ atomic.Int64
+			var differ atomic.Int64
 			t.Cleanup(func() {
-				require.EqualValues(t, len(recording.Exchanges), sent.Load())
 				t.Logf("%d recorded requests of Nomad %s: %d responses match, %d differ",
-					sent.Load(), recording.Nomad, sent.Load()-differ.Load(), differ.Load())
+					len(recording.Exchanges), recording.Nomad, len(recording.Exchanges)-int(differ.Load()), differ.Load())
 			})
+			for _, x := range recording.Exchanges {
+				require.NotNil(t, s.agents[x.Agent], x.Name) // so one of the clusters gets it
+			}
 			for _, cluster := range s.clusters {
 				t.Run(cluster.Agents()[0].Name(), func(t *testing.T) {
 					t.Parallel()
@@ -48,7 +50,6 @@ func TestRecorded(t *testing.T) {
 						if !slices.Contains(cluster.Agents(), s.agents[x.Agent]) {
 							continue
 						}
-						sent.Add(1)
 						t.Run(x.Name, func(t *testing.T) {
 							if testing.Short() && takesLong(x) {
 								t.Skip("it takes 5 s")

@@ -119,7 +119,7 @@ func TestDirect(t *testing.T) {
 	b := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Debug())
 	defer b.Close()
 	// The pool lists 127.0.0.1 for every server, which leads to the agent itself.
-	files, manifest, code := bundleOf(t, b.URL("server-1"), "-direct", "-pprof-duration", "0")
+	files, manifest, code := bundleOf(t, b.URL("server-1"), "-direct")
 	assert.Equal(t, 0, code, "%+v", manifest)
 	assert.True(t, manifest.Complete)
 	for _, name := range []string{"agent-self.json", "agent-health.json", "schedulers.json", "agent-host.json"} {
@@ -130,28 +130,36 @@ func TestDirect(t *testing.T) {
 
 	two := nomadtest.NewCluster(nomadtest.Servers(2), nomadtest.Debug())
 	defer two.Close()
-	_, manifest, code = bundleOf(t, two.URL("server-1"), "-direct", "-duration", "0", "-pprof-duration", "0")
+	_, manifest, code = bundleOf(t, two.URL("server-1"), "-direct")
 	assert.Equal(t, 1, code)
 	assert.Contains(t, part1(t, manifest, "server/server-2.global/agent-self.json").Error, "another agent responds")
 }
 
 func TestDemoDirect(t *testing.T) {
-	files, manifest, code := bundleOf(t, "http://192.0.2.1:1", "-demo", "-direct", "-duration", "0", "-pprof-duration", "0")
+	files, manifest, code := bundleOf(t, "http://192.0.2.1:1", "-demo", "-direct", "-duration", "0")
 	assert.Equal(t, 1, code)
 	assert.Contains(t, files, "server/server-2.global/agent-self.json")
 	assert.Contains(t, part1(t, manifest, "server/server-3.global/agent-self.json").Error, "refused")
 	client := manifest.Agents[len(manifest.Agents)-1]
 	assert.Contains(t, files, client.Folder+"/agent-self.json")
 	assert.Equal(t, "it is not a server", part1(t, manifest, client.Folder+"/schedulers.json").Skipped)
-	assert.Contains(t, files, "server/server-2.global/heap_0000.prof")
-	assert.NotContains(t, files, "server/server-2.global/profile_0000.prof")
 	assert.NotContains(t, files, "server/server-2.global/monitor.log")
+}
+
+func TestWithoutCPUProfilesAndLogs(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Debug())
+	defer cluster.Close()
+	files, manifest, code := bundleOf(t, cluster.URL("server-1"), "-duration", "0", "-pprof-duration", "0")
+	assert.Equal(t, 0, code, "%+v", manifest)
+	assert.Contains(t, files, "server/server-1.global/heap_0000.prof")
+	assert.NotContains(t, files, "server/server-1.global/profile_0000.prof")
+	assert.NotContains(t, files, "server/server-1.global/monitor.log")
 }
 
 func TestThroughAClientAgent(t *testing.T) {
 	cluster, stop := newDemo()
 	defer stop()
-	files, manifest, _ := bundleOf(t, cluster.URL("client-1"), "-pprof-duration", "0")
+	files, manifest, _ := bundleOf(t, cluster.URL("client-1"))
 	assert.Contains(t, part1(t, manifest, "server/server-1.global/monitor.log").Error, "does not forward logs")
 	assert.Contains(t, files, "server/server-1.global/heap_0000.prof")
 	assert.NotEmpty(t, part1(t, manifest, "cluster/keyring.json").Skipped)
@@ -160,7 +168,7 @@ func TestThroughAClientAgent(t *testing.T) {
 func TestServersOfOtherRegions(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Servers(1, nomadtest.Region("eu")), nomadtest.Debug())
 	defer cluster.Close()
-	_, manifest, code := bundleOf(t, cluster.URL("server-1"), "-pprof-duration", "0")
+	_, manifest, code := bundleOf(t, cluster.URL("server-1"))
 	assert.Equal(t, 0, code, "%+v", manifest.Agents[1:])
 }
 
@@ -228,7 +236,7 @@ func TestSizeIsLimited(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()
-	files, manifest, code := bundleOf(t, cluster.URL("server-1"), "-max-size", "1", "-duration", "1m", "-pprof-duration", "0")
+	files, manifest, code := bundleOf(t, cluster.URL("server-1"), "-max-size", "1", "-duration", "1m")
 	assert.Equal(t, 1, code)
 	log := part1(t, manifest, "server/server-1.global/monitor.log")
 	assert.Contains(t, log.Error, "-max-size")
@@ -243,7 +251,7 @@ func TestStreamsThatEndEarly(t *testing.T) {
 	defer stop()
 	cluster.Agent("server-1").Inject(nomadtest.ResetAfter(300), nomadtest.On("monitor"))
 	cluster.Agent("server-1").Inject(nomadtest.ResetAfter(300), nomadtest.On("pprof/heap"))
-	files, manifest, code := bundleOf(t, cluster.URL("server-1"), "-server-id", "server-2.global", "-pprof-duration", "0")
+	files, manifest, code := bundleOf(t, cluster.URL("server-1"), "-server-id", "server-2.global")
 	assert.Equal(t, 1, code)
 	assert.NotEmpty(t, part1(t, manifest, "server/server-2.global/heap_0000.prof").Error)
 	assert.NotContains(t, files, "server/server-2.global/heap_0000.prof", "a truncated profile is useless")

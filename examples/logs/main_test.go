@@ -135,14 +135,14 @@ func TestSince(t *testing.T) {
 		}
 	})
 	time.Sleep(100 * time.Millisecond)
-	p := start(t, agent.URL(), "-since", "1h", "-n", "1000", "-grep", `^nomad: entry \d+: a=1$`)
+	p := start(t, agent.URL(), "-since", "1h", "-n", "2000", "-grep", `^nomad: entry \d+: a=1$`)
 	p.wait(t)
 	assert.Equal(t, 0, p.code, p.stderr.String())
 	var numbers []string
 	for _, m := range regexp.MustCompile(`entry (\d+)`).FindAllStringSubmatch(p.out.String(), -1) {
 		numbers = append(numbers, m[1])
 	}
-	require.Len(t, numbers, 1000)
+	require.Len(t, numbers, 2000)
 	for i, number := range numbers {
 		require.Equal(t, fmt.Sprint(i), number)
 	}

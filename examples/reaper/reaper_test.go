@@ -187,6 +187,18 @@ func TestARetryIsTooLate(t *testing.T) {
 	assert.NotContains(t, stop(), `msg="forced to leave"`)
 }
 
+// TestAnInterruptIsLogged interrupts the reaper during a ForceLeave. The log says what became of it.
+func TestAnInterruptIsLogged(t *testing.T) {
+	t.Parallel()
+	cluster := newCluster(t)
+	slow := cluster.Agent("server-1").Inject(nomadtest.Delay(300*time.Millisecond), nomadtest.On("force-leave"))
+	cluster.Agent("server-4").Stop()
+	stop := start(t, cluster, nil)
+	assert.Eventually(t, func() bool { return slow.Hits() > 0 }, 20*time.Second, time.Millisecond)
+	assert.Contains(t, stop(), `msg="forced to leave" server=server-4.global`)
+	assert.Equal(t, nomad.StatusLeft, status(t, cluster, "server-4"))
+}
+
 // TestTheClockStartsAgain checks that the time starts again after an outage, and for another machine with the
 // same name.
 func TestTheClockStartsAgain(t *testing.T) {

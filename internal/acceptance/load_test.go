@@ -50,7 +50,7 @@ func TestGoroutines(t *testing.T) {
 			require.NoError(t, err)
 			count := counting(t, listener, "a")
 			client := testkit.NewClient(t, nomad.WithAddress(listener.Addr().String()))
-			calls := make(chan struct{}, max(4000, goroutines))
+			calls := make(chan struct{}, 10_000)
 			for range cap(calls) {
 				calls <- struct{}{}
 			}
@@ -86,7 +86,7 @@ func TestMoreConnectionsThanTheAgentTakes(t *testing.T) {
 			var calls [8]atomic.Int64
 			var failures atomic.Int64
 			var wg sync.WaitGroup
-			end := time.Now().Add(2 * time.Second)
+			end := time.Now().Add(3 * time.Second)
 			for i := range calls {
 				client := cluster.Client(cluster.Agents()[0].Name())
 				defer client.Close()

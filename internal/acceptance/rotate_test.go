@@ -263,7 +263,6 @@ func TestTLSFilesDuringHandshakes(t *testing.T) {
 				client.HTTPClient().CloseIdleConnections()
 				_, err := client.Agent.Members(t.Context())
 				assert.NoError(t, err)
-				time.Sleep(time.Millisecond)
 			}
 		})
 	}
