@@ -18,8 +18,9 @@ import (
 //
 // If the context ends, a method returns the context's error. If the limit of WithTimeout is reached, it returns
 // context.DeadlineExceeded. If the ACL token is refused, it returns ErrPermissionDenied. If the agent cannot be
-// reached, it returns a net.Error or a TLS error. Test for context.DeadlineExceeded first, which is a net.Error too. If
-// there is an error, the result is nil. Only Health returns a result together with ErrUnhealthy.
+// reached, it returns a net.Error or a TLS error. context.DeadlineExceeded is a net.Error too, so test for it before
+// net.Error. If there is an error, the result is nil, with one exception: Health returns a result together with
+// ErrUnhealthy.
 type Agent struct{ client *Client }
 
 // Format prints the address of the agent, whatever the verb.

@@ -13,15 +13,16 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// Target is the agent that a request is about. The zero Target is the agent that receives the request. A client agent
-// deviates from this in two ways. With the zero Target, Agent.Profile profiles the server of the client agent. With
-// OnServer, Agent.Monitor and Agent.MonitorExport stream the client agent's own log.
+// Target is the agent that a request is about. The zero Target is the agent that receives the request. Two methods
+// differ if a client agent receives the request. Agent.Profile with the zero Target profiles the client agent's server.
+// Agent.Monitor and Agent.MonitorExport ignore OnServer and stream the client agent's own log.
 type Target struct {
 	key, id string
 }
 
-// OnServer targets a server of the region by its full name, such as server-1.global, or by its ID. The name leader
-// stands for the region's leader.
+// OnServer targets a server by its full name, such as server-1.global, or by its ID. The name leader stands for the
+// region's leader. The server must be in the region of the request: that of WithRegion, or else that of the agent that
+// receives the request.
 func OnServer(name string) Target { return Target{"server_id", name} }
 
 // OnNode targets a client agent by the full ID of its node.

@@ -105,8 +105,8 @@ func decodeKeyring(ctx context.Context, content []byte, out any) error {
 
 // ListKeys returns the gossip keys of the servers of the pool, in all regions.
 //
-// Before UseKey, check that every server has the key: Keyring.Keys[key] must be Keyring.NumNodes. If gossip is not
-// encrypted, or if a server does not respond, the error is an APIError with status 500.
+// Before UseKey, check that all servers that have not failed have the key: Keyring.Keys[key] must be Keyring.NumNodes.
+// If gossip is not encrypted, or if a server does not respond, the error is an APIError with status 500.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write.
 //

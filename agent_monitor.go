@@ -266,7 +266,8 @@ func (l *LogStream) explain(err error) error {
 	return s.explain(err)
 }
 
-// Read reads the log as text. At the end of a log from MonitorExport it returns io.EOF.
+// Read reads the log as the agent wrote it: lines of text, or of JSON with MonitorOptions.JSON. At the end of a log
+// from MonitorExport it returns io.EOF.
 func (l *LogStream) Read(p []byte) (int, error) { return l.text.Read(p) }
 
 // Close ends the stream and its connection. It can be called again, and from another goroutine: a Read in progress then

@@ -51,8 +51,8 @@ var profileEndpoint = register(endpoint{name: "Profile", method: http.MethodGet,
 // Profile takes a profile of an agent and streams it: copy it to a file, and close it.
 //
 // It returns when the agent has begun to send, which is after the profile's duration. The whole profile must arrive
-// within the duration plus the limit of WithTimeout. A stream that has begun and is silent for 10 s ends with
-// ErrStreamStalled.
+// within the duration plus the limit of WithTimeout. If nothing arrives for 10 s while the profile is read, it ends
+// with ErrStreamStalled.
 //
 // It requires the ACL capability agent:write. If ACLs are disabled in the cluster, the agent and the target must have
 // enable_debug set (ErrPermissionDenied). An unknown profile or target is ErrNotFound. Options that contradict each

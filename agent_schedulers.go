@@ -106,11 +106,11 @@ var updateSchedulerConfigEndpoint = register(endpoint{name: "UpdateSchedulerConf
 //
 // Agents respond with success to some updates that they do not apply. Then the error is ErrNotApplied. It happens if
 // config.NumSchedulers equals the server's, and config.EnabledSchedulers, sorted, is a proper prefix of the server's
-// sorted list. With some invalid lists the agent closes the connection instead of responding. For that reason a request
-// whose connection was lost is not retried.
+// sorted list. With some invalid lists the agent closes the connection instead of responding, and the error is that of
+// the connection. So this method does not retry a request after any lost connection.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write. It returns ErrInvalidArgument for a
-// nil config, a negative number, a list without _core, and whatever the server refuses.
+// nil config, a negative number, a list without _core, and whatever the server refuses with a response.
 //
 // Endpoint: PUT /v1/agent/schedulers/config
 func (a *Agent) UpdateSchedulerConfig(ctx context.Context, config *SchedulerConfig) (*SchedulerConfig, error) {

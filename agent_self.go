@@ -27,7 +27,7 @@ type Self struct {
 }
 
 // Raw returns a copy of the document as the agent sent it, with the secrets that the agent does not redact. It is nil
-// for a Self that was not decoded from a response.
+// for a Self that was not decoded from JSON.
 func (s *Self) Raw() json.RawMessage {
 	if s.raw == nil {
 		return nil

@@ -273,12 +273,12 @@ func (c *Client) exchange(ctx context.Context, r *request) (*response, error) {
 //
 // The official client then needs few connections to each agent, so the agent seldom refuses one.
 //
-// Requests are sent as they are, with these exceptions. If a request to the Client's address has no token, it gets the
-// Client's token (WithToken, WithTokenFile). The token is not added for any other host. Accept-Encoding is removed
-// unless WithCompression is enabled, because agents respond much faster without compression. If the agent refuses a
-// connection because it has too many, the request is sent again, unless it has a body and no GetBody. The wrappers of
-// WithTransport see the requests. WithHeader, WithBasicAuth, WithUserAgent, WithRegion, WithNamespace and WithLogger
-// have no effect.
+// Requests are sent as they are, with these exceptions. If a request to the Client's address (scheme, host, port and
+// path) has no token, it gets the Client's token (WithToken, WithTokenFile). Requests to other addresses do not.
+// Accept-Encoding is removed unless WithCompression is enabled, because agents respond much faster without compression.
+// If the agent refuses a connection because it has too many, the request is sent again, even with WithRetries(0),
+// unless it has a body and no GetBody. The wrappers of WithTransport see the requests. WithHeader, WithBasicAuth,
+// WithUserAgent, WithRegion, WithNamespace and WithLogger have no effect.
 //
 // The Client's rule for redirects and its limit on the size of headers apply. Its time limit, its retries and its limit
 // on the size of a body do not: a request ends with its own context. A body must be closed, as with any http.Client.

@@ -21,8 +21,8 @@ const (
 )
 
 // Option configures a Client. Options are applied in order; a later one replaces what an earlier one set. There are two
-// exceptions: each WithTransport adds a wrapper, and WithHeader replaces only headers of the same name. A value that
-// cannot be used, such as a nil argument, is an error of NewClient or Client.With that names the option.
+// exceptions: each WithTransport adds a wrapper, and WithHeader leaves headers of other names. A value that cannot be
+// used, such as a nil argument, is an error of NewClient or Client.With that names the option.
 type Option func(*settings.Settings) error
 
 // optionErrors joins the errors of options.
@@ -54,11 +54,11 @@ func WithToken(token string) Option { return Option(settings.WithToken(token)) }
 // identities, which Nomad writes to ${NOMAD_SECRETS_DIR}/nomad_token, and for tokens that tools such as Vault Agent
 // write. It replaces an earlier WithToken, and a later WithToken replaces it.
 //
-// The file must exist when NewClient or With is called with this option. White space around the token is ignored. A
-// request reads the file again if it was last read more than 1 s ago, or if the agent refuses the token. If the agent
-// refuses the token and the file has another one now, the request is sent again with it, unless its body is an
-// io.Reader. While the file is missing or empty, or its content cannot be a token, the previous token is used, and one
-// warning is logged (WithLogger). If the file system hangs, requests wait within their time limit.
+// The file must exist and hold a token when NewClient or With is called with this option. White space around the token
+// is ignored. A request reads the file again if it was last read more than 1 s ago, or if the agent refuses the token.
+// If the agent refuses the token and the file has another one now, the request is sent again with it, unless its body
+// is an io.Reader. While the file is missing or empty, or its content cannot be a token, the previous token is used,
+// and one warning is logged (WithLogger). If the file system hangs, requests wait within their time limit.
 func WithTokenFile(path string) Option { return Option(settings.WithTokenFile(path)) }
 
 // WithRegion sets the region that requests are for; agents forward them where the endpoint allows it. Empty means the
@@ -108,11 +108,11 @@ func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTT
 // WithTransport wraps the transport, for tracing, metrics or signing. NewClient calls wrap once, and it must not return
 // nil. With several wrappers the last one is the outermost.
 //
-// The wrapper is called once for each attempt of a request. Within an attempt the transport below it may send the
-// request more than once. That happens if the agent refuses a connection because it has too many, or closes it before
-// the request was sent. An idempotent request may also be sent again if the connection closes before the response. With
-// WithRetries(0) there is one case only: the agent had already closed an idle connection, so that nothing could be sent
-// on it.
+// The wrapper is called once for each attempt of a request. Within an attempt the transport below it sends the request
+// again on another connection in three cases: the agent refused the connection with status 429, the connection was
+// closed before anything was sent on it, or the request is idempotent and the connection was closed without a response.
+// With WithRetries(0) there is one case only: the agent had already closed an idle connection, so that nothing could be
+// sent on it.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return Option(settings.WithTransport(wrap))
 }
@@ -130,9 +130,9 @@ func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)
 // The Client opens up to 16 connections, or n if that is less. If the round trip to the agent takes 3 ms or more, it
 // opens up to n. Connections with a stream, a blocking query or a request that has waited 1 s for its response are not
 // counted: they come in addition. By default an agent accepts 100 connections from one address
-// (limits.http_max_conns_per_client). A connection gets new requests for 5 s only. It is closed when its last request
-// has ended, and the Client opens another when it needs one. Whenever that happens, another process on the same machine
-// can open a connection in its place. So a Client that uses all of the agent's connections does not lock other
+// (limits.http_max_conns_per_client). A connection gets new requests for 5 s only. After that it is closed as soon as
+// it has no request, and the Client opens another when it needs one. Whenever that happens, another process on the same
+// machine can open a connection in its place. So a Client that uses all of the agent's connections does not lock other
 // processes out.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
@@ -140,8 +140,8 @@ func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 // larger one is ErrResponseTooLarge. The limit must be at least 1; above 2 GiB it is 2 GiB.
 //
 // The default is DefaultMaxResponseSize for Members and Client.Do, and 1 MiB for everything else. Logs and profiles are
-// streamed and have no limit. A decoded response takes about three times the memory of its JSON, at worst about eight
-// times.
+// streamed, and their size has no limit. A decoded response takes about three times the memory of its JSON, at worst
+// about eight times.
 func WithMaxResponseSize(bytes int64) Option { return Option(settings.WithMaxResponseSize(bytes)) }
 
 // WithCompression requests compressed responses. It helps on slow networks only: over loopback, agents respond three
@@ -150,11 +150,11 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 
 // WithRetries sets how many times a request is retried. With the exceptions below, every request is retried if no
 // connection could be made or if a proxy responds with status 429. An idempotent request is also retried if the
-// connection was lost before the response, or if the status is 502, 503 or 504. The requests of all methods but
-// UpdateSchedulerConfig and Client.Do are idempotent. A request of Client.Do is idempotent if its method is GET or
-// HEAD, or if Request.Idempotent is set. Three things are not retried: a request whose Body is an io.Reader, a refused
-// certificate (unless the files of WithTLS have just changed), and the 429 with which autopilot's health reports an
-// unhealthy cluster. The default is DefaultRetries.
+// connection was lost within the headers of the response, or if the status is 502, 503 or 504. The requests of all
+// methods but UpdateSchedulerConfig and Client.Do are idempotent. A request of Client.Do is idempotent if its method is
+// GET or HEAD, or if Request.Idempotent is set. Three things are not retried: a request whose Body is an io.Reader, a
+// refused certificate (unless the files of WithTLS have just changed), and the 429 with which autopilot's health
+// reports an unhealthy cluster. The default is DefaultRetries.
 //
 // The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
 // longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and
@@ -162,11 +162,13 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // for every ten requests. While it is empty, requests are not retried. So retries do not multiply the load on a failing
 // agent.
 //
-// If the agent refuses a connection because it has too many from this address, the request waits until a connection is
-// free or the agent accepts another. That does not count as a retry. A request whose Body is an io.Reader fails
-// instead. If every connection that is tried for a request is closed without a response, the request fails after 5 s,
-// or after 15 s if the agent has responded to this Client before. The error of such a request is ErrTooManyRequests if
-// another request of this Client has just got a 429. Otherwise the error names the possible reasons.
+// If the agent has too many connections from this address, it refuses more: with status 429, or by closing them without
+// a response. The request then waits until a connection is free or the agent accepts another, and is sent again. That
+// does not count as a retry. A request that is not idempotent is sent again only after a 429, or if nothing of it was
+// sent on the closed connection. A request whose Body is an io.Reader fails instead. If every connection that is tried
+// for a request is closed without a response, the request fails within 5 s, or within 15 s if the agent has responded
+// to this Client before. The error of such a request is ErrTooManyRequests if another request of this Client has just
+// got a 429. Otherwise the error names the possible reasons.
 //
 // With 0 a request is sent once, and it fails immediately if the agent refuses the connection. There are two
 // exceptions. If the agent had already closed an idle connection, so that nothing could be sent on it, the request is
@@ -178,10 +180,10 @@ func WithRetries(n int) Option { return Option(settings.WithRetries(n)) }
 // error. It also logs at level warn when a token or certificate file can no longer be used. The default is not to log.
 func WithLogger(logger *slog.Logger) Option { return Option(settings.WithLogger(logger)) }
 
-// FromEnvironment configures the Client from the variables of Nomad's own tools: NOMAD_ADDR, NOMAD_TOKEN, NOMAD_REGION,
-// NOMAD_NAMESPACE, NOMAD_HTTP_AUTH as user:password, and for TLS NOMAD_CACERT, NOMAD_CAPATH, NOMAD_CLIENT_CERT,
-// NOMAD_CLIENT_KEY, NOMAD_TLS_SERVER_NAME and NOMAD_SKIP_VERIFY. If NOMAD_ADDR is not set, NOMAD_UNIX_ADDR is used: in
-// a task it names the socket of the task API.
+// FromEnvironment configures the Client from the variables that the nomad command reads: NOMAD_ADDR, NOMAD_TOKEN,
+// NOMAD_REGION, NOMAD_NAMESPACE, NOMAD_HTTP_AUTH as user:password, and for TLS NOMAD_CACERT, NOMAD_CAPATH,
+// NOMAD_CLIENT_CERT, NOMAD_CLIENT_KEY, NOMAD_TLS_SERVER_NAME and NOMAD_SKIP_VERIFY. If NOMAD_ADDR is not set,
+// NOMAD_UNIX_ADDR is used, which the nomad command does not read: in a task it names the socket of the task API.
 //
 // An empty variable counts as not set, and leaves what earlier options set. Variables are read when the option is
 // applied; nothing else in this package reads them. If any TLS variable is set, the TLS variables as a whole replace an

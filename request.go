@@ -90,21 +90,20 @@ type Request struct {
 	Path string
 
 	// Query holds the query parameters. The parameter index makes the request a blocking query, if it is above 0. The
-	// parameter wait is how long the agent may wait for a change. The time limit is then that of WithTimeout plus wait,
-	// or plus 5 minutes, the agent's default, if wait is not given. Agents may wait up to a sixteenth longer, and the
-	// limit has room for that.
+	// parameter wait is how long the agent may wait for a change: 5 minutes if it is not given. The time limit is then
+	// that of WithTimeout, plus wait, plus a sixteenth of wait, which agents may add.
 	Query url.Values
 
-	// Header holds headers in addition to those of the Client. Those that have an option of their own, such as
-	// X-Nomad-Token, are refused. Values do not appear in errors and logs.
+	// Header holds headers in addition to those of the Client. Those that WithHeader refuses, such as X-Nomad-Token,
+	// are refused here too, except Accept and Content-Type. Values do not appear in errors and logs.
 	Header http.Header
 
 	// Body is sent as JSON, as encoding/json encodes it. An io.Reader or a []byte is sent as it is; a request with an
 	// io.Reader is sent once and not retried.
 	Body any
 
-	// Idempotent allows the request to reach the agent twice. It is then retried after a lost connection and the
-	// statuses 502, 503 and 504 too, like a GET or HEAD.
+	// Idempotent allows the request to reach the agent more than once. It is then retried after a lost connection and
+	// the statuses 502, 503 and 504 too, like a GET or HEAD.
 	Idempotent bool
 }
 

@@ -16,7 +16,8 @@ import (
 //
 // Files are read again for new connections, so that certificates and authorities can be replaced while a program runs.
 // While a file is missing or cut short, or certificate and key do not match, the previous content is used, and one
-// warning is logged (WithLogger). After a change the old authorities are trusted for 2 s more.
+// warning is logged (WithLogger). The old authorities are trusted for 2 s more, from the moment the Client reads the
+// new ones.
 //
 // It is printed, logged and encoded with its PEM redacted.
 type TLS struct {
