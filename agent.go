@@ -24,7 +24,7 @@ import (
 type Agent struct{ client *Client }
 
 // Format prints the address of the agent, whatever the verb.
-func (a Agent) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "nomad.Agent(%s)", a.client.address) }
+func (a Agent) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "nomad.Agent(%s)", addressOf(a.client)) }
 
 var serversEndpoint = register(endpoint{name: "Servers", method: http.MethodGet, path: "/v1/agent/servers", role: RoleClient, acl: "agent:read"})
 
@@ -232,7 +232,9 @@ var healthEndpoint = register(endpoint{name: "Health", method: http.MethodGet, p
 // waits 5 s for a leader before it responds. A role that the agent does not have is ErrServerOnly or ErrClientOnly, and
 // not ErrUnhealthy. An unknown role is ErrInvalidArgument.
 //
-// It requires no ACL token: agents ignore tokens here, even invalid ones.
+// With WithRegion, a server reports whether that region has a leader, and not its own. For the health of the agent
+// itself, use a Client without a region, such as client.With(WithRegion("")). It requires no ACL token: agents ignore
+// tokens here, even invalid ones.
 //
 // Endpoint: GET /v1/agent/health
 func (a *Agent) Health(ctx context.Context, roles ...Role) (*Health, error) {
@@ -257,7 +259,10 @@ func (a *Agent) Health(ctx context.Context, roles ...Role) (*Health, error) {
 	case health.OK() && res.status == http.StatusOK:
 		return &health.Health, nil
 	}
-	kinds := append(a.client.classify(r, http.StatusInternalServerError, health.message(), false), ErrUnhealthy)
+	kinds := []error{ErrUnhealthy}
+	if slices.Contains(a.client.classify(r, http.StatusInternalServerError, health.message(), false), ErrNoLeader) {
+		kinds = []error{ErrNoLeader, ErrUnhealthy}
+	}
 	return &health.Health, a.client.apiError(r, res.status, health.message(), kinds...)
 }
 

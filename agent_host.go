@@ -25,7 +25,8 @@ type Target struct {
 // receives the request.
 func OnServer(name string) Target { return Target{"server_id", name} }
 
-// OnNode targets a client agent by the full ID of its node.
+// OnNode targets a client agent by the full ID of its node. For an ID that is not a UUID, the error is an APIError with
+// status 500.
 func OnNode(id string) Target { return Target{"node_id", id} }
 
 // String returns the target, such as "server server-1.global".

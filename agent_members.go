@@ -93,6 +93,15 @@ func (m Member) Build() string { return m.Tags["build"] }
 // ID returns the member's server ID, which Raft uses too, from the tag id.
 func (m Member) ID() string { return m.Tags["id"] }
 
+// SerfAddr returns the member's gossip address, from Addr and Port. Its String is an address for Agent.Join. It is invalid
+// if Addr is.
+func (m Member) SerfAddr() netip.AddrPort {
+	if !m.Addr.IsValid() {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(m.Addr, m.Port)
+}
+
 // RPCAddr returns the member's RPC address, from the tags rpc_addr and port. Its String is an address for
 // Agent.UpdateServers. It is invalid if a tag is missing or malformed.
 func (m Member) RPCAddr() netip.AddrPort {

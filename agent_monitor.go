@@ -54,11 +54,11 @@ var monitorEndpoint = register(endpoint{name: "Monitor", method: http.MethodGet,
 func (a *Agent) Monitor(ctx context.Context, opts MonitorOptions) (*LogStream, error) {
 	query := url.Values{}
 	if opts.Level != "" {
-		level, err := ParseLogLevel(string(opts.Level))
+		level, err := logframe.ParseLevel(string(opts.Level))
 		if err != nil {
 			return nil, invalidArgument("Monitor", "Level: %v", err)
 		}
-		query.Set("log_level", string(level))
+		query.Set("log_level", level)
 	}
 	if opts.JSON {
 		query.Set("log_json", "true")
@@ -76,7 +76,10 @@ func (a *Agent) Monitor(ctx context.Context, opts MonitorOptions) (*LogStream, e
 // means LevelWarn. The value off returns a level at which nothing is logged. Any other value is ErrInvalidArgument.
 func ParseLogLevel(name string) (LogLevel, error) {
 	level, err := logframe.ParseLevel(name)
-	return LogLevel(level), err
+	if err != nil {
+		return "", invalidArgument("ParseLogLevel", "%v", err)
+	}
+	return LogLevel(level), nil
 }
 
 // MonitorExportOptions selects the stored log that [Agent.MonitorExport] streams. It needs either OnDisk or Service.

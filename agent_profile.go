@@ -117,6 +117,9 @@ type profile struct {
 }
 
 func (p *profile) Read(b []byte) (n int, err error) {
+	if cause := context.Cause(p.Context); cause != nil { // what is buffered is not read any more
+		return 0, p.explain(cause)
+	}
 	err = p.Wait(func() error {
 		n, err = p.buffered.Read(b)
 		return err

@@ -63,10 +63,13 @@ func (s Self) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON decodes a document from an agent. A value whose type does not fit its field is skipped.
-func (s *Self) UnmarshalJSON(data []byte) error { return lenient.Unmarshal(data, s) }
+func (s *Self) UnmarshalJSON(data []byte) error { return lenient.Unmarshal(data, (*decodedSelf)(s)) }
 
-// UnmarshalJSONFrom is UnmarshalJSON for encoding/json/v2 and the module github.com/go-json-experiment/json.
-func (s *Self) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+// decodedSelf decodes a Self. The method of json/v2 is not one of Self, because a type of another module would be a part
+// of this package's API.
+type decodedSelf Self
+
+func (s *decodedSelf) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	if dec.PeekKind() == 'n' {
 		return dec.SkipValue()
 	}
@@ -82,7 +85,7 @@ func (s *Self) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	case document.Stats == nil:
 		return errors.New("it has no stats")
 	}
-	*s = Self{document.Config, *document.Member, document.Stats, &raw}
+	*s = decodedSelf{document.Config, *document.Member, document.Stats, &raw}
 	return nil
 }
 

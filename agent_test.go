@@ -2,7 +2,9 @@ package nomad_test
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -146,4 +148,31 @@ func TestCoreCalls(t *testing.T) {
 			assert.Equal(t, row.want, got)
 		})
 	}
+}
+
+// TestHealthHasOneMeaning checks that the messages of an unhealthy agent add no other meaning than that there is no leader.
+func TestHealthHasOneMeaning(t *testing.T) {
+	message := ""
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		io.WriteString(w, `{"server":{"ok":false,"message":"`+message+`"}}`)
+	}), nomad.WithRetries(0))
+	for text, noLeader := range map[string]bool{"No cluster leader": true, "No path to region": false, "rpc error: Permission denied": false} {
+		message = text
+		_, err := client.Agent.Health(t.Context())
+		assert.ErrorIs(t, err, nomad.ErrUnhealthy)
+		assert.Equal(t, noLeader, errors.Is(err, nomad.ErrNoLeader))
+		assert.NotErrorIs(t, err, nomad.ErrNotFound)
+		assert.NotErrorIs(t, err, nomad.ErrPermissionDenied)
+	}
+}
+
+func TestSerfAddr(t *testing.T) {
+	assert.Equal(t, "[fd00::1]:4648", nomad.Member{Addr: netip.MustParseAddr("fd00::1"), Port: 4648}.SerfAddr().String())
+	assert.False(t, nomad.Member{Port: 4648}.SerfAddr().IsValid())
+}
+
+// TestZeroValues prints services that have no Client.
+func TestZeroValues(t *testing.T) {
+	assert.Equal(t, "nomad.Agent() nomad.Status()", fmt.Sprint(nomad.Agent{}, nomad.Status{}))
 }

@@ -93,12 +93,20 @@ func (c *Client) String() string { return "nomad.Client(" + c.address + ")" }
 // Format prints what String returns, whatever the verb, so that no secret of the Client is printed.
 func (c Client) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
 
+// addressOf returns the address of a Client for printing. The zero Agent and Status have no Client.
+func addressOf(c *Client) string {
+	if c == nil {
+		return ""
+	}
+	return c.address
+}
+
 // Address returns the address of the agent, such as http://127.0.0.1:4646 or unix:///path/to/socket.
 func (c *Client) Address() string { return c.address }
 
-// Do sends a request to any endpoint of Nomad's API and decodes the response's JSON into out, as encoding/json does. A
-// *[]byte receives the body as it is. If out is nil, the body is dropped. A successful response with an HTML page, such
-// as a proxy's, is ErrInvalidResponse whatever out is.
+// Do sends a request to any endpoint of Nomad's API, decodes the response's JSON as encoding/json does, and stores the
+// result in out. It replaces what out held. A *[]byte receives the body as it is. If out is nil, the body is dropped. A
+// successful response with an HTML page, such as a proxy's, is ErrInvalidResponse whatever out is.
 //
 //	var jobs []Job
 //	_, err := client.Do(ctx, &nomad.Request{Path: "/v1/jobs"}, &jobs)

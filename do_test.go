@@ -107,3 +107,19 @@ func TestDoRetries(t *testing.T) {
 		assert.Equal(t, test.want, requests.Load(), name)
 	}
 }
+
+// TestDoReplaces checks that Do replaces what out holds, and leaves it as it is if there is an error.
+func TestDoReplaces(t *testing.T) {
+	body := ""
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, body) }))
+	type job struct{ ID, Status string }
+	jobs := []job{{"old", "running"}, {"other", "dead"}}
+	body = `[{"ID":"a","Status":"x"},{"ID":7}]`
+	_, err := client.Do(t.Context(), &nomad.Request{Path: "/v1/jobs"}, &jobs)
+	assert.ErrorIs(t, err, nomad.ErrInvalidResponse)
+	assert.Equal(t, []job{{"old", "running"}, {"other", "dead"}}, jobs)
+	body = `[{"ID":"a"}]`
+	_, err = client.Do(t.Context(), &nomad.Request{Path: "/v1/jobs"}, &jobs)
+	require.NoError(t, err)
+	assert.Equal(t, []job{{"a", ""}}, jobs)
+}

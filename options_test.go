@@ -520,3 +520,18 @@ func TestPathPrefix(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"/eu%2F1/v1/agent/servers"}, servers)
 }
+
+// TestTLSFromJSON decodes the settings of TLS as from a configuration file.
+func TestTLSFromJSON(t *testing.T) {
+	want := nomad.TLS{CAFile: "ca.pem", CAPEM: []byte("A\n"), CertPEM: []byte("B"), KeyPEM: nomad.NewSecret("C"), ServerName: "n", SkipVerify: true}
+	var got nomad.TLS
+	require.NoError(t, json.Unmarshal([]byte(`{"ca_file":"ca.pem","ca_pem":"A\n","cert_pem":"B","key_pem":"C","server_name":"n","skip_verify":true}`), &got))
+	assert.Equal(t, want, got)
+	require.NoError(t, json.Unmarshal([]byte(`{"server_name":"m"}`), &got))
+	want.ServerName = "m"
+	assert.Equal(t, want, got, "what is not given stays")
+	got = nomad.TLS{}
+	require.NoError(t, json.Unmarshal([]byte(`{}`), &got))
+	assert.Equal(t, nomad.TLS{}, got)
+	assert.Error(t, json.Unmarshal([]byte(`{"ca_pem":1}`), &got))
+}

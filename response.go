@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strconv"
 
 	jsonv2 "github.com/go-json-experiment/json"
@@ -155,7 +156,13 @@ func decodeAny(_ context.Context, content []byte, out any) error {
 	if err := body.CheckValue(content); err != nil {
 		return err
 	}
-	return json.Unmarshal(content, out)
+	target := reflect.ValueOf(out).Elem()
+	decoded := reflect.New(target.Type())
+	if err := json.Unmarshal(content, decoded.Interface()); err != nil {
+		return err
+	}
+	target.Set(decoded.Elem())
+	return nil
 }
 
 // decodeEmpty accepts an empty body. Anything else is not from the agent.

@@ -14,7 +14,7 @@ import (
 type Status struct{ client *Client }
 
 // Format prints the address of the agent, whatever the verb.
-func (s Status) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "nomad.Status(%s)", s.client.address) }
+func (s Status) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "nomad.Status(%s)", addressOf(s.client)) }
 
 var leaderEndpoint = register(endpoint{name: "Status.Leader", method: http.MethodGet, path: "/v1/status/leader"})
 

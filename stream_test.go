@@ -591,3 +591,35 @@ func TestDeadStreamAgent(t *testing.T) {
 	var netErr net.Error
 	assert.ErrorAs(t, err, &netErr)
 }
+
+// TestClosedProfile closes a profile of which a part is buffered.
+func TestClosedProfile(t *testing.T) {
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "profile") }))
+	profile, err := client.Agent.Profile(t.Context(), nomad.ProfileOptions{Type: nomad.ProfileHeap})
+	require.NoError(t, err)
+	profile.Close()
+	n, err := profile.Read(make([]byte, 4))
+	assert.Zero(t, n)
+	assert.ErrorIs(t, err, nomad.ErrClosed)
+	assert.NotErrorIs(t, err, nomad.ErrInvalidResponse)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	profile, err = client.Agent.Profile(ctx, nomad.ProfileOptions{Type: nomad.ProfileHeap})
+	require.NoError(t, err)
+	defer profile.Close()
+	cancel()
+	_, err = profile.Read(make([]byte, 4))
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.NotErrorIs(t, err, nomad.ErrInvalidResponse)
+}
+
+func TestParseLogLevel(t *testing.T) {
+	for name, want := range map[string]nomad.LogLevel{"WARNING": nomad.LevelWarn, "debug": nomad.LevelDebug, "off": "off"} {
+		level, err := nomad.ParseLogLevel(name)
+		assert.NoError(t, err)
+		assert.Equal(t, want, level)
+	}
+	_, err := nomad.ParseLogLevel("loud")
+	assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
+	assert.ErrorContains(t, err, `nomad: ParseLogLevel: "loud" is not a log level`)
+}

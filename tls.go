@@ -1,6 +1,7 @@
 package nomad
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -57,6 +58,23 @@ func (t TLS) MarshalJSON() ([]byte, error) {
 		CAPEM   Secret `json:"ca_pem,omitzero"`
 		CertPEM Secret `json:"cert_pem,omitzero"`
 	}{fields(t), NewSecret(string(t.CAPEM)), NewSecret(string(t.CertPEM))})
+}
+
+// UnmarshalJSON decodes the fields with the names in their tags, as from a configuration file. CAPEM, CertPEM and KeyPEM
+// are text.
+func (t *TLS) UnmarshalJSON(data []byte) error {
+	type fields TLS
+	decoded := struct {
+		fields
+		CAPEM   string `json:"ca_pem"`
+		CertPEM string `json:"cert_pem"`
+	}{fields(*t), string(t.CAPEM), string(t.CertPEM)}
+	if err := json.Unmarshal(data, &decoded); err != nil {
+		return err
+	}
+	*t = TLS(decoded.fields)
+	t.CAPEM, t.CertPEM = append([]byte(nil), decoded.CAPEM...), append([]byte(nil), decoded.CertPEM...)
+	return nil
 }
 
 // Format prints what MarshalJSON returns, whatever the verb.

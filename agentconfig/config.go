@@ -153,10 +153,15 @@ type configFields Config // without its methods
 
 // UnmarshalJSON decodes a configuration from an agent. A value whose type does not fit its field is skipped: Unknown
 // returns it.
-func (c *Config) UnmarshalJSON(data []byte) error { return lenient.Unmarshal(data, c) }
+func (c *Config) UnmarshalJSON(data []byte) error {
+	return lenient.Unmarshal(data, (*decodedConfig)(c))
+}
 
-// UnmarshalJSONFrom is UnmarshalJSON for encoding/json/v2 and the module github.com/go-json-experiment/json.
-func (c *Config) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+// decodedConfig decodes a Config. The method of json/v2 is not one of Config, because a type of another module would be a
+// part of this package's API.
+type decodedConfig Config
+
+func (c *decodedConfig) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	if dec.PeekKind() == 'n' {
 		return dec.SkipValue() // by convention
 	}
@@ -171,7 +176,7 @@ func (c *Config) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	if w.Vault != nil {
 		w.Vaults = append(w.Vaults, *w.Vault)
 	}
-	*c = Config(w.configFields)
+	*c = decodedConfig(w.configFields)
 	c.raw = &raw
 	return nil
 }

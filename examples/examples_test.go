@@ -381,6 +381,23 @@ func TestWithoutAnAgent(t *testing.T) {
 	}
 }
 
+// TestHealthIsThatOfTheAgent checks that health reports no other region's leader, whatever NOMAD_REGION is.
+func TestHealthIsThatOfTheAgent(t *testing.T) {
+	short(t)
+	t.Parallel()
+	cluster := nomadtest.New(t, nomadtest.Servers(3), nomadtest.Servers(1, nomadtest.Region("eu")))
+	cluster.Agent("server-2").Stop()
+	cluster.Agent("server-3").Stop()
+	for address, want := range map[string]int{cluster.URL("server-1"): 1, cluster.URL("server-4"): 0} {
+		for _, region := range []string{"", "eu", "global", "mars"} {
+			cmd := command(t, t.TempDir(), "health")
+			cmd.Env = append(os.Environ(), "NOMAD_ADDR="+address, "NOMAD_REGION="+region)
+			code, stdout, stderr := exit(t, cmd)
+			assert.Equal(t, want, code, "region %q: %s%s", region, stdout, stderr)
+		}
+	}
+}
+
 // TestLongNames checks that tables fit 80 columns and print no control characters, whatever the names of the
 // members are.
 func TestLongNames(t *testing.T) {

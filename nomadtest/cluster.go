@@ -44,7 +44,10 @@ func (c *Cluster) Format(f fmt.State, _ rune) {
 // the test ends.
 func NewCluster(opts ...Option) *Cluster {
 	var s setup
-	for _, opt := range opts {
+	for i, opt := range opts {
+		if opt == nil {
+			panic(fmt.Sprintf("nomadtest: option %d is nil", i+1))
+		}
 		opt.cluster(&s)
 	}
 	if len(s.groups) == 0 {
@@ -201,8 +204,11 @@ func (c *Cluster) Agents() []*Agent {
 // Leader returns the leader of a region, by default of the region global.
 //
 // It returns nil if the region has no leader. It also returns nil if servers of another Cluster
-// have joined the pool and one of them is the leader.
+// have joined the pool and one of them is the leader. It panics for more than one region.
 func (c *Cluster) Leader(region ...string) *Agent {
+	if len(region) > 1 {
+		panic(fmt.Sprintf("nomadtest: Leader(%q): want one region", region))
+	}
 	name := "global"
 	if len(region) > 0 {
 		name = region[0]

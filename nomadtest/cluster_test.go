@@ -284,6 +284,8 @@ func TestMistakes(t *testing.T) {
 	cluster.Close()
 	cluster.Close()
 	assert.PanicsWithValue(t, "nomadtest: the cluster is closed", func() { cluster.AddServer("server-3") })
+	assert.PanicsWithValue(t, "nomadtest: option 2 is nil", func() { nomadtest.NewCluster(nomadtest.Servers(1), nil) })
+	assert.PanicsWithValue(t, `nomadtest: Leader(["a" "b"]): want one region`, func() { cluster.Leader("a", "b") })
 	_, err := http.Get(cluster.URL("server-1"))
 	assert.Error(t, err)
 }

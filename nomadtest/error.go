@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/nomad-go/nomad"
@@ -30,6 +31,7 @@ var failures = []failure{
 	{nomad.ErrTooManyRequests, 429, tooMany, callMembers},
 	{nomad.ErrUnsupported, 404, "", callReload},
 	{nomad.ErrUnhealthy, 500, `{"client":{"ok":false,"message":"no known servers"}}`, callHealth},
+	{nomad.ErrUnhealthy, 500, `{"server":{"ok":false,"message":"No cluster leader"}}`, callHealth},
 	{nomad.ErrJoinFailed, 200, `{"error":"1 error occurred:\n\t* Failed to join 192.0.2.1:4648: dial tcp 192.0.2.1:4648: ` +
 		`connect: connection refused\n\n","num_joined":0}`, callJoin},
 }
@@ -59,17 +61,24 @@ func callReload(ctx context.Context, a *nomad.Agent) error { return a.Reload(ctx
 // Error returns the error with which the methods of package nomad report a response that means the given error, such as
 // nomad.ErrNoLeader. Fakes of these methods can return it. Its fields can be changed.
 //
-// It panics for an error that never comes from a response, such as nomad.ErrClosed. A fake returns such an error as it
-// is.
-func Error(meaning error) *nomad.APIError {
+// With more errors, it returns one that matches all of them. Agent.Health of a server without a leader returns
+// Error(nomad.ErrUnhealthy, nomad.ErrNoLeader).
+//
+// It panics for an error that never comes from a response, such as nomad.ErrClosed, and for errors that never come
+// together. A fake returns nomad.ErrClosed as it is.
+func Error(meaning error, more ...error) *nomad.APIError {
+	meanings := append([]error{meaning}, more...)
 	var names []string
 	for _, f := range failures {
-		if f.meaning == meaning {
-			return f.make()
+		if slices.Contains(meanings, f.meaning) {
+			err := f.make()
+			if !slices.ContainsFunc(meanings, func(m error) bool { return !errors.Is(err, m) }) {
+				return err
+			}
 		}
 		names = append(names, fmt.Sprintf("%q", f.meaning))
 	}
-	panic(fmt.Sprintf("nomadtest: Error(%q): want one of %s", fmt.Sprint(meaning), strings.Join(names, ", ")))
+	panic(fmt.Sprintf("nomadtest: Error(%q): want one of %s", meanings, strings.Join(slices.Compact(names), ", ")))
 }
 
 // make has a client call an agent that responds in this way.

@@ -27,6 +27,17 @@ func TestErrorHasItsMeaningAndNoOther(t *testing.T) {
 	}
 }
 
+func TestErrorWithTwoMeanings(t *testing.T) {
+	for _, both := range [][2]error{{nomad.ErrUnhealthy, nomad.ErrNoLeader}, {nomad.ErrPermissionDenied, nomad.ErrInvalidToken}} {
+		for _, err := range []error{nomadtest.Error(both[0], both[1]), nomadtest.Error(both[1], both[0])} {
+			assert.ErrorIs(t, err, both[0])
+			assert.ErrorIs(t, err, both[1])
+		}
+	}
+	assert.Equal(t, "/v1/agent/health", nomadtest.Error(nomad.ErrUnhealthy, nomad.ErrNoLeader).Path)
+	assert.Panics(t, func() { nomadtest.Error(nomad.ErrNotFound, nomad.ErrNoLeader) })
+}
+
 func TestErrorRefusesWhatNoResponseMeans(t *testing.T) {
 	for _, meaning := range []error{nil, nomad.ErrClosed, errors.New("nomad: no cluster leader")} {
 		assert.Panics(t, func() { nomadtest.Error(meaning) }, "%v", meaning)

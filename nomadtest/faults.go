@@ -102,7 +102,10 @@ func (a *Agent) Inject(f Fault, opts ...FaultOption) *Injection {
 		panic("nomadtest: Inject: the fault is nil")
 	}
 	i := &Injection{agent: a, fault: f, left: -1, share: 1}
-	for _, opt := range opts {
+	for n, opt := range opts {
+		if opt == nil {
+			panic(fmt.Sprintf("nomadtest: Inject: option %d is nil", n+1))
+		}
 		opt(i)
 	}
 	if i.lasts > 0 {

@@ -20,9 +20,29 @@ type Report struct {
 	Disagreements []Disagreement // the members that servers see differently, sorted by name
 }
 
-// OK reports whether every server is healthy and all see the same pool.
+// OK reports whether every server is healthy, all see the same pool, and those of a region name the same leader.
 func (r Report) OK() bool {
-	return len(r.Disagreements) == 0 && !slices.ContainsFunc(r.Servers, func(s Server) bool { return !s.OK() })
+	return len(r.Disagreements) == 0 && len(r.LeaderDisagreements()) == 0 &&
+		!slices.ContainsFunc(r.Servers, func(s Server) bool { return !s.OK() })
+}
+
+// LeaderDisagreements returns the regions whose servers name different leaders, sorted. During an election that can
+// happen for a moment.
+func (r Report) LeaderDisagreements() []string {
+	leaders := map[string]string{}
+	var regions []string
+	for _, s := range r.Servers {
+		region := s.Member.Region()
+		switch leader := leaders[region]; {
+		case s.Leader == "":
+		case leader == "":
+			leaders[region] = s.Leader
+		case leader != s.Leader && !slices.Contains(regions, region):
+			regions = append(regions, region)
+		}
+	}
+	slices.Sort(regions)
+	return regions
 }
 
 // Unreachable returns the servers that did not respond at all.
@@ -36,7 +56,8 @@ func (r Report) Unreachable() []Server {
 	return servers
 }
 
-// String returns the report as a table of the servers and one of the members that they see differently.
+// String returns the report as a table of the servers, one of different leaders and one of the members that they see
+// differently.
 func (r Report) String() string {
 	var b strings.Builder
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -45,6 +66,16 @@ func (r Report) String() string {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n",
 			line(s.Member.Name), line(string(s.Member.Status)), s.state(), line(s.Build), line(s.Leader), s.Sees,
 			show.Duration(s.Duration), s.problem())
+	}
+	if regions := r.LeaderDisagreements(); len(regions) > 0 {
+		fmt.Fprintln(table, "\nREGION\tLEADER\tNAMED BY")
+		for _, region := range regions {
+			for _, s := range r.Servers {
+				if s.Member.Region() == region && s.Leader != "" {
+					fmt.Fprintf(table, "%s\t%s\t%s\n", line(region), line(s.Leader), line(s.Member.Name))
+				}
+			}
+		}
 	}
 	if len(r.Disagreements) > 0 {
 		fmt.Fprintln(table, "\nMEMBER\tSEEN AS\tBY")
@@ -61,14 +92,16 @@ func (r Report) String() string {
 // line returns a cell of a table.
 func line(s string) string { return cmp.Or(show.Line(s), "-") }
 
-// MarshalJSON encodes the report as an object with ok, members, servers and disagreements.
+// MarshalJSON encodes the report as an object with ok, members, servers and disagreements, and leader_disagreements if
+// there are any.
 func (r Report) MarshalJSON() ([]byte, error) {
 	return show.JSON(struct {
-		OK            bool           `json:"ok"`
-		Members       []nomad.Member `json:"members"`
-		Servers       []Server       `json:"servers"`
-		Disagreements []Disagreement `json:"disagreements"`
-	}{r.OK(), r.Members, r.Servers, r.Disagreements})
+		OK                  bool           `json:"ok"`
+		Members             []nomad.Member `json:"members"`
+		Servers             []Server       `json:"servers"`
+		Disagreements       []Disagreement `json:"disagreements"`
+		LeaderDisagreements []string       `json:"leader_disagreements,omitempty"`
+	}{r.OK(), r.Members, r.Servers, r.Disagreements, r.LeaderDisagreements()})
 }
 
 // Server has the responses of one server.

@@ -393,6 +393,28 @@ func TestLeaders(t *testing.T) {
 	}
 }
 
+// TestLeadersThatDiffer has two servers of a region name different leaders, and one of another region name a third one.
+func TestLeadersThatDiffer(t *testing.T) {
+	server := func(name, region, leader string) survey.Server {
+		return survey.Server{Leader: leader, Health: &nomad.Health{Server: &nomad.RoleHealth{OK: true}},
+			Member: nomad.Member{Name: name, Status: nomad.StatusAlive, Tags: map[string]string{"region": region}}}
+	}
+	report := survey.Report{Servers: []survey.Server{
+		server("a.eu", "eu", "10.0.0.9:4647"), server("a.global", "global", "10.0.0.1:4647"), server("b.global", "global", ""),
+		server("c.global", "global", "10.0.0.1:4647"),
+	}}
+	assert.True(t, report.OK())
+	assert.Empty(t, report.LeaderDisagreements())
+	report.Servers = append(report.Servers, server("d.global", "global", "10.0.0.2:4647"), server("e.global", "global", "10.0.0.3:4647"))
+	assert.False(t, report.OK())
+	assert.Equal(t, []string{"global"}, report.LeaderDisagreements())
+	assert.Regexp(t, `(?m)^REGION +LEADER +NAMED BY\nglobal +10\.0\.0\.1:4647 +a\.global\nglobal +10\.0\.0\.1:4647 +c\.global\n`+
+		`global +10\.0\.0\.2:4647 +d\.global\nglobal +10\.0\.0\.3:4647 +e\.global\n`, report.String())
+	text, err := json.Marshal(report)
+	require.NoError(t, err)
+	assert.Contains(t, string(text), `"leader_disagreements":["global"]`)
+}
+
 // TestPanics has functions of the program panic. The caller can recover from it, and no goroutine is left.
 func TestPanics(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())

@@ -103,7 +103,8 @@ func (h health) clone() health {
 // Failed polls in a row are one Outage. When the agent responds again, OutageOver is reported and then its health, when
 // that has settled, even if it is the same as before.
 //
-// It requires no ACL token. A server without a leader takes 5 s to respond.
+// It requires no ACL token. A server without a leader takes 5 s to respond. Pass the Agent of a Client without a
+// region: see nomad.Agent.Health.
 func Health(
 	ctx context.Context, agent HealthAgent, opts Options, roles ...nomad.Role,
 ) iter.Seq2[HealthEvent, error] {

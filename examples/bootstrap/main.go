@@ -203,7 +203,7 @@ func (p *pool) update(ctx context.Context) error {
 func (p *pool) missing() string {
 	text, found := "", map[string]bool{}
 	for _, m := range p.members {
-		found[netip.AddrPortFrom(m.Addr, m.Port).String()] = true
+		found[m.SerfAddr().String()] = true
 		if m.Status != nomad.StatusAlive {
 			text += fmt.Sprintf("\n  %q is %s", m.Name, m.Status)
 		}
@@ -228,7 +228,7 @@ func (p *pool) show(w io.Writer, asJSON bool) error {
 	rows := [][]string{{"NAME", "ADDRESS", "STATUS", "BUILD"}}
 	lines := json.NewEncoder(w)
 	for _, m := range p.members {
-		address := netip.AddrPortFrom(m.Addr, m.Port).String()
+		address := m.SerfAddr().String()
 		if !asJSON {
 			rows = append(rows, []string{m.Name, address, string(m.Status), m.Build()})
 			continue

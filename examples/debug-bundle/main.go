@@ -325,7 +325,7 @@ func choose(members *nomad.Members, names string) ([]nomad.Member, error) {
 func (b *bundle) cluster(ctx context.Context, members *nomad.Members) *Agent {
 	agent := b.client.Agent
 	self, selfErr := agent.Self(ctx)
-	health, healthErr := getHealth(ctx, agent)
+	health, healthErr := getHealth(ctx, b.client)
 	var keys *nomad.Keyring
 	noServer, noKeys := "", ""
 	if healthErr == nil && health.Server == nil {
@@ -423,7 +423,7 @@ func (b *bundle) own(client *nomad.Client, name string) []part {
 			return document(self, err)(ctx, w)
 		}},
 		{file: "agent-health.json", get: func(ctx context.Context, w io.Writer) error {
-			health, err := getHealth(ctx, client.Agent)
+			health, err := getHealth(ctx, client)
 			return document(health, err)(ctx, w)
 		}},
 		{file: "schedulers.json", get: func(ctx context.Context, w io.Writer) error {
@@ -486,8 +486,12 @@ func (b *bundle) forwarded(client *nomad.Client, target nomad.Target, noLog stri
 }
 
 // getHealth returns the health of an agent, also if it is unhealthy.
-func getHealth(ctx context.Context, agent *nomad.Agent) (*nomad.Health, error) {
-	health, err := agent.Health(ctx)
+func getHealth(ctx context.Context, client *nomad.Client) (*nomad.Health, error) {
+	local, err := client.With(nomad.WithRegion("")) // with a region it would be about the leader there
+	if err != nil {
+		return nil, err
+	}
+	health, err := local.Agent.Health(ctx)
 	if health != nil {
 		return health, nil
 	}

@@ -89,7 +89,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		return 2, errors.New("-json and -quiet exclude each other")
 	}
 
-	options := []nomad.Option{nomad.FromEnvironment(), nomad.WithTimeout(*timeout)}
+	// With a region, a server would report whether that region has a leader, and not its own.
+	options := []nomad.Option{nomad.FromEnvironment(), nomad.WithRegion(""), nomad.WithTimeout(*timeout)}
 	if *demo {
 		fmt.Fprintln(stderr, "health: -demo: using a cluster in memory")
 		cluster := nomadtest.NewCluster(nomadtest.Both(1))

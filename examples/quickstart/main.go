@@ -11,7 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -204,7 +203,7 @@ func (p *printer) members(ctx context.Context, client *nomad.Client, title strin
 	slices.SortFunc(list.Members, nomad.CompareMembers)
 	rows := [][]string{{"NAME", "GOSSIP ADDRESS", "RPC ADDRESS", "STATUS", "NOMAD"}}
 	for _, m := range list.Members {
-		address := netip.AddrPortFrom(m.Addr, m.Port).String()
+		address := m.SerfAddr().String()
 		rows = append(rows, []string{m.Name, address, m.RPCAddr().String(), string(m.Status), m.Build()})
 	}
 	p.print("Members", title, list, rows...)

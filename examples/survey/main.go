@@ -188,6 +188,9 @@ func show(w io.Writer, report *survey.Report, asJSON bool) error {
 			problems += fmt.Sprintf("%q: %q\n", s.Member.Name, h.Server.Message)
 		}
 	}
+	for _, region := range report.LeaderDisagreements() {
+		problems += fmt.Sprintf("region %q: its servers name different leaders\n", region)
+	}
 	err := table(w, rows)
 	if problems != "" {
 		_, failed := fmt.Fprint(w, "\n", problems)
