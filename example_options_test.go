@@ -119,3 +119,62 @@ func ExampleTarget() {
 	fmt.Println(host.AgentID)
 	// Output: server-2.global
 }
+
+// Agents forward some requests to another region, such as those of Status.
+func ExampleWithRegion() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(1), nomadtest.Servers(1, nomadtest.Region("eu")))
+	defer cluster.Close()
+	client := cluster.Client("server-1")
+
+	eu, err := client.With(nomad.WithRegion("eu"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	leader, err := eu.Status.Leader(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(leader == cluster.Agent("server-2").RPCAddr())
+	// Output: true
+}
+
+// Other programs on this machine need connections to the agent too.
+func ExampleWithMaxConns() {
+	client, err := nomad.NewClient(nomad.FromEnvironment(), nomad.WithMaxConns(4))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+}
+
+// A proxy in front of the agent requires a user and a password. It also serves the API below a path.
+func ExampleWithBasicAuth() {
+	client, err := nomad.NewClient(
+		nomad.WithAddress("https://proxy.example.com/nomad"),
+		nomad.WithBasicAuth("ops", os.Getenv("PROXY_PASSWORD")),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	fmt.Println(client)
+	// Output: nomad.Client(https://proxy.example.com/nomad)
+}
+
+// The namespace is that of requests to endpoints that have one.
+func ExampleWithNamespace() {
+	client, err := nomad.NewClient(nomad.FromEnvironment())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+
+	web, err := client.With(nomad.WithNamespace("web"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	var jobs []struct{ ID, Status string }
+	if _, err := web.Do(context.Background(), &nomad.Request{Path: "/v1/jobs"}, &jobs); err != nil {
+		log.Print(err)
+	}
+}

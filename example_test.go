@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nomad-go/nomad"
@@ -127,6 +128,22 @@ func ExampleAgent_Members() {
 		}
 	}
 	// Output: server-3.global runs Nomad 2.0.5 in dc1 and has failed
+}
+
+func ExampleMembers_All() {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(2), nomadtest.Servers(1, nomadtest.Region("eu")))
+	defer cluster.Close()
+
+	members, err := cluster.Client("server-1").Agent.Members(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	regions := map[string]int{}
+	for m := range members.All() {
+		regions[m.Region()]++
+	}
+	fmt.Println(regions)
+	// Output: map[eu:1 global:2]
 }
 
 func ExampleAgent_Servers() {
@@ -312,6 +329,36 @@ func ExampleLogStream_Entries() {
 		break
 	}
 	// Output: info nomad.raft entering follower state 10.0.0.1:4647
+}
+
+func ExampleLogStream_Lines() {
+	cluster := nomadtest.NewCluster(nomadtest.LogFile())
+	defer cluster.Close()
+	cluster.Agent("server-1").Log("warn", "nomad", "memberlist: Refuting a suspect message")
+
+	logs, err := cluster.Client("server-1").Agent.MonitorExport(context.Background(), nomad.MonitorExportOptions{OnDisk: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for line, err := range logs.Lines() {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if _, message, found := strings.Cut(line, "[WARN]"); found {
+			fmt.Println(strings.TrimSpace(message))
+		}
+	}
+	// Output: nomad: memberlist: Refuting a suspect message
+}
+
+func ExampleParseLogLevel() {
+	for _, name := range []string{"WARNING", "loud"} {
+		level, err := nomad.ParseLogLevel(name)
+		fmt.Printf("%q %v\n", level, errors.Is(err, nomad.ErrInvalidArgument))
+	}
+	// Output:
+	// "warn" false
+	// "" true
 }
 
 func ExampleAgent_Profile() {
