@@ -61,8 +61,10 @@ func WithToken(token string) Option { return Option(settings.WithToken(token)) }
 // and one warning is logged (WithLogger). If the file system hangs, requests wait within their time limit.
 func WithTokenFile(path string) Option { return Option(settings.WithTokenFile(path)) }
 
-// WithRegion sets the region that requests are for; agents forward them where the endpoint allows it. Empty means the
-// agent's own region, which is the default.
+// WithRegion sets the region that requests are for. Empty means the agent's own region, which is the default. Agents
+// forward requests of Status, of Client.Do and of methods with a Target (Host, Monitor, MonitorExport, Profile) to that
+// region; an unknown one is ErrNotFound. In Health it has a meaning of its own. The other methods are about the agent
+// itself or the whole pool, and it has no effect on them.
 func WithRegion(region string) Option { return Option(settings.WithRegion(region)) }
 
 // WithNamespace sets the namespace of requests to endpoints that have one, which are reached by Client.Do. Without it

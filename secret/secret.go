@@ -15,7 +15,8 @@ import (
 // Secret is a string that must not be printed or logged by accident, such as a token, a password or a gossip key.
 // Packages fmt, log/slog, encoding/json and json/v2 print "<redacted>" in its place, or an empty string if the secret
 // is empty. Secrets can be compared and can be the keys of a map. The zero Secret is empty. Decoding the JSON of a
-// Secret gives the string "<redacted>", not the secret.
+// Secret gives the string "<redacted>", not the secret. Packages that print values by reflection, such as the
+// assertions of testify, do show it.
 type Secret struct{ text unique.Handle[string] }
 
 // New returns text as a Secret. An empty text gives the zero Secret.
