@@ -62,11 +62,13 @@ var runs = map[string][]struct {
 		{args: "-status dead", code: 2, err: `-status "dead": want alive, leaving, left or failed`},
 		{args: "-timeout 0s", code: 2, err: "-timeout 0s: want more than 0"},
 		{args: "-watch -every 1ms", code: 2, err: "-every 1ms: want 100ms or more"},
+		{args: "-demo -every 5s", code: 2, err: "-every requires -watch"},
 		{args: "-watch -status failed", code: 2, err: "-watch and -status exclude each other"},
 	},
 	"health": {
 		{args: "-demo", out: []string{`^server  true +ok`, `^client  true +ok`}},
 		{args: "-demo -quiet"},
+		{args: "-demo -timeout 1ns", code: 2, err: "no response within 1ns"},
 		{args: "-demo -json -role server", out: []string{`^\{"server":\{"ok":true,"message":"ok"\}\}`}},
 		{args: "-role chief", code: 2, err: "want server or client"},
 		{args: "-json -quiet", code: 2, err: "-json and -quiet exclude each other"},
@@ -121,6 +123,7 @@ var runs = map[string][]struct {
 		{args: "-demo -json -timeout 500ms", code: 1, out: []string{`"name":"server-1\.global","status":"alive"`}, err: "not complete: 2 of 3 alive"},
 		{args: "-expect -1", code: 2, err: "-expect -1: want 1 or more"},
 		{args: "-timeout 0 x", code: 2, err: "-timeout 0s: want more than 0"},
+		{args: "127.0.0.1:1 -timeout 2s", code: 2, err: "flags must come before the addresses"},
 		{args: "-demo x", code: 2, err: "-demo and addresses exclude each other"},
 		{args: "", code: 2, err: "want addresses"},
 	},
@@ -417,6 +420,38 @@ func TestLongNames(t *testing.T) {
 			assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, line)
 		}
 	}
+}
+
+// TestLimits checks that -timeout limits also the first request, to an agent that does not respond.
+func TestLimits(t *testing.T) {
+	short(t)
+	t.Parallel()
+	cluster := nomadtest.New(t)
+	cluster.Agent("server-1").Inject(nomadtest.Stall())
+	for _, args := range [][]string{{"survey"}, {"members"}, {"health"}, {"bootstrap", "-expect", "1"}} {
+		cmd := command(t, t.TempDir(), args[0], append(args[1:], "-timeout", "50ms")...)
+		cmd.Env = append(os.Environ(), "NOMAD_ADDR="+cluster.URL("server-1"))
+		began := time.Now()
+		code, _, stderr := exit(t, cmd)
+		assert.Equal(t, 2, code, stderr)
+		assert.Regexp(t, "no response within 50ms|deadline exceeded", stderr)
+		assert.Less(t, time.Since(began), 25*time.Second, "the default limit is 30 s")
+	}
+}
+
+// TestRotationWithoutEncryption checks that rotate-gossip-key says what is missing.
+func TestRotationWithoutEncryption(t *testing.T) {
+	short(t)
+	t.Parallel()
+	cluster := nomadtest.New(t)
+	folder := t.TempDir()
+	cmd := command(t, folder, "rotate-gossip-key", "-out", "key")
+	cmd.Env = append(os.Environ(), "NOMAD_ADDR="+cluster.URL("server-1"))
+	code, _, stderr := exit(t, cmd)
+	assert.Equal(t, 2, code)
+	assert.Contains(t, stderr, "gossip is not encrypted")
+	assert.NotContains(t, stderr, "same key")
+	assert.NoFileExists(t, filepath.Join(folder, "key"))
 }
 
 // TestSurveyGoesOn checks that survey -every continues after an outage of the agent.

@@ -27,7 +27,7 @@ import (
 
 const usage = `Bootstrap joins servers until their gossip pool is complete.
 
-usage: bootstrap [flags] [serf address ...]
+usage: bootstrap [flags] [serf address ...], flags first
 
 It calls the server at NOMAD_ADDR, or at http://127.0.0.1:4646 if that is not
 set, and has it join the servers at the addresses, such as 10.0.0.2:4648. The
@@ -36,7 +36,8 @@ ACL token at NOMAD_TOKEN needs node:read. Progress is on standard error.
 exit codes:
   0  the pool is complete: the expected members are alive, and there is a leader
   1  it was not complete in time
-  2  wrong usage, a request failed, or the output could not be written
+  2  wrong usage, a request failed, the agent did not respond in time, the
+     program was interrupted, or the output could not be written
 
 flags:
 `
@@ -74,6 +75,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		return 0, nil
 	case err != nil:
 		return 2, fmt.Errorf("%w (see -h)", err)
+	case slices.ContainsFunc(flags.Args(), func(address string) bool { return strings.HasPrefix(address, "-") }):
+		return 2, errors.New("flags must come before the addresses")
 	case *expect < 0:
 		return 2, fmt.Errorf("-expect %d: want 1 or more", *expect)
 	case *timeout <= 0:
@@ -111,8 +114,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	limited, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	incomplete := p.complete(limited, *interval, stderr)
-	if incomplete != nil && (limited.Err() == nil || p.members == nil) {
+	switch {
+	case incomplete == nil:
+	case ctx.Err() != nil:
+		return 2, errors.New("interrupted")
+	case limited.Err() == nil:
 		return 2, incomplete
+	case p.members == nil:
+		return 2, fmt.Errorf("no response within %v: %w", *timeout, incomplete)
 	}
 	if err := p.show(stdout, *asJSON); err != nil {
 		return 2, err

@@ -125,6 +125,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return fail(fmt.Errorf("-max-size %d: want 1 to %d", *maxSize, 1<<20))
 	case *port > 65535 || *port > 0 && !*direct:
 		return fail(errors.New("-port: want a port, together with -direct"))
+	case *demo && *port > 0:
+		return fail(errors.New("-port and -demo exclude each other"))
 	case *servers == "":
 		return fail(errors.New("-server-id: want names, all or none"))
 	}

@@ -294,6 +294,7 @@ func TestUsage(t *testing.T) {
 		"-timeout":            {"-timeout", "0"},
 		"-max-size":           {"-max-size", "0"},
 		"-port":               {"-port", "4646"},
+		"-port and -demo":     {"-demo", "-direct", "-port", "1"},
 		"exists":              {"-demo", "-o", "there"},
 		"no server has":       {"-demo", "-server-id", "nobody"},
 		"no such file":        {"-demo", "-o", "missing/x"},

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"net/url"
@@ -168,6 +169,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err := show(stdout, drifts, servers, *asJSON); err != nil {
 		return fail(err)
+	}
+	for _, s := range servers {
+		if s.err != nil && !*asJSON && cut(s.problem(), 80) != s.problem() {
+			fmt.Fprintln(stderr, "drift:", s.problem()) // the table has its beginning
+		}
 	}
 	switch {
 	case slices.ContainsFunc(servers, func(s server) bool { return s.err != nil }):
@@ -355,6 +361,9 @@ func save(name string, servers []server) error {
 		return err
 	}
 	file, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".part-*")
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+		failed.Path = name // which the user knows
+	}
 	if err != nil {
 		return err
 	}
@@ -378,7 +387,7 @@ func load(name string) (*state, error) {
 	}
 	kept := new(state)
 	if err := json.Unmarshal(text, kept); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: it is not a file of -write: %w", name, err)
 	}
 	if len(kept.Servers) == 0 {
 		return nil, fmt.Errorf("%s: it is not a file of -write", name)
@@ -418,7 +427,7 @@ func show(w io.Writer, drifts []drift, servers []server, asJSON bool) error {
 		compared := 0
 		for _, s := range servers {
 			if s.err != nil {
-				fmt.Fprintln(&out, cut(clean(s.name+": not compared: "+plain(s.err)), 80))
+				fmt.Fprintln(&out, cut(s.problem(), 80))
 				continue
 			}
 			compared++
@@ -428,6 +437,9 @@ func show(w io.Writer, drifts []drift, servers []server, asJSON bool) error {
 	_, err := io.WriteString(w, out.String())
 	return err
 }
+
+// problem returns why a server is not compared.
+func (s server) problem() string { return clean(s.name + ": not compared: " + plain(s.err)) }
 
 // table prints the paths with their values and the servers that have each.
 func table(w io.Writer, drifts []drift) {

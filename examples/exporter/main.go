@@ -67,11 +67,11 @@ func main() {
 // run returns the exit code, and what went wrong.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	flags := flag.NewFlagSet("exporter", flag.ContinueOnError)
-	listen := flags.String("listen", "127.0.0.1:9646", "`address` to serve the metrics at; there is no access control")
+	listen := flags.String("listen", "127.0.0.1:9646", "`address` to serve the metrics at;\nthere is no access control")
 	interval := flags.Duration("interval", 0,
-		"time for which results are served again; 0 calls the servers for each scrape")
+		"time for which results are served again;\n0 calls the servers for each scrape")
 	timeout := flags.Duration("timeout", 9*time.Second,
-		"time limit of a scrape; a server may take two thirds of it, and takes 5s if it has no leader")
+		"time limit of a scrape; a server may take two thirds of it,\nand takes 5s if it has no leader")
 	port := flags.Uint("port", 0, "HTTP `port` of the servers (default that of the agent)")
 	https := flags.Bool("https", false, "with -port: the servers speak https")
 	once := flags.Bool("once", false, "print the metrics and exit")

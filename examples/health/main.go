@@ -95,7 +95,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		fmt.Fprintln(stderr, "health: -demo: using a cluster in memory")
 		cluster := nomadtest.NewCluster(nomadtest.Both(1))
 		defer cluster.Close()
-		options = []nomad.Option{nomad.WithAddress(cluster.Agents()[0].URL())}
+		options = []nomad.Option{nomad.WithAddress(cluster.Agents()[0].URL()), nomad.WithTimeout(*timeout)}
 	}
 	client, err := nomad.NewClient(options...)
 	if err != nil {

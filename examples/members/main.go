@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,7 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	status := flags.String("status", "", "list only servers of this `status`: alive, leaving, left or failed")
 	timeout := flags.Duration("timeout", 10*time.Second, "time limit of all requests for one list")
 	follow := flags.Bool("watch", false, "follow changes until it is interrupted")
-	every := flags.Duration("every", time.Second, "the `time` between two lists of -watch")
+	every := flags.Duration("every", 0, "with -watch: the `time` between two lists (default 1s)")
 	asJSON := flags.Bool("json", false, "print a JSON object for each server, one a line")
 	demo := flags.Bool("demo", false, "use a cluster in memory that has lost a server")
 	var help bytes.Buffer
@@ -84,7 +85,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		return 2, fmt.Errorf("unexpected argument %q (see -h)", flags.Arg(0))
 	case *timeout <= 0:
 		return 2, fmt.Errorf("-timeout %v: want more than 0", *timeout)
-	case *every < 100*time.Millisecond:
+	case *every != 0 && !*follow:
+		return 2, errors.New("-every requires -watch")
+	case *every != 0 && *every < 100*time.Millisecond:
 		return 2, fmt.Errorf("-every %v: want 100ms or more", *every)
 	case *follow && *status != "":
 		return 2, errors.New("-watch and -status exclude each other")
@@ -92,6 +95,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		return 2, fmt.Errorf("-status %q: want alive, leaving, left or failed", *status)
 	}
 
+	*every = cmp.Or(*every, time.Second)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	options := []nomad.Option{nomad.FromEnvironment()}

@@ -47,8 +47,8 @@ and changes nothing. Without -for it ends when it is interrupted. Metrics are at
 exit codes:
   0  all calls succeeded, some perhaps after retries
   1  some calls failed
-  2  wrong usage, a request failed, the address of -listen cannot be
-     used, or the output could not be written
+  2  wrong usage, the first call got no response, the address of -listen
+     cannot be used, or the output could not be written
 
 flags:
 `

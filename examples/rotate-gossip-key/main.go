@@ -114,7 +114,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 
 	// A step is printed when it is done, so that one can see where an interruption came.
 	line := func(name, result, detail string) error {
-		_, err := fmt.Fprintf(stdout, "%-7s  %-6s  %.63s\n", name, result, detail)
+		if runes := []rune(detail); len(runes) > 63 {
+			detail = string(runes[:62]) + "…"
+		}
+		_, err := fmt.Fprintf(stdout, "%-7s  %-6s  %s\n", name, result, detail)
 		return err
 	}
 	if *asJSON {
@@ -141,7 +144,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		}
 		refused := (*nomad.APIError)(nil)
 		if errors.Is(err, errNotReady) || ctx.Err() != nil || errors.As(err, &refused) && refused.StatusCode == 500 {
-			return 1, fmt.Errorf("not rotated, but the pool works; repair this and run it again with the same key: %w", err)
+			again := "run it again"
+			if r.sent || r.saved || *keyFile != "" {
+				again += " with the same key"
+			}
+			return 1, fmt.Errorf("not rotated, but the pool works; repair this and %s: %w", again, err)
 		}
 		return 2, err
 	}
@@ -166,6 +173,7 @@ type rotation struct {
 	key   string
 	out   string
 	saved bool
+	sent  bool // a server may have the key
 }
 
 // list returns the keys, unless a server would miss the change: keyrings count only servers that can be reached.
@@ -186,6 +194,9 @@ func (r *rotation) list(ctx context.Context) (*nomad.Keyring, error) {
 func (r *rotation) check(ctx context.Context) (string, error) {
 	ring, err := r.list(ctx)
 	if err != nil {
+		if self, _ := r.agent.Self(ctx); self != nil && self.Stats["serf"]["encrypted"] == "false" {
+			return "", errors.New("gossip is not encrypted, so there is no key to replace: set server.encrypt")
+		}
 		return "", err
 	}
 	return fmt.Sprintf("servers: %d, keys: %d", ring.NumNodes, len(ring.Keys)), nil
@@ -211,6 +222,7 @@ func (r *rotation) change(
 	call func(context.Context, nomad.Secret) (*nomad.Keyring, error),
 ) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
+		r.sent = true
 		_, err := call(ctx, nomad.NewSecret(r.key))
 		return fingerprint(r.key), err
 	}

@@ -38,7 +38,8 @@ every server. With -every the survey goes on while the agent does not respond.
 exit codes (with -every those of the last round):
   0  all servers respond, are healthy and see the same pool
   1  some do not
-  2  wrong usage, a request failed, or the output could not be written
+  2  wrong usage, a request failed, the program was interrupted in its only
+     round, or the output could not be written
 
 flags:
 `
@@ -60,7 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	port := flags.Uint("port", 0, "HTTP `port` of the servers (default that of the agent)")
 	https := flags.Bool("https", false, "with -port: the servers speak https")
 	concurrency := flags.Int("concurrency", survey.DefaultConcurrency, "`number` of servers to survey at the same time")
-	timeout := flags.Duration("timeout", survey.DefaultTimeout, "time limit for each server; without a leader it takes 5s")
+	timeout := flags.Duration("timeout", survey.DefaultTimeout, "time limit for the list of servers, and for each server; one without a\nleader takes 5s")
 	every := flags.Duration("every", 0, "time between two rounds, until interrupted; 0 means one round")
 	asJSON := flags.Bool("json", false, "print each round as a JSON object on one line")
 	demo := flags.Bool("demo", false, "use a cluster in memory with a failed and an isolated server")
@@ -112,7 +113,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	case *port > 0:
 		settings = append(settings, survey.WithAddress(survey.HTTPAddress(uint16(*port))))
 	}
-	client, err := nomad.NewClient(options...)
+	client, err := nomad.NewClient(append(options, nomad.WithTimeout(*timeout))...)
 	if err != nil {
 		return 2, err
 	}
@@ -129,6 +130,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 		report, err := survey.Run(ctx, client, settings...)
 		clearLine()
 		switch {
+		case *every == 0 && ctx.Err() != nil:
+			return 2, errors.New("interrupted")
 		case *every == 0 && err != nil:
 			return 2, err
 		case ctx.Err() != nil:
@@ -191,13 +194,16 @@ func show(w io.Writer, report *survey.Report, asJSON bool) error {
 	for _, region := range report.LeaderDisagreements() {
 		problems += fmt.Sprintf("region %q: its servers name different leaders\n", region)
 	}
-	err := table(w, rows)
+	if err := table(w, rows); err != nil {
+		return err
+	}
 	if problems != "" {
-		_, failed := fmt.Fprint(w, "\n", problems)
-		err = errors.Join(err, failed)
+		if _, err := fmt.Fprint(w, "\n", problems); err != nil {
+			return err
+		}
 	}
 	if len(report.Disagreements) == 0 {
-		return err
+		return nil
 	}
 	rows = [][]string{{"MEMBER", "SEEN AS", "SERVERS", ""}}
 	for _, d := range report.Disagreements {
@@ -209,8 +215,10 @@ func show(w io.Writer, report *survey.Report, asJSON bool) error {
 			rows = append(rows, []string{d.Name, status, strconv.Itoa(len(v.Servers)), strings.Join(v.Servers, " ")})
 		}
 	}
-	_, failed := fmt.Fprintln(w)
-	return errors.Join(err, failed, table(w, rows))
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	return table(w, rows)
 }
 
 // cause returns an error without the request, if the network failed.
