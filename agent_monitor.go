@@ -148,6 +148,7 @@ type LogStream struct {
 
 // openLog opens a log and reads its first frame.
 func (c *Client) openLog(ctx context.Context, r *request, endless bool) (*LogStream, error) {
+	r.deadline = time.Now().Add(c.settings.Timeout) // of all requests below
 	for {
 		l, err := c.tryLog(ctx, r, endless)
 		switch {
@@ -197,6 +198,7 @@ func (c *Client) tryLog(ctx context.Context, r *request, endless bool) (*LogStre
 // error if that is so or cannot be found out, and reports whether the token file has another token by now.
 func (c *Client) checkToken(ctx context.Context, r *request) (other bool, err error) {
 	check := selfEndpoint.newRequest(nil)
+	check.deadline = r.deadline
 	_, err = c.do(ctx, check, new(Self))
 	switch {
 	case err == nil, errors.Is(err, ErrResponseTooLarge):

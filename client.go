@@ -1,6 +1,7 @@
 package nomad
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,7 +154,7 @@ func get[T any](ctx context.Context, c *Client, r *request) (*T, error) {
 func (c *Client) do(ctx context.Context, r *request, out any) (*response, error) {
 	limit := c.settings.Timeout + r.wait
 	caller := ctx
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithDeadline(ctx, cmp.Or(r.deadline, time.Now().Add(limit)))
 	defer cancel()
 	res, err := c.send(ctx, r)
 	if err == nil {

@@ -59,7 +59,7 @@ type request struct {
 	document   int           // a status above 299 that comes with the endpoint's document
 	wait       time.Duration // how long a blocking query may take beyond the time limit
 	stream     bool          // the response is read while it arrives
-	deadline   time.Time     // of a stream's first bytes
+	deadline   time.Time     // of a stream's first bytes; zero for the time limit from now on
 
 	token   string   // the ACL token that is sent
 	refused []string // earlier ones, from WithTokenFile, that the agent refused

@@ -1,6 +1,7 @@
 package nomad
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -25,10 +26,12 @@ type stream struct {
 }
 
 // open sends a request, with retries, and returns when the headers of the response have arrived. The limit holds until the
-// caller reports that the stream has begun. After that only the context and silence end the stream.
+// caller reports that the stream has begun. After that only the context and silence end the stream. The limit begins now,
+// unless the request has a deadline.
 func (c *Client) open(ctx context.Context, r *request, limit time.Duration) (*stream, error) {
 	s := &stream{Guard: guard.New(ctx, limit, stallLimit, ErrStreamStalled, ErrClosed), client: c, r: r}
-	r.stream, r.deadline = true, time.Now().Add(limit)
+	r.stream, r.deadline = true, cmp.Or(r.deadline, time.Now().Add(limit))
+	s.BeginBy(r.deadline)
 	res, err := c.send(s.Context, r)
 	if err == nil {
 		err = s.start(res)

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -345,6 +347,44 @@ func TestBeginningOfStreams(t *testing.T) {
 	_, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
 	assert.Equal(t, "ErrTooManyRequests", meaning(err))
 	assert.NotErrorIs(t, err, context.DeadlineExceeded)
+}
+
+// TestLimitOfEmptyStreams ends streams before their first entry, as agents do if they do not know the token. The requests
+// that find out why, and a second stream with a new token, have the time limit in common.
+func TestLimitOfEmptyStreams(t *testing.T) {
+	for name, times := range map[string]struct{ stream, check time.Duration }{
+		"the check of the token hangs":       {9 * time.Second, time.Hour},
+		"all are slow, and the token is new": {8 * time.Second, 8 * time.Second},
+	} {
+		path := filepath.Join(t.TempDir(), "token")
+		agent := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			isStream, wait := r.URL.Path == "/v1/agent/monitor", times.check
+			if isStream {
+				w.(http.Flusher).Flush()
+				wait = times.stream
+			}
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(wait):
+			}
+			if isStream {
+				assert.NoError(t, os.WriteFile(path, []byte("second-token"), 0o600))
+				return
+			}
+			io.WriteString(w, `{"config":{},"member":{},"stats":{}}`)
+		})
+		inBubble(t, name, agent, func(t *testing.T, client *nomad.Client) {
+			require.NoError(t, os.WriteFile(path, []byte("first-token"), 0o600))
+			client, err := client.With(nomad.WithTokenFile(path))
+			require.NoError(t, err)
+			started := time.Now()
+			_, err = client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.ErrorContains(t, err, "no response within 30s")
+			assert.InDelta(t, 30, time.Since(started).Seconds(), 1)
+		})
+	}
 }
 
 // TestOddTransport uses a transport that wraps the deadline error in a type of its own.

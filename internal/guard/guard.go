@@ -34,6 +34,9 @@ func New(ctx context.Context, limit, silence time.Duration, stalled, closed erro
 	return g
 }
 
+// BeginBy moves the end of the time for the beginning.
+func (g *Guard) BeginBy(deadline time.Time) { g.begin.Reset(time.Until(deadline)) }
+
 // Begun ends the limit for the beginning, and reports whether it was kept.
 func (g *Guard) Begun() bool { return g.begin.Stop() }
 
