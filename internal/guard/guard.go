@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ func New(ctx context.Context, limit, silence time.Duration, stalled, closed erro
 	g := &Guard{caller: ctx, limit: limit, silence: silence, stalled: stalled, closed: closed}
 	g.Context, g.cancel = context.WithCancelCause(ctx)
 	g.begin = time.AfterFunc(limit, func() { g.cancel(context.DeadlineExceeded) })
-	g.stall = time.AfterFunc(limit, func() { g.cancel(stalled) })
+	g.stall = time.AfterFunc(math.MaxInt64, func() { g.cancel(stalled) })
 	g.stall.Stop()
 	return g
 }
@@ -38,7 +39,13 @@ func New(ctx context.Context, limit, silence time.Duration, stalled, closed erro
 func (g *Guard) BeginBy(deadline time.Time) { g.begin.Reset(time.Until(deadline)) }
 
 // Begun ends the limit for the beginning, and reports whether it was kept.
-func (g *Guard) Begun() bool { return g.begin.Stop() }
+func (g *Guard) Begun() bool {
+	if g.begin.Stop() {
+		return true
+	}
+	g.cancel(context.DeadlineExceeded) // the timer has fired, but its function may not have run yet
+	return false
+}
 
 // Wait runs read, and ends the stream if that takes too long.
 func (g *Guard) Wait(read func() error) error {

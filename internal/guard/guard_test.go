@@ -31,6 +31,17 @@ func TestGuard(t *testing.T) {
 			})
 		})
 	}
+	synctest.Test(t, func(t *testing.T) { // it begins at the moment of the limit
+		for range 1000 {
+			g := New(t.Context(), time.Second, 10*time.Second, errStalled, errClosed)
+			time.Sleep(time.Second)
+			if !g.Begun() {
+				assert.EqualError(t, g.Explain(context.DeadlineExceeded), "no response within 1s: context deadline exceeded")
+				assert.Error(t, g.Context.Err())
+			}
+			g.Close(func() {})
+		}
+	})
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		g := New(ctx, time.Second, time.Second, errStalled, errClosed)
