@@ -22,8 +22,8 @@ type LogEntry struct {
 	Message string    `json:"message"`          // the message, or the whole line if the line is not an entry
 
 	// Fields has the other fields of the entry: a string, bool, nil, json.Number, or json.RawMessage for a list or an
-	// object. Numbers are as they were sent. It is nil if there are none. An entry of a log in text has its fields in
-	// Message.
+	// object. Numbers are as they were sent. A list or an object that is not strict JSON, such as one with a name twice,
+	// is a string. Fields is nil if there are none. An entry of a log in text has its fields in Message.
 	Fields map[string]any `json:"fields,omitempty"`
 }
 

@@ -277,6 +277,8 @@ func TestSituationsOfEntries(t *testing.T) {
 		"an empty object":             {`{}`, "error", `{}`, "error={}"},
 		"a list":                      {`[1e3,"x",{}]`, "servers", `[1e3,"x",{}]`, `servers=[1e3,"x",{}]`},
 		"an object with a bad byte":   {"{\"a\":\"\xff\"}", "error", "{\"a\":\"\uFFFD\"}", "error={"},
+		"an object with a name twice": {`{"a":1,"a":2}`, "error", `"{\"a\":1,\"a\":2}"`, `error="{\"a\":1,\"a\":2}"`},
+		"half a character in a list":  {`["\ud83d"]`, "error", `"[\"\\ud83d\"]"`, `error="[\"\\ud83d\"]"`},
 		"a string":                    {`"rpc error"`, "error", `"rpc error"`, `error="rpc error"`},
 		"a bool":                      {`false`, "ok", `false`, "ok=false"},
 		"a message that is no string": {`5`, "@message", `5`, "@message=5"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -41,7 +42,7 @@ func ParseEntry(line string) Entry {
 	}
 	e := Entry{Level: take("@level"), Module: take("@module"), Message: take("@message")}
 	if stamp, ok := fields["@timestamp"].(string); ok {
-		if at, err := time.Parse(time.RFC3339Nano, stamp); err == nil {
+		if at, err := parseTime(time.RFC3339Nano, stamp); err == nil {
 			e.Time = at
 			delete(fields, "@timestamp")
 		}
@@ -60,14 +61,24 @@ func parseText(line string) Entry {
 	if m == nil {
 		return Entry{Message: line}
 	}
-	at, err := time.Parse("2006-01-02T15:04:05.000Z0700", m[1])
+	at, err := parseTime("2006-01-02T15:04:05.000Z0700", m[1])
 	if err != nil {
 		return Entry{Message: line}
 	}
 	return Entry{Time: at, Level: strings.ToLower(m[2]), Module: m[3], Message: m[4]}
 }
 
-// field returns the value of a field. Numbers, lists and objects stay as they were sent.
+// parseTime parses a time that can be encoded again. Package time parses more, such as an offset of 24 hours.
+func parseTime(layout, text string) (time.Time, error) {
+	at, err := time.Parse(layout, text)
+	if err == nil {
+		_, err = at.MarshalText()
+	}
+	return at, err
+}
+
+// field returns the value of a field. Numbers, lists and objects stay as they were sent. A list or an object that is not
+// strict JSON is a string, because an encoder would refuse it.
 func field(value jsontext.Value) any {
 	switch value.Kind() {
 	case '"':
@@ -80,7 +91,24 @@ func field(value jsontext.Value) any {
 	case '0':
 		return json.Number(value)
 	}
-	return json.RawMessage(bytes.ToValidUTF8(value, []byte("\uFFFD")))
+	value = bytes.ToValidUTF8(value, []byte("\uFFFD"))
+	if !isStrict(value) {
+		return string(value)
+	}
+	return json.RawMessage(value)
+}
+
+// maxDepth is how deep lists and objects of a field are nested at most. Encoders refuse a depth of 10,000 in total.
+const maxDepth = 1000
+
+// isStrict reports whether every encoder accepts a value: it has no name twice, no half of a surrogate pair and no deep
+// nesting.
+func isStrict(value []byte) bool {
+	for dec := jsontext.NewDecoder(bytes.NewReader(value)); ; {
+		if _, err := dec.ReadToken(); err != nil || dec.StackDepth() > maxDepth {
+			return err == io.EOF
+		}
+	}
 }
 
 // ParseLevel returns the level of a name in any case.

@@ -3,6 +3,7 @@ package logframe
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/stretchr/testify/assert"
 )
 
@@ -114,4 +116,31 @@ func TestTextEntry(t *testing.T) {
 	}
 	east := ParseEntry("2026-11-26T11:00:00.123+0100 [INFO]  a: b")
 	assert.True(t, at.Equal(east.Time), east.Time)
+}
+
+// TestEntriesCanBeEncoded parses lines that decoders accept and encoders refuse.
+func TestEntriesCanBeEncoded(t *testing.T) {
+	deep := strings.Repeat("[", 9990) + strings.Repeat("]", 9990)
+	flat := "[" + strings.Repeat("{},", 9990) + "{}]"
+	for sent, want := range map[string]any{
+		`{"a":1,"a":2}`:           `{"a":1,"a":2}`,
+		`[{"a":1.50,"a":2}]`:      `[{"a":1.50,"a":2}]`,
+		`["\ud800"]`:              `["\ud800"]`,
+		`{"\ud800":1}`:            `{"\ud800":1}`,
+		"{\"\xff\":1,\"\xfe\":2}": "{\"\uFFFD\":1,\"\uFFFD\":2}",
+		deep:                      deep,
+		flat:                      json.RawMessage(flat),
+		`"\ud800"`:                "\uFFFD",
+		`1e999`:                   json.Number("1e999"),
+		`{"a":1.50,"b":[1E+2]}`:   json.RawMessage(`{"a":1.50,"b":[1E+2]}`),
+	} {
+		e := ParseEntry(`{"@message":"m","x":` + sent + `}`)
+		assert.Equal(t, Entry{Message: "m", Fields: map[string]any{"x": want}}, e)
+		encoded, err := json.Marshal([]any{e.Fields})
+		assert.NoError(t, err)
+		assert.True(t, jsontext.Value(encoded).IsValid(), "strict JSON")
+	}
+	for _, line := range []string{`{"@message":"m","@timestamp":"2026-11-26T10:00:00+24:00"}`, "2026-11-26T10:00:00.123+2400 [INFO]  a: b"} {
+		assert.Zero(t, ParseEntry(line).Time)
+	}
 }
