@@ -144,3 +144,27 @@ func TestEntriesCanBeEncoded(t *testing.T) {
 		assert.Zero(t, ParseEntry(line).Time)
 	}
 }
+
+// TestLongLines reads lines about as long as the longest, which have no part that is empty.
+func TestLongLines(t *testing.T) {
+	for _, length := range []int{MaxLine - 1, MaxLine, MaxLine + 1, 2*MaxLine - 1, 2 * MaxLine} {
+		for _, end := range []string{"\n", "\r\n", "\r\r\n", ""} {
+			text := NewText([]byte(strings.Repeat("x", length)+end), func() ([]byte, error) { return nil, io.EOF })
+			whole := strings.TrimSuffix(strings.Repeat("x", length)+strings.TrimSuffix(end, "\n"), "\r")
+			var lines []string
+			for line, err := range text.Lines(nil) {
+				assert.NoError(t, err)
+				assert.NotEmpty(t, line, "%d bytes and %q", length, end)
+				lines = append(lines, line)
+			}
+			assert.True(t, whole == strings.Join(lines, ""), "%d bytes and %q", length, end)
+			assert.Equal(t, (len(whole)+MaxLine-1)/MaxLine, len(lines), "%d bytes and %q", length, end)
+		}
+	}
+	lost := errors.New("lost")
+	text := NewText([]byte(strings.Repeat("x", MaxLine)), func() ([]byte, error) { return nil, lost })
+	var err error
+	for _, err = range text.Lines(nil) {
+	}
+	assert.Equal(t, lost, err)
+}

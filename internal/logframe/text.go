@@ -2,6 +2,7 @@ package logframe
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"iter"
@@ -77,11 +78,24 @@ func (t *Text) line() (string, error) {
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull) && len(long) < MaxLine:
 		case errors.Is(err, bufio.ErrBufferFull):
-			return string(long), nil
+			return trimLine(append(long, t.lineBreak()...)), nil
 		default:
 			return trimLine(long), err
 		}
 	}
+}
+
+// lineBreak reads the line break if one is next.
+func (t *Text) lineBreak() []byte {
+	next, _ := t.lines.Peek(1) // an error comes again with the next line
+	if string(next) == "\r" {
+		next, _ = t.lines.Peek(2)
+	}
+	if !bytes.HasSuffix(next, []byte("\n")) {
+		return nil
+	}
+	t.lines.Discard(len(next))
+	return next
 }
 
 // trimLine removes the line break. Without one a carriage return is part of the line.
