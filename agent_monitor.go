@@ -136,9 +136,9 @@ func (a *Agent) MonitorExport(ctx context.Context, opts MonitorExportOptions) (*
 // LogStream is an agent's log. Read it with one of Read, Lines and Entries, and close it; a loop over Lines or Entries
 // closes it. It keeps at most one frame and one line in memory.
 //
-// It ends when the context given to Monitor or MonitorExport ends. If nothing arrives for 10 s while it is read, it
-// ends with ErrStreamStalled. Agents send heartbeats, so a log without new entries does not stall. All methods but
-// Close must be called from one goroutine at a time.
+// It ends when the context given to Monitor or MonitorExport ends. If no whole frame arrives for 10 s while it is read,
+// it ends with ErrStreamStalled. A frame is a piece of the log or a heartbeat. Agents send heartbeats, so a log without
+// new entries does not stall. All methods but Close must be called from one goroutine at a time.
 type LogStream struct {
 	stream  *stream
 	frames  *logframe.Reader
@@ -237,28 +237,17 @@ func (l *LogStream) next() ([]byte, error) {
 
 // explain gives the error of a frame its meaning.
 func (l *LogStream) explain(err error) error {
-	s, c := l.stream, l.stream.client
+	s := l.stream
+	stalled := errors.Is(s.Guard.Explain(err), ErrStreamStalled)
 	var format *logframe.FormatError
 	switch {
+	case errors.As(err, &format) && (stalled || s.Context.Err() == nil): // it says more than the silence after it
+		return s.client.requestError(s.r, l.formatError(format))
+	case stalled && l.frames.Arrived():
+		return s.client.requestError(s.r, fmt.Errorf("%w: a frame did not arrive whole within %v", ErrStreamStalled, stallLimit))
 	case s.Context.Err() != nil:
 	case err == io.EOF:
 		err = ErrStreamEnded
-	case errors.As(err, &format):
-		message := format.Message
-		if len(message) == logframe.MaxMessage {
-			message = c.secrets(s.r).RemoveCut(message)
-		}
-		kinds := c.classify(s.r, http.StatusInternalServerError, message, true)
-		switch page := body.CheckNoPage([]byte(message)); {
-		case page != nil:
-			err = fmt.Errorf("%w: %w", ErrInvalidResponse, page)
-		case kinds != nil:
-			return c.apiError(s.r, http.StatusInternalServerError, message, kinds...)
-		case logframe.IsMessage(message):
-			err = fmt.Errorf("%w: in place of a frame the log has: %s", ErrInvalidResponse, message)
-		default:
-			err = fmt.Errorf("%w: %w", ErrInvalidResponse, err)
-		}
 	case errors.As(agentconn.Classify(err, nil), new(*agentconn.LostError)):
 		ended := ErrInvalidResponse
 		if l.endless {
@@ -269,6 +258,24 @@ func (l *LogStream) explain(err error) error {
 		err = fmt.Errorf("%w: %w", ErrInvalidResponse, err)
 	}
 	return s.explain(err)
+}
+
+// formatError gives what is in place of a frame its meaning.
+func (l *LogStream) formatError(err *logframe.FormatError) error {
+	r, c, message := l.stream.r, l.stream.client, err.Message
+	if len(message) == logframe.MaxMessage {
+		message = c.secrets(r).RemoveCut(message)
+	}
+	kinds := c.classify(r, http.StatusInternalServerError, message, true)
+	switch page := body.CheckNoPage([]byte(message)); {
+	case page != nil:
+		return fmt.Errorf("%w: %w", ErrInvalidResponse, page)
+	case kinds != nil:
+		return c.apiError(r, http.StatusInternalServerError, message, kinds...)
+	case logframe.IsMessage(message):
+		return fmt.Errorf("%w: in place of a frame the log has: %s", ErrInvalidResponse, message)
+	}
+	return fmt.Errorf("%w: %w", ErrInvalidResponse, err)
 }
 
 // Read reads the log as the agent wrote it: lines of text, or of JSON with MonitorOptions.JSON. At the end of a log

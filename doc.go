@@ -64,7 +64,7 @@
 //
 // # Streams
 //
-// [Agent.Monitor] streams a log. The stream ends when its context ends, or when the loop over it ends. If nothing
+// [Agent.Monitor] streams a log. The stream ends when its context ends, or when the loop over it ends. If no whole frame
 // arrives for 10 s, not even a heartbeat, it ends with [ErrStreamStalled].
 //
 //	logs, err := client.Agent.Monitor(ctx, nomad.MonitorOptions{JSON: true})

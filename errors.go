@@ -81,7 +81,8 @@ var (
 	// io.ErrUnexpectedEOF.
 	ErrStreamEnded = errors.New("nomad: the stream has ended")
 
-	// ErrStreamStalled reports a stream on which nothing, not even a heartbeat, arrived for 10 s while it was read.
+	// ErrStreamStalled reports a stream on which nothing arrived for 10 s while it was read: of a log no whole frame,
+	// not even a heartbeat, of a profile no data.
 	ErrStreamStalled = errors.New("nomad: the stream has stalled")
 
 	// ErrClosed reports a request on a closed Client, or a read from a closed stream.

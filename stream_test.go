@@ -177,6 +177,7 @@ func TestStall(t *testing.T) {
 			assert.Equal(t, []string{"a"}, lines)
 			assert.Equal(t, "ErrStreamStalled", meaning(err), "%v", err)
 			assert.InDelta(t, 10, time.Since(started).Seconds(), 1)
+			assert.ErrorContains(t, err, map[string]string{"silence": "nothing arrived", "drops": "a frame did not arrive whole"}[name])
 		})
 	}
 	slow := logAgent(func(w io.Writer, flush func(), gone <-chan struct{}) {
@@ -200,6 +201,43 @@ func TestStall(t *testing.T) {
 		}
 		assert.Equal(t, []string{"a", "b"}, lines)
 	})
+}
+
+// TestMessageBeforeStall reads a message of an agent that keeps the connection open after it.
+func TestMessageBeforeStall(t *testing.T) {
+	for message, want := range map[string]string{
+		"rpc error: Permission denied": "ErrPermissionDenied",
+		"oops":                         "ErrInvalidResponse",
+		"<html>":                       "ErrInvalidResponse",
+	} {
+		says := func(text string) http.Handler {
+			return logAgent(func(w io.Writer, flush func(), gone <-chan struct{}) {
+				io.WriteString(w, text)
+				flush()
+				<-gone
+			})
+		}
+		inBubble(t, message, says(message), func(t *testing.T, client *nomad.Client) {
+			_, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+			assert.Equal(t, want, meaning(err), "%v", err)
+		})
+		inBubble(t, "{}"+message, says("{}"+message), func(t *testing.T, client *nomad.Client) {
+			stream, err := client.Agent.Monitor(t.Context(), nomad.MonitorOptions{})
+			require.NoError(t, err)
+			_, err = collect(t, stream)
+			assert.Equal(t, want, meaning(err), "%v", err)
+			assert.ErrorContains(t, err, "/v1/agent/monitor: ")
+		})
+		inBubble(t, message+", then the context ends", says("{}"+message), func(t *testing.T, client *nomad.Client) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			stream, err := client.Agent.Monitor(ctx, nomad.MonitorOptions{})
+			require.NoError(t, err)
+			_, err = collect(t, stream)
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.Empty(t, meaning(err), "%v", err)
+		})
+	}
 }
 
 // inBubble runs a test in a synctest bubble with an agent in memory, so that waits take no time.

@@ -64,6 +64,9 @@ func (r *Reader) Next() ([]byte, error) {
 	return nil, r.notFrame(err)
 }
 
+// Arrived reports whether anything arrived during the last call of Next.
+func (r *Reader) Arrived() bool { return r.from.left < MaxFrame }
+
 // notFrame reports what the stream has in place of a frame.
 func (r *Reader) notFrame(err error) error {
 	message := append([]byte(nil), r.dec.UnreadBuffer()...)
