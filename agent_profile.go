@@ -62,7 +62,7 @@ var profileEndpoint = register(endpoint{name: "Profile", method: http.MethodGet,
 func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser, error) {
 	timed := opts.Type == ProfileCPU || opts.Type == ProfileTrace
 	switch {
-	case opts.Type == "" || strings.Contains(string(opts.Type), "/"):
+	case opts.Type == "", opts.Type == ".", opts.Type == "..", strings.Contains(string(opts.Type), "/"):
 		return nil, invalidArgument("Profile", "Type: %q: want a profile such as %q or %q", opts.Type, ProfileCPU, ProfileHeap)
 	case opts.Duration < 0 || opts.Duration%time.Second != 0 || opts.Duration > maxProfile:
 		return nil, invalidArgument("Profile", "Duration: %v: want whole seconds, from 0 to %v", opts.Duration, maxProfile)

@@ -584,6 +584,8 @@ func TestWrongOptions(t *testing.T) {
 		"MonitorExport: Since: 1.5s: want whole seconds, 0 or more":                                      result(agent.MonitorExport(ctx, nomad.MonitorExportOptions{OnDisk: true, Since: 1500 * time.Millisecond})),
 		`Profile: Type: "": want a profile such as "profile" or "heap"`:                                  result(agent.Profile(ctx, nomad.ProfileOptions{})),
 		`Profile: Type: "../x": want a profile such as "profile" or "heap"`:                              result(agent.Profile(ctx, nomad.ProfileOptions{Type: "../x"})),
+		`Profile: Type: ".": want a profile such as "profile" or "heap"`:                                 result(agent.Profile(ctx, nomad.ProfileOptions{Type: "."})),
+		`Profile: Type: "..": want a profile such as "profile" or "heap"`:                                result(agent.Profile(ctx, nomad.ProfileOptions{Type: ".."})),
 		"Profile: Duration: 1ms: want whole seconds, from 0 to 1h0m0s":                                   result(agent.Profile(ctx, nomad.ProfileOptions{Type: "trace", Duration: time.Millisecond})),
 		"Profile: Duration: 1s: the profile heap is a snapshot":                                          result(agent.Profile(ctx, nomad.ProfileOptions{Type: "heap", Duration: time.Second})),
 		"Profile: Debug: 3: want 0, 1 or 2":                                                              result(agent.Profile(ctx, nomad.ProfileOptions{Type: "heap", Debug: 3})),
