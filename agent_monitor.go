@@ -86,7 +86,7 @@ func ParseLogLevel(name string) (LogLevel, error) {
 type MonitorExportOptions struct {
 	OnDisk  bool          // the agent's log file, as its setting log_file names it
 	Service string        // the journal of a systemd service, whose name must contain nomad
-	Since   time.Duration // how far back to begin in the journal, in whole seconds; default 72 h
+	Since   time.Duration // how far back to begin in the journal, in whole seconds; default 72 h; no effect with OnDisk
 	Follow  bool          // continue with what is added to the journal; not with OnDisk
 	Target  Target        // the agent whose log it is, as in MonitorOptions
 }
@@ -96,10 +96,13 @@ var monitorExportEndpoint = register(endpoint{name: "MonitorExport", method: htt
 // MonitorExport streams an agent's past log, from its log file or from systemd's journal.
 //
 // It returns when the agent has begun to send. The stream ends at the end of the log. If the connection is lost before
-// that, the error is ErrInvalidResponse. With Follow the stream continues, like one of Monitor.
+// that, the error is ErrInvalidResponse, except between two frames behind a proxy that does not send chunks, as with
+// HTTP/1.0: a loss then looks like the end. With Follow the stream continues, like one of Monitor.
 //
 // It requires Nomad 1.10.4 or later (ErrUnsupported) and the ACL capability agent:read. An unknown target is
-// ErrNotFound. It returns ErrInvalidArgument if options contradict each other, or if the agent has no log file.
+// ErrNotFound. It returns ErrInvalidArgument if both or neither of OnDisk and Service are set, if Follow is set with
+// OnDisk, if Service does not contain nomad or has more than 255 bytes, if Since is negative or not in whole seconds, if
+// the Target has no name or ID, and if the agent has no log file.
 //
 // Endpoint: GET /v1/agent/monitor/export
 func (a *Agent) MonitorExport(ctx context.Context, opts MonitorExportOptions) (*LogStream, error) {

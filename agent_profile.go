@@ -36,8 +36,8 @@ const (
 type ProfileOptions struct {
 	Type     ProfileType   // required
 	Duration time.Duration // for ProfileCPU and ProfileTrace, in whole seconds, at most an hour; default 1 s
-	Debug    int           // 1 or 2 for text in place of pprof's format; not for ProfileCPU and ProfileTrace
-	GC       bool          // collect garbage first; no effect on ProfileCPU and ProfileTrace
+	Debug    int           // 1 or 2 for text; 0 for pprof's format; no effect on ProfileCPU, ProfileTrace and ProfileCmdline
+	GC       bool          // collect garbage before a ProfileHeap; no effect on other profiles
 
 	// Target is the agent to profile. Without a Target, a server profiles itself, and a client agent forwards the
 	// request to its server. To profile a client agent, use OnNode.
@@ -52,11 +52,13 @@ var profileEndpoint = register(endpoint{name: "Profile", method: http.MethodGet,
 //
 // It returns when the agent has begun to send, which is after the profile's duration. The whole profile must arrive
 // within the duration plus the limit of WithTimeout. If nothing arrives for 10 s while the profile is read, it ends
-// with ErrStreamStalled.
+// with ErrStreamStalled. If the connection is lost, the error is ErrInvalidResponse, except behind a proxy that sends
+// neither the length of the profile nor chunks, as with HTTP/1.0: a loss then looks like the end.
 //
 // It requires the ACL capability agent:write. If ACLs are disabled in the cluster, the agent and the target must have
-// enable_debug set (ErrPermissionDenied). An unknown profile or target is ErrNotFound. Options that contradict each
-// other are ErrInvalidArgument.
+// enable_debug set (ErrPermissionDenied). An unknown profile or target is ErrNotFound. It returns ErrInvalidArgument
+// for a Type that is empty, ".", ".." or has a slash, a Duration that is not in whole seconds from 0 to an hour or that
+// is set for a snapshot, a Debug other than 0, 1 and 2, and a Target without a name or ID.
 //
 // Endpoint: GET /v1/agent/pprof/<type>
 func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser, error) {
