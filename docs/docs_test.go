@@ -117,10 +117,10 @@ func TestProgramsRun(t *testing.T) {
 // numbers are what promises.md says, with the constant whose value stands at %s.
 var numbers = []struct{ text, dir, constant string }{
 	{"decoding | %s | `WithTimeout`", "..", "DefaultTimeout"},
-	{"until it begins | %s | `WithTimeout`", "..", "DefaultTimeout"},
+	{"until it begins, with all requests for that | %s | `WithTimeout`", "..", "DefaultTimeout"},
 	{"through `Client.Do` | %s, plus its `wait`", "..", "DefaultTimeout"},
 	{"a profile as a whole | %s plus its duration", "..", "DefaultTimeout"},
-	{"a stream without data while it is read | %s, then", "..", "stallLimit"},
+	{"a profile without data | %s, then", "..", "stallLimit"},
 	{"handshake together | %s |", "../internal/agentconn", "dialTimeout"},
 	{"which are closed after about %s", "../internal/agentconn", "idleTimeout"},
 	{"has up to %s connections", "../internal/agentconn", "startWindow"},
