@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"net/http"
 	"slices"
 	"time"
 )
@@ -36,10 +35,9 @@ const (
 
 // agent is the state of one agent: its connections, and the requests that wait for one. Pool.mu guards it.
 type agent struct {
-	pool      *Pool
-	key       agentKey
-	addr      string
-	transport *http.Transport
+	pool *Pool
+	key  agentKey
+	addr string
 
 	conns   map[*conn]struct{}
 	idle    []*conn   // last in, first out
@@ -78,7 +76,6 @@ type waiter struct {
 func newAgent(p *Pool, key agentKey, addr string) *agent {
 	a := &agent{pool: p, key: key, addr: addr, conns: map[*conn]struct{}{}, heard: time.Now(), odds: .5}
 	a.window = min(startWindow, p.config.MaxConns)
-	a.transport = a.newTransport()
 	a.wake = time.AfterFunc(time.Hour, a.locked(a.dispatch))
 	a.wake.Stop()
 	a.tick = time.AfterFunc(tickEvery, a.locked(a.onTick))

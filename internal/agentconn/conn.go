@@ -64,7 +64,7 @@ type conn struct {
 
 type connKey struct{}
 
-// newTransport makes the transport that connects to the agent.
+// newTransport makes the transport of one connection to the agent. A TLS configuration belongs to one handshake.
 func (a *agent) newTransport() *http.Transport {
 	config := &a.pool.config
 	t := config.Transport.Clone()
@@ -149,7 +149,7 @@ func (a *agent) connect(ctx context.Context) (*conn, error) {
 		},
 	})
 	var err error
-	if c.http, err = a.transport.NewClientConn(traced, a.key.scheme, a.addr); err == nil {
+	if c.http, err = a.newTransport().NewClientConn(traced, a.key.scheme, a.addr); err == nil {
 		if err = c.probe(); err == nil {
 			return c, nil
 		}

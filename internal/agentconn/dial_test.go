@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -228,6 +229,61 @@ func TestClientCertificate(t *testing.T) {
 		assert.False(t, p.state(t).isFull())
 		closed(t, p, f)
 	})
+}
+
+// countingCache is a session cache that counts the handshakes that use it.
+type countingCache struct {
+	tls.ClientSessionCache
+	handshakes atomic.Int32
+}
+
+func (c *countingCache) Get(key string) (*tls.ClientSessionState, bool) {
+	c.handshakes.Add(1)
+	return c.ClientSessionCache.Get(key)
+}
+
+// TestTLSConfigurations checks that each handshake has a TLS configuration of its own, which can keep what it used.
+func TestTLSConfigurations(t *testing.T) {
+	for name, proxy := range map[string]func(*http.Request) (*url.URL, error){
+		"an agent": nil, "an agent behind a proxy": proxyAt("http"),
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			f := newFake(t)
+			f.tls = serverTLS()
+			if proxy != nil {
+				f.onConn = func(c *peer) {
+					if connected(c) {
+						c.serve()
+					}
+				}
+			}
+			config := f.config(64)
+			config.Transport.Proxy = proxy
+			var mu sync.Mutex
+			var caches []*countingCache
+			config.TLS = func(host string, _ bool) *tls.Config {
+				cache := &countingCache{ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+				mu.Lock()
+				caches = append(caches, cache)
+				mu.Unlock()
+				return &tls.Config{ServerName: host, RootCAs: authority.pool, ClientSessionCache: cache}
+			}
+			p := f.poolWith(config)
+			for range 3 {
+				request{scheme: "https", mark: Fresh}.check(t, p)
+			}
+			_, _, total, _ := f.counts()
+			assert.Equal(t, 3, total)
+			handshakes := 0
+			for _, cache := range caches {
+				n := int(cache.handshakes.Load())
+				assert.LessOrEqual(t, n, 1)
+				handshakes += n
+			}
+			assert.GreaterOrEqual(t, handshakes, total)
+			closed(t, p, f)
+		})
+	}
 }
 
 // TestAddresses checks the dialed addresses.

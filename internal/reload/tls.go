@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -55,8 +56,8 @@ func NewTLS(files Files, logger Logger) (*TLS, error) {
 	return &TLS{files, held}, nil
 }
 
-// Config returns a new configuration for connections to host, a name or an IP address: an agent, or a proxy on the way
-// to one, whose certificate has its own name. It follows the files.
+// Config returns a new configuration for one connection to host, a name or an IP address: an agent, or a proxy on the
+// way to one, whose certificate has its own name. It follows the files. Configurations share the sessions with a host.
 func (t *TLS) Config(host string, proxy bool) *tls.Config {
 	name := host
 	if !proxy {
@@ -66,7 +67,7 @@ func (t *TLS) Config(host string, proxy bool) *tls.Config {
 		MinVersion:         tls.VersionTLS12,
 		ServerName:         name,
 		InsecureSkipVerify: t.files.SkipVerify,
-		ClientSessionCache: sessionCache{t, host},
+		ClientSessionCache: &sessionCache{t: t, host: host},
 	}
 	configured := t.held.last.Load().value
 	if configured.pair != nil {
@@ -100,21 +101,29 @@ func (t *TLS) current() *reading[credentials] {
 	return last
 }
 
-// sessionCache holds the TLS sessions with a host. Each handshake begins with Get, which returns only a
-// session of the current credentials, as a resumption does not present the client's certificate again.
+// sessionCache holds the TLS sessions with a host, for one connection. Its handshake begins with Get, which returns only
+// a session of the current credentials, as a resumption does not present the client's certificate again. A session can
+// be stored much later: in TLS 1.3 it comes with the first response. It is of the credentials of the handshake.
 type sessionCache struct {
 	t    *TLS
 	host string
+	used atomic.Pointer[credentials] // what Get read, or nil while a change settles
 }
 
-func (c sessionCache) Get(string) (*tls.ClientSessionState, bool) {
-	return c.t.current().value.sessions.Get(c.host)
+func (c *sessionCache) Get(string) (*tls.ClientSessionState, bool) {
+	now := c.t.current().value
+	if !now.settled() {
+		c.used.Store(nil)
+		return nil, false // there is none yet
+	}
+	c.used.Store(&now)
+	return now.sessions.Get(c.host)
 }
 
-func (c sessionCache) Put(_ string, session *tls.ClientSessionState) {
-	// Sooner, the session may be of a handshake that began before the change.
-	if now := c.t.held.last.Load().value; now.settled() {
-		now.sessions.Put(c.host, session)
+func (c *sessionCache) Put(_ string, session *tls.ClientSessionState) {
+	// Until a change has settled, the session may be of an agent with the former certificate.
+	if used := c.used.Load(); used != nil {
+		used.sessions.Put(c.host, session)
 	}
 }
 

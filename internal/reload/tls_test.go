@@ -418,6 +418,40 @@ func TestSessionOfAReplacedPairIsNotResumed(t *testing.T) {
 	})
 }
 
+// TestSessionThatIsStoredLateIsNotResumedWithANewPair has the first response, with which TLS 1.3 sends a session, come
+// long after a change of the pair.
+func TestSessionThatIsStoredLateIsNotResumedWithANewPair(t *testing.T) {
+	versions(t, func(t *testing.T, limit func(*tls.Config)) {
+		files := newPaths(t)
+		ca := issue(t, nil)
+		first := files.write(t, ca)
+		a, port := startAgent(t, issue(t, ca, "127.0.0.1"), func(c *tls.Config) { limit(c); requires(ca)(c) })
+		synctest.Test(t, func(t *testing.T) { // without the agent
+			settings, _ := newTLS(t, files.Files)
+			slow, err := tls.Dial("tcp", "127.0.0.1:"+port, settings.Config("127.0.0.1", false))
+			require.NoError(t, err)
+			defer slow.Close()
+
+			second := files.write(t, ca)
+			connect := func() (resumed bool) {
+				return newClient(t, settings.Config("127.0.0.1", false), "https://127.0.0.1:"+port).succeeds(t)
+			}
+			assert.False(t, connect())
+			time.Sleep(time.Hour)
+			_, err = io.WriteString(slow, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+			require.NoError(t, err)
+			_, err = io.ReadAll(slow)
+			require.NoError(t, err)
+			assert.Equal(t, first.cert.SerialNumber.Int64(), a.clientSerial())
+
+			assert.False(t, connect(), "the session is of the first certificate")
+			assert.Equal(t, second.cert.SerialNumber.Int64(), a.clientSerial())
+			assert.True(t, connect())
+			assert.Equal(t, second.cert.SerialNumber.Int64(), a.clientSerial())
+		})
+	})
+}
+
 func TestSessionsAreSharedByConfigurationsForAHostOnly(t *testing.T) {
 	ca := issue(t, nil)
 	_, port := startAgent(t, issue(t, ca, "server.global.nomad"), nil)
