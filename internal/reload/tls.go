@@ -130,11 +130,19 @@ func (c *sessionCache) Put(_ string, session *tls.ClientSessionState) {
 // credentials are what the files hold.
 type credentials struct {
 	trusted  *x509.CertPool         // nil for the system's authorities
-	former   *x509.CertPool         // the authorities before, which stay trusted until a change has settled
+	former   []former               // the authorities before, which stay trusted for a while
 	pair     *tls.Certificate       // nil without a client certificate
 	sessions tls.ClientSessionCache // of handshakes with these credentials
 	changed  time.Time              // when they replaced others
 }
+
+// former holds authorities that others replaced.
+type former struct {
+	pool     *x509.CertPool
+	replaced time.Time
+}
+
+func (f former) expired() bool { return time.Since(f.replaced) >= settleTime }
 
 func (c credentials) settled() bool { return time.Since(c.changed) >= settleTime }
 
@@ -147,10 +155,12 @@ func (c credentials) verify(certs []*x509.Certificate, name string) error {
 	err := certs[0].VerifyHostname(name) // opts.DNSName would not check an empty name
 	if err == nil {
 		_, err = certs[0].Verify(opts)
-		if err != nil && c.former != nil && !c.settled() {
-			opts.Roots = c.former
-			if _, formerErr := certs[0].Verify(opts); formerErr == nil {
-				err = nil
+		for _, old := range c.former {
+			if err != nil && !old.expired() {
+				opts.Roots = old.pool
+				if _, oldErr := certs[0].Verify(opts); oldErr == nil {
+					err = nil
+				}
 			}
 		}
 	}
@@ -163,15 +173,16 @@ func (c credentials) verify(certs []*x509.Certificate, name string) error {
 // read returns what the files hold now, with what is left of last where they cannot be used.
 func (f *Files) read(last credentials) (credentials, error) {
 	next := last
-	if last.settled() {
-		next.former = nil // so that a change of the pair alone does not bring it back
-	}
+	next.former = slices.DeleteFunc(slices.Clone(last.former), former.expired)
 	pool, err := f.readPool()
 	switch {
 	case err != nil && last.trusted == nil: // in NewTLS, which reports the first problem only
 		return last, err
 	case err == nil && !pool.Equal(last.trusted):
-		next.trusted, next.former = pool, last.trusted
+		next.trusted = pool
+		if last.trusted != nil {
+			next.former = append(next.former, former{last.trusted, time.Now()})
+		}
 	}
 	pair, pairErr := f.readPair()
 	if pair != nil &&

@@ -494,6 +494,51 @@ func TestReplacedAuthorityIsTrustedForTwoMoreSeconds(t *testing.T) {
 	})
 }
 
+func TestEachReplacedAuthorityIsTrustedForItsOwnTwoSeconds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	first, second := issue(t, nil), issue(t, nil)
+	write(t, path, first.certPEM())
+	a, port := startAgent(t, issue(t, first, "127.0.0.1"), nil)
+	synctest.Test(t, func(t *testing.T) { // without the agent
+		settings, _ := newTLS(t, Files{CAFile: path})
+		c := newClient(t, settings.Config("127.0.0.1", false), "https://127.0.0.1:"+port)
+		write(t, path, second.certPEM())
+		assert.False(t, c.succeeds(t))
+		time.Sleep(time.Second)
+		write(t, path, issue(t, nil).certPEM())
+		assert.False(t, c.succeeds(t), "the first authority was replaced a second ago")
+		time.Sleep(time.Second - 1)
+		assert.False(t, c.succeeds(t))
+		time.Sleep(1)
+		c.meetsUnknownAuthority(t)
+
+		a.use(issue(t, second, "127.0.0.1"), nil)
+		time.Sleep(time.Second - 1)
+		assert.False(t, c.succeeds(t), "the second authority was replaced less than two seconds ago")
+		time.Sleep(1)
+		c.meetsUnknownAuthority(t)
+		assert.Empty(t, settings.current().value.former)
+	})
+}
+
+func TestFormerAuthorityIsNotTrustedForLongerWhenThePairChanges(t *testing.T) {
+	files := newPaths(t)
+	old, new := issue(t, nil), issue(t, nil)
+	files.write(t, old)
+	_, port := startAgent(t, issue(t, old, "127.0.0.1"), nil)
+	synctest.Test(t, func(t *testing.T) { // without the agent
+		settings, _ := newTLS(t, files.Files)
+		c := newClient(t, settings.Config("127.0.0.1", false), "https://127.0.0.1:"+port)
+		files.write(t, new)
+		assert.False(t, c.succeeds(t))
+		time.Sleep(time.Second)
+		files.write(t, new) // another certificate of the same authority
+		assert.False(t, c.succeeds(t))
+		time.Sleep(time.Second)
+		c.meetsUnknownAuthority(t)
+	})
+}
+
 func TestFormerAuthorityIsNotTrustedAgainWhenThePairChanges(t *testing.T) {
 	files := newPaths(t)
 	old, new := issue(t, nil), issue(t, nil)
