@@ -167,6 +167,39 @@ func TestEnvironments(t *testing.T) {
 	}
 }
 
+// TestEnvironmentReplacesTLS checks that NOMAD_SKIP_VERIFY=false, which alone is no reason for https, replaces earlier
+// options for TLS as the other variables do.
+func TestEnvironmentReplacesTLS(t *testing.T) {
+	clearEnvironment(t)
+	t.Setenv("NOMAD_SKIP_VERIFY", "false")
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "[]") }))
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	server.StartTLS()
+	defer server.Close()
+	for name, opt := range map[string]nomad.Option{
+		"WithTLS":       nomad.WithTLS(nomad.TLS{SkipVerify: true}),
+		"WithTLSConfig": nomad.WithTLSConfig(&tls.Config{InsecureSkipVerify: true}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := nomad.WithAddress(server.Listener.Addr().String())
+			client, err := nomad.NewClient(address, opt, nomad.FromEnvironment())
+			require.NoError(t, err)
+			defer client.Close()
+			assert.Contains(t, client.String(), "https://")
+			_, err = client.Agent.Servers(t.Context())
+			assert.ErrorContains(t, err, "unknown authority")
+
+			client, err = nomad.NewClient(address, nomad.FromEnvironment(), opt)
+			require.NoError(t, err)
+			defer client.Close()
+			_, err = client.Agent.Servers(t.Context())
+			assert.NoError(t, err)
+			_, err = client.With(nomad.FromEnvironment())
+			assert.ErrorContains(t, err, "FromEnvironment with TLS variables")
+		})
+	}
+}
+
 // TestEnvironmentNeedsOption checks that NewClient ignores the environment without FromEnvironment.
 func TestEnvironmentNeedsOption(t *testing.T) {
 	t.Setenv("NOMAD_ADDR", "nowhere")

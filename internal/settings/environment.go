@@ -50,13 +50,16 @@ func FromEnvironment() Option {
 				sources[v.field] = v.name
 			}
 		}
-		if value := os.Getenv("NOMAD_SKIP_VERIFY"); value != "" {
+		skip := os.Getenv("NOMAD_SKIP_VERIFY")
+		if skip != "" {
 			var err error
-			if t.SkipVerify, err = strconv.ParseBool(value); err != nil {
-				errs = append(errs, fmt.Errorf("NOMAD_SKIP_VERIFY: %q is neither true nor false", value))
+			if t.SkipVerify, err = strconv.ParseBool(skip); err != nil {
+				errs = append(errs, fmt.Errorf("NOMAD_SKIP_VERIFY: %q is neither true nor false", skip))
 			}
 		}
-		if len(sources) > 0 || t.SkipVerify {
+		// NOMAD_SKIP_VERIFY=false alone is no reason for https.
+		hasTLS := s.tls != nil || s.tlsConfig != nil
+		if len(sources) > 0 || t.SkipVerify || skip != "" && hasTLS {
 			t.Source = func(field string) string { return cmp.Or(sources[field], "WithTLS: "+field) }
 			s.tls, s.tlsConfig = &t, nil
 			s.reconnects = append(s.reconnects, "FromEnvironment with TLS variables")
