@@ -117,7 +117,7 @@ func readFile(path string) ([]byte, error) {
 	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err == nil && len(content) > maxFile {
-		err = fmt.Errorf("%s is too long: want at most %d bytes", Shown(path), maxFile)
+		err = contentError(fmt.Sprintf("%s is too long: want at most %d bytes", Shown(path), maxFile))
 	}
 	if err == nil {
 		content, err = plainText(path, content)
@@ -125,10 +125,15 @@ func readFile(path string) ([]byte, error) {
 	return content, withoutPath(path, err)
 }
 
+// contentError reports a file whose content cannot be a token or PEM.
+type contentError string
+
+func (e contentError) Error() string { return string(e) }
+
 // plainText removes the byte order mark that some editors put in front of text.
 func plainText(path string, content []byte) ([]byte, error) {
 	if bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")) {
-		return nil, fmt.Errorf("%s is encoded as UTF-16: want ASCII or UTF-8", Shown(path))
+		return nil, contentError(Shown(path) + " is encoded as UTF-16: want ASCII or UTF-8")
 	}
 	return bytes.TrimPrefix(content, []byte("\ufeff")), nil
 }

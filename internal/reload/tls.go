@@ -221,20 +221,25 @@ func (f *Files) readPool() (*x509.CertPool, error) {
 			return nil, fmt.Errorf("%s: %w", f.Source("CADir"), err)
 		}
 		found := false
+		var skipped error // of the first file that was skipped because of it
 		err := filepath.WalkDir(f.CADir, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
 				return err
 			}
 			// A mounted secret has links to folders in it.
-			if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-				return err
+			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+				return nil
 			}
 			content, err := readFile(path)
+			if _, ok := errors.AsType[contentError](err); ok || errors.Is(err, fs.ErrNotExist) { // a link to nothing
+				skipped = cmp.Or(skipped, err)
+				return nil
+			}
 			found = pool.AppendCertsFromPEM(content) || found
 			return err
 		})
 		if err == nil && !found {
-			err = fmt.Errorf("no PEM certificate in the files of %s", Shown(f.CADir))
+			err = cmp.Or(skipped, fmt.Errorf("no PEM certificate in the files of %s", Shown(f.CADir)))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Source("CADir"), withoutPath(f.CADir, err))

@@ -234,6 +234,8 @@ func TestConfigVerifiesTheAgent(t *testing.T) {
 	write(t, filepath.Join(folder, "zone"), "no certificate")
 	require.NoError(t, os.Symlink(file, filepath.Join(folder, "deeper", "link.pem")))
 	require.NoError(t, os.Symlink(dir, filepath.Join(folder, "up")))
+	require.NoError(t, os.Symlink(filepath.Join(dir, "none"), filepath.Join(folder, "dangling.pem")))
+	write(t, filepath.Join(folder, "README.windows"), "\xff\xfen\x00o\x00n\x00e\x00")
 
 	unknown := assertVerificationError[x509.UnknownAuthorityError]
 	wrongName := assertVerificationError[x509.HostnameError]
@@ -296,9 +298,12 @@ func TestNewTLSReportsTheSourceOfTheFirstProblem(t *testing.T) {
 	other := issue(t, nil, "client")
 	dir := t.TempDir()
 	none, empty, folder := filepath.Join(dir, "none"), filepath.Join(dir, "empty"), filepath.Join(dir, "folder")
+	utf16 := filepath.Join(dir, "utf16")
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	write(t, empty, "")
 	require.NoError(t, os.Mkdir(folder, 0o700))
+	require.NoError(t, os.Mkdir(utf16, 0o700))
+	write(t, filepath.Join(utf16, "ca.pem"), "\xff\xfe-\x00")
 	write(t, certFile, id.certPEM())
 	write(t, keyFile, id.keyPEM(t))
 	missing := "open " + none + ": no such file or directory"
@@ -312,6 +317,7 @@ func TestNewTLSReportsTheSourceOfTheFirstProblem(t *testing.T) {
 		{fmt.Sprintf("Option: CAFile: %q is not a file that can be read again", folder), Files{CAFile: folder}},
 		{"Option: CADir: lstat " + none + ": no such file or directory", Files{CADir: none}},
 		{"Option: CADir: no PEM certificate in the files of " + strconv.Quote(folder), Files{CADir: folder}},
+		{fmt.Sprintf("Option: CADir: %q is encoded as UTF-16: want ASCII or UTF-8", filepath.Join(utf16, "ca.pem")), Files{CADir: utf16}},
 		{"Option: CAPEM: no PEM certificate in it", Files{CAPEM: []byte("hunter2")}},
 		{"Option: CertFile: " + missing, Files{CertFile: none, KeyFile: keyFile}},
 		{"Option: KeyFile: " + missing, Files{CertFile: certFile, KeyFile: none}},
