@@ -104,10 +104,12 @@ const (
 // readFile reads a regular file. Others, such as a pipe, cannot be read twice and may block. The errors do not quote a
 // path that may be what the file should hold.
 func readFile(path string) ([]byte, error) {
-	if err := CheckPath(path); err != nil {
-		return nil, err
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+	info, err := os.Stat(path)
+	if err != nil {
+		if err := CheckPath(path); err != nil {
+			return nil, err
+		}
+	} else if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a file that can be read again", Shown(path))
 	}
 	file, err := os.Open(path)
@@ -138,7 +140,7 @@ func plainText(path string, content []byte) ([]byte, error) {
 	return bytes.TrimPrefix(content, []byte("\ufeff")), nil
 }
 
-// CheckPath refuses the content of a file in place of its path.
+// CheckPath refuses the content of a file in place of its path. Call it if there is no file with that name.
 func CheckPath(path string) error {
 	switch {
 	case strings.Contains(path, "PRIVATE KEY"):

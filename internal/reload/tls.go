@@ -217,8 +217,10 @@ func (f *Files) readPool() (*x509.CertPool, error) {
 		}
 	}
 	if f.CADir != "" {
-		if err := CheckPath(f.CADir); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Source("CADir"), err)
+		if _, err := os.Stat(f.CADir); err != nil {
+			if err := CheckPath(f.CADir); err != nil {
+				return nil, fmt.Errorf("%s: %w", f.Source("CADir"), err)
+			}
 		}
 		found := false
 		var skipped error // of the first file that was skipped because of it

@@ -356,3 +356,28 @@ func TestContentInPlaceOfAPath(t *testing.T) {
 		})
 	}
 }
+
+// TestFileWhoseNameLooksLikeContent reads files whose names could be their content. Errors do not quote the names.
+func TestFileWhoseNameLooksLikeContent(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ca := issue(t, nil)
+	pair := issue(t, ca, "client")
+	for _, name := range []string{
+		"5a7cbd2e-3f0a-4a0c-9d6e-0b7d3c1f2e4d", "eyJhbGciOi.eyJhdWQiOi.c2ln-bmF0dXJl", "MY PRIVATE KEY.pem", "MII" + strings.Repeat("x", 60),
+	} {
+		write(t, name, "secret")
+		token, err := NewToken(name, new(warnings))
+		require.NoError(t, err, name)
+		assert.Equal(t, "secret", get(t, token))
+		write(t, name, "")
+		_, err = NewToken(name, new(warnings))
+		assert.EqualError(t, err, "the file is empty: want an ACL token")
+
+		write(t, name, pair.certPEM()+pair.keyPEM(t)+ca.certPEM())
+		newTLS(t, Files{CAFile: name, CertFile: name, KeyFile: name})
+		require.NoError(t, os.Remove(name))
+		require.NoError(t, os.Mkdir(name, 0o700))
+		write(t, filepath.Join(name, "ca.pem"), ca.certPEM())
+		newTLS(t, Files{CADir: name})
+	}
+}
