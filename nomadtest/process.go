@@ -252,9 +252,10 @@ func (p *Process) await(ctx context.Context, exited <-chan struct{}) error {
 			return nil
 		}
 		select {
-		case <-exited:
-			return errors.New("it has ended")
 		case <-ctx.Done():
+			if isClosed(exited) {
+				return errors.New("it has ended")
+			}
 			return cmp.Or(context.Cause(ctx), err)
 		case <-time.After(50 * time.Millisecond):
 		}
