@@ -24,8 +24,8 @@ type Agent struct {
 	spec
 	cluster *Cluster
 	name    string
-	id      string // server ID
-	node    string // node ID
+	id      string // server ID, or empty
+	node    string // node ID, or empty
 
 	http, rpc, serf int // ports; only http has a listener
 
@@ -94,8 +94,12 @@ func newAgent(c *Cluster, name string, s spec) *Agent {
 		cluster: c,
 		workers: newWorkers(),
 		name:    name,
-		id:      idOf("server", name, s.region),
-		node:    idOf("client", name, s.region),
+	}
+	if s.server {
+		a.id = idOf("server", name, s.region)
+	}
+	if s.client {
+		a.node = idOf("client", name, s.region)
 	}
 	a.rpc = takePort()
 	a.serf = takePort()
@@ -167,7 +171,8 @@ func (s spec) newClient(url string, ca *authority, opts []nomad.Option) (*nomad.
 	return nomad.NewClient(append(ready, opts...)...)
 }
 
-// ServerID returns the ID of an agent in server mode, which is also the tag id of its member.
+// ServerID returns the ID of an agent in server mode, which is also the tag id of its member. It is
+// empty for other agents.
 func (a *Agent) ServerID() string { return a.id }
 
 // NodeID returns the node ID of an agent in client mode. It is empty for other agents.

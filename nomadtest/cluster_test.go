@@ -242,6 +242,8 @@ func TestServersOfAClient(t *testing.T) {
 func TestRoles(t *testing.T) {
 	cluster := start(t, nomadtest.Servers(1), nomadtest.Clients(1), nomadtest.Both(1))
 	for name, role := range map[string]string{"server-1": "server", "client-1": "client", "both-1": "both"} {
+		assert.Equal(t, role != "client", cluster.Agent(name).ServerID() != "")
+		assert.Equal(t, role != "server", cluster.Agent(name).NodeID() != "")
 		agent := cluster.Client(name).Agent
 		_, err := agent.Servers(t.Context())
 		assert.Equal(t, role == "server", err != nil)

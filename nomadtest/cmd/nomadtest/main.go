@@ -160,8 +160,8 @@ type description struct {
 type agent struct {
 	Name     string `json:"name"`
 	URL      string `json:"url"`
-	RPC      string `json:"rpc"`
-	Serf     string `json:"serf"`
+	RPC      string `json:"rpc,omitempty"`  // of a server
+	Serf     string `json:"serf,omitempty"` // of a server
 	ServerID string `json:"server_id,omitempty"`
 	NodeID   string `json:"node_id,omitempty"`
 }
@@ -175,13 +175,10 @@ type tlsFiles struct {
 func (s setup) describe(cluster *nomadtest.Cluster) description {
 	agents := cluster.Agents()
 	d := description{Environment: map[string]string{"NOMAD_ADDR": agents[0].URL(), "NOMAD_REGION": s.region}}
-	for i, a := range agents {
-		about := agent{Name: a.Name(), URL: a.URL(), RPC: a.RPCAddr(), Serf: a.SerfAddr()}
-		if i < s.servers || i >= s.servers+s.clients {
-			about.ServerID = a.ServerID()
-		}
-		if i >= s.servers {
-			about.NodeID = a.NodeID()
+	for _, a := range agents {
+		about := agent{Name: a.Name(), URL: a.URL(), ServerID: a.ServerID(), NodeID: a.NodeID()}
+		if about.ServerID != "" {
+			about.RPC, about.Serf = a.RPCAddr(), a.SerfAddr()
 		}
 		d.Agents = append(d.Agents, about)
 	}

@@ -103,6 +103,19 @@ func TestEnvironmentIsEnoughForAClient(t *testing.T) {
 	assert.FileExists(t, d.TLS.CAFile)
 }
 
+func TestAgentsHaveWhatTheirRoleHas(t *testing.T) {
+	d := start(t, "-servers", "1", "-clients", "1", "-both", "1")
+	require.Len(t, d.Agents, 3)
+	for i, name := range []string{"server-1", "client-1", "both-1"} {
+		a := d.Agents[i]
+		assert.Equal(t, name, a.Name)
+		assert.Equal(t, name == "server-1", a.NodeID == "", name)
+		for _, ofServer := range []string{a.ServerID, a.RPC, a.Serf} {
+			assert.Equal(t, name == "client-1", ofServer == "", name)
+		}
+	}
+}
+
 func TestControl(t *testing.T) {
 	d := start(t, "-servers", "3")
 	client, err := nomad.NewClient(nomad.WithAddress(d.Agents[0].URL), nomad.WithRetries(0))
