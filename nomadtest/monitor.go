@@ -239,9 +239,6 @@ func (f frames) follow(r *http.Request, entries <-chan entry, text func(entry) s
 
 // streamExport handles monitor/export. It is called without the lock.
 func (a *Agent) streamExport(w http.ResponseWriter, r *http.Request) error {
-	if !a.atLeast(1, 10, 4) {
-		return errNoEndpoint
-	}
 	query := r.URL.Query()
 	onDisk, err := boolFrom(query, "on_disk", "Unknown value for on-disk")
 	if err != nil {

@@ -340,9 +340,6 @@ func (p *pool) give(key string) {
 }
 
 func (a *Agent) serveReload(r *http.Request) (any, error) {
-	if !a.atLeast(2, 0, 3) {
-		return nil, errNoEndpoint
-	}
 	if !isWrite(r) {
 		return nil, invalidMethod(405)
 	}
