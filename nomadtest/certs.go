@@ -88,17 +88,17 @@ func (a *authority) issueAgent(role, region string) (cert, key []byte) {
 	return a.issue(role+"."+region+".nomad", x509.ExtKeyUsageServerAuth)
 }
 
-// listener is the configuration of the listener of an agent whose role is server or client.
-func (a *authority) listener(role, region string, mutual bool) *tls.Config {
-	cert, key := a.issueAgent(role, region)
+// equip replaces the configuration of an agent's listener, all of it by one authority.
+func (a *authority) equip(agent *Agent) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	cert, key := a.issue(agent.role()+"."+agent.region+".nomad", x509.ExtKeyUsageServerAuth)
 	config := &tls.Config{Certificates: []tls.Certificate{must(tls.X509KeyPair(cert, key))}, MinVersion: tls.VersionTLS12}
-	if mutual {
+	if agent.mutualTLS {
 		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
-		a.mu.Lock()
 		config.ClientCAs.AddCert(a.cert)
-		a.mu.Unlock()
 	}
-	return config
+	agent.tlsConfig.Store(config)
 }
 
 // files writes what a client needs to a folder, once.

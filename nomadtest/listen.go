@@ -45,7 +45,7 @@ func (a *Agent) listen() {
 
 // renewTLS issues a new certificate for the agent.
 func (a *Agent) renewTLS() {
-	a.tlsConfig.Store(a.cluster.authority().listener(a.role(), a.region, a.mutualTLS))
+	a.cluster.authority().equip(a)
 }
 
 func newServer(h http.Handler) *http.Server {
