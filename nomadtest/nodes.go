@@ -11,95 +11,6 @@ import (
 	"time"
 )
 
-// This file has the endpoints for the leader, Raft peers, regions, nodes and node pools of a cluster.
-
-func (a *Agent) serveRegions(r *http.Request) (any, error) {
-	if r.Method != http.MethodGet {
-		return nil, invalidMethod(405)
-	}
-	if _, err := a.parse(r); err != nil {
-		return nil, err
-	}
-	return ask(a, func(server *Agent) (any, error) { return server.pool.aliveRegions(), nil })
-}
-
-// leaderOf returns the RPC address of the leader of the requested region. Without a leader, it
-// returns an empty string to a stale read and an error otherwise.
-func (a *Agent) leaderOf(q query) (string, error) {
-	return ask(a, func(server *Agent) (string, error) {
-		return consistently(server, q, func(server *Agent) (string, error) {
-			if leader := server.pool.leader(server.region); leader != nil {
-				return leader.rpcAddr(), nil
-			}
-			return "", nil
-		})
-	})
-}
-
-func (a *Agent) serveLeader(r *http.Request) (any, error) {
-	if r.Method != http.MethodGet {
-		return nil, invalidMethod(405)
-	}
-	q, err := a.parse(r)
-	if err != nil {
-		return nil, err
-	}
-	return a.leaderOf(q)
-}
-
-func (a *Agent) servePeers(r *http.Request) (any, error) {
-	if r.Method != http.MethodGet {
-		return nil, invalidMethod(405)
-	}
-	q, err := a.parse(r)
-	if err != nil {
-		return nil, err
-	}
-	return ask(a, func(server *Agent) (any, error) {
-		return consistently(server, q, func(server *Agent) (any, error) {
-			peers := []string{}
-			for _, name := range server.pool.raft(server.region).voters {
-				if m := server.pool.members[name]; m != nil {
-					peers = append(peers, m.agent.rpcAddr())
-				}
-			}
-			return peers, nil
-		})
-	})
-}
-
-// withMeta is a response with the index and leader headers.
-type withMeta struct {
-	body    any
-	status  int // 0 for 200
-	index   int
-	server  *Agent
-	next    string // token of the next page, if any
-	message string // replaces the body if status is set
-}
-
-// writeHeaders writes the index, leader and pagination headers.
-func (m withMeta) writeHeaders(h http.Header) {
-	if m.server == nil {
-		return
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	known, contact := m.server.pool.leader(m.server.region) != nil, time.Duration(0)
-	if !known {
-		contact = 1<<63 - 1
-		if lost := m.server.pool.raft(m.server.region).lost; !lost.IsZero() {
-			contact = time.Since(lost)
-		}
-	}
-	if m.next != "" {
-		h.Set("X-Nomad-Nexttoken", m.next)
-	}
-	h.Set("X-Nomad-Index", strconv.Itoa(m.index))
-	h.Set("X-Nomad-Knownleader", strconv.FormatBool(known))
-	h.Set("X-Nomad-Lastcontact", strconv.FormatInt(contact.Milliseconds(), 10))
-}
-
 // nodes returns the nodes of a region, by ID. Stopped nodes remain in the list.
 func (p *pool) nodes(region string) []*Agent {
 	r := p.raft(region)
@@ -111,13 +22,6 @@ func (p *pool) nodes(region string) []*Agent {
 	slices.SortFunc(r.nodes, func(a, b *Agent) int { return cmp.Compare(a.node, b.node) })
 	return r.nodes
 }
-
-// Indexes in the state of a cluster without jobs.
-const (
-	firstIndex     = 1 // initial state
-	schedulerIndex = 5
-	nodeIndex      = 10
-)
 
 // readIndex returns the index of a response about nodes.
 func readIndex(nodes []*Agent) int {
@@ -143,13 +47,6 @@ func (a *Agent) clientSetting(name string) any {
 		}
 	}
 	return nil
-}
-
-func (a *Agent) nodePool() string {
-	if name, ok := a.clientSetting("NodePool").(string); ok && name != "" {
-		return name
-	}
-	return "default"
 }
 
 func (a *Agent) nodeClass() string {
@@ -341,44 +238,6 @@ func (a *Agent) serveNode(r *http.Request) (any, error) {
 				}
 			}
 			return withMeta{status: 404, message: "node not found", index: readIndex(nodes), server: server}, nil
-		})
-	})
-}
-
-// serveNodePools handles /v1/node/pools and /v1/node/pool/NAME.
-func (a *Agent) serveNodePools(r *http.Request) (any, error) {
-	if r.Method != http.MethodGet {
-		return nil, invalidMethod(405)
-	}
-	q, err := a.parse(r)
-	if err != nil {
-		return nil, err
-	}
-	type nodePool struct {
-		Name        string
-		CreateIndex int
-		ModifyIndex int
-	}
-	name, one := strings.CutPrefix(r.URL.Path, "/v1/node/pool/")
-	return ask(a, func(server *Agent) (any, error) {
-		return consistently(server, q, func(server *Agent) (any, error) {
-			pools := []nodePool{{"all", firstIndex, firstIndex}, {"default", firstIndex, firstIndex}}
-			for i, n := range server.pool.nodes(server.region) {
-				known := slices.ContainsFunc(pools, func(p nodePool) bool { return p.Name == n.nodePool() })
-				if !known {
-					pools = append(pools, nodePool{n.nodePool(), nodeIndex + i, nodeIndex + i})
-				}
-			}
-			if !one {
-				pools = slices.DeleteFunc(pools, func(p nodePool) bool { return !strings.HasPrefix(p.Name, q.prefix) })
-				return withMeta{body: pools, index: firstIndex, server: server}, nil
-			}
-			for _, p := range pools {
-				if p.Name == name {
-					return withMeta{body: p, index: p.ModifyIndex, server: server}, nil
-				}
-			}
-			return withMeta{status: 404, message: "node pool not found", index: firstIndex, server: server}, nil
 		})
 	})
 }

@@ -27,6 +27,9 @@ func codedf(status int, format string, args ...any) error {
 	return &refusal{status: status, text: fmt.Sprintf(format, args...), kind: codedKind}
 }
 
+// noRegion is the message for a region without a server in the pool.
+const noRegion = "No path to region"
+
 var (
 	errPermission = refusef(403, permissionDenied)
 	errNoLeader   = refusef(500, noLeader)

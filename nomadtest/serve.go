@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -210,4 +211,21 @@ func writeJSON(w http.ResponseWriter, r *http.Request, result any) {
 	w.Header().Set("Content-Type", "application/json")
 	contentLength(w, body.Bytes())
 	w.Write(body.Bytes())
+}
+
+// decodeBody decodes the JSON body of a request. as is the type name in the error messages of
+// agents.
+func decodeBody(r *http.Request, into any, as string) error {
+	if r.Body == http.NoBody {
+		return errors.New("Request body is empty")
+	}
+	err := json.NewDecoder(r.Body).Decode(into)
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) {
+		if mismatch.Field == "" {
+			return fmt.Errorf("json: cannot unmarshal %s into Go value of type %s", mismatch.Value, as)
+		}
+		_, mismatch.Struct, _ = strings.Cut(as, ".")
+	}
+	return err
 }
