@@ -184,6 +184,9 @@ func (a *Agent) meetOneOf(injections []*Injection, w http.ResponseWriter, r *htt
 
 // Delay delays the response by d.
 func Delay(d time.Duration) Fault {
+	if d < 0 {
+		panic(fmt.Sprintf("nomadtest: Delay(%v): want 0 or more", d))
+	}
 	return func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
 		pause(r, d)
 		next(w, r)
@@ -224,14 +227,14 @@ func Reset() Fault {
 //
 // If the body has no more than n bytes, the connection is reset before the last byte.
 func ResetAfter(n int) Fault {
-	return cut(n, func(w http.ResponseWriter, _ *http.Request) { reset(w) })
+	return cut("ResetAfter", n, func(w http.ResponseWriter, _ *http.Request) { reset(w) })
 }
 
 // Truncate closes the connection after the headers and n bytes of the body.
 //
 // If the body has no more than n bytes, the connection is closed before the last byte.
 func Truncate(n int) Fault {
-	return cut(n, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	return cut("Truncate", n, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 }
 
 // Garbage responds with bytes that are not HTTP, and closes the connection.
@@ -254,7 +257,7 @@ func Stall() Fault {
 // the agent stops.
 //
 // If the body has no more than n bytes, its last byte is not sent.
-func StallAfter(n int) Fault { return cut(n, stall) }
+func StallAfter(n int) Fault { return cut("StallAfter", n, stall) }
 
 func stall(_ http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
@@ -263,8 +266,11 @@ func stall(_ http.ResponseWriter, r *http.Request) {
 
 // Drip sends the body n bytes at a time, with a pause after each chunk.
 func Drip(n int, every time.Duration) Fault {
+	if n < 1 || every < 0 {
+		panic(fmt.Sprintf("nomadtest: Drip(%d, %v): want 1 byte or more, and 0 or more", n, every))
+	}
 	return func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
-		next(&dripper{ResponseWriter: w, r: r, n: max(n, 1), every: every}, r)
+		next(&dripper{ResponseWriter: w, r: r, n: n, every: every}, r)
 	}
 }
 
@@ -302,9 +308,12 @@ func pause(r *http.Request, d time.Duration) {
 }
 
 // cut passes on the headers and n bytes of the body, and then calls end, which does not return.
-func cut(n int, end func(http.ResponseWriter, *http.Request)) Fault {
+func cut(name string, n int, end func(http.ResponseWriter, *http.Request)) Fault {
+	if n < 0 {
+		panic(fmt.Sprintf("nomadtest: %s(%d): want 0 or more", name, n))
+	}
 	return func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
-		c := &cutter{ResponseWriter: w, left: max(n, 0), end: func() {
+		c := &cutter{ResponseWriter: w, left: n, end: func() {
 			http.NewResponseController(w).Flush()
 			end(w, r)
 		}}

@@ -63,6 +63,9 @@ func newControl(cluster *nomadtest.Cluster, region string) http.Handler {
 	handle("DELETE /faults/{id}", c.remove)
 	handle("PUT /partition", c.partition)
 	handle("PUT /heal", c.heal)
+	handle("/", func(r *http.Request) (any, error) {
+		return nil, fmt.Errorf("no request %s %s: docs/testing.md lists the requests", r.Method, r.URL.Path)
+	})
 	return mux
 }
 
@@ -159,8 +162,13 @@ func (c *control) inject(r *http.Request) (any, error) {
 		return nil, err
 	}
 	maker := makers[spec.Fault]
-	if maker == nil {
+	switch {
+	case maker == nil:
 		return nil, fmt.Errorf("no fault %q: there are %s", spec.Fault, strings.Join(slices.Sorted(maps.Keys(makers)), ", "))
+	case spec.Fault == "redirect" && spec.Location == "":
+		return nil, errors.New("the fault redirect needs a location")
+	case spec.Fault == "delay" && spec.Delay == 0:
+		return nil, errors.New(`the fault delay needs a delay, such as "1.5s"`)
 	}
 	options := []nomadtest.FaultOption{nomadtest.On(spec.Endpoints...)}
 	if spec.Times != 0 {
@@ -215,8 +223,17 @@ func (c *control) remove(r *http.Request) (any, error) {
 func decode(r *http.Request, out any) error {
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(out); err != nil {
-		return fmt.Errorf("the body: %w", err)
+	err := decoder.Decode(out)
+	wrong := new(json.UnmarshalTypeError)
+	switch {
+	case err == io.EOF:
+		return errors.New("the body is empty: want a JSON object")
+	case errors.As(err, &wrong) && wrong.Field == "":
+		return fmt.Errorf("the body is a JSON %s: want an object", wrong.Value)
+	case errors.As(err, &wrong):
+		return fmt.Errorf("the body: %s cannot be a JSON %s", wrong.Field, wrong.Value)
+	case err != nil:
+		return fmt.Errorf("the body: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := decoder.Token(); err != io.EOF {
 		return errors.New("the body: something follows the object")

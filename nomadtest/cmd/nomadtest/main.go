@@ -12,6 +12,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,9 @@ func main() {
 	os.Exit(code)
 }
 
+// maxAgents is how many agents a cluster has at most. More take long to start, and a file descriptor each.
+const maxAgents = 2000
+
 // setup holds the values of the flags.
 type setup struct {
 	servers, clients, both  int
@@ -49,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var s setup
 	flags := flag.NewFlagSet("nomadtest", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.IntVar(&s.servers, "servers", 1, "the `number` of agents in server mode, named server-1 and so on")
+	flags.IntVar(&s.servers, "servers", 1, "the `number` of agents in server mode, named server-1\nand so on")
 	flags.IntVar(&s.clients, "clients", 0, "the `number` of agents in client mode, named client-1 and so on")
 	flags.IntVar(&s.both, "both", 0, "the `number` of agents in both modes, named both-1 and so on")
 	flags.BoolVar(&s.acl, "acl", false, "agents ask for a token")
@@ -57,26 +61,32 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.BoolVar(&s.mutualTLS, "mutual-tls", false, "agents speak https and ask for a certificate")
 	flags.BoolVar(&s.debug, "debug", false, "agents without ACLs give profiles and facts about their host")
 	flags.BoolVar(&s.realDelays, "real-delays", false, "agents are as slow as real ones are on purpose")
-	flags.StringVar(&s.version, "version", nomadtest.DefaultVersion, "the `version` of Nomad that agents report and answer as")
+	flags.StringVar(&s.version, "version", nomadtest.DefaultVersion, "the `version` of Nomad that agents report and\nrespond as")
 	flags.StringVar(&s.region, "region", "global", "the `name` of the agents' region")
 	flags.StringVar(&s.gossip, "gossip-key", "", "the `key` of the servers' gossip: 16, 24 or 32 bytes in base64")
-	flags.StringVar(&s.control, "control", "127.0.0.1:0", "the `address` to control the cluster at, host:port")
+	flags.StringVar(&s.control, "control", "127.0.0.1:0", "the `address` to control the cluster at,\nhost:port")
 	fail := func(err error) int {
 		fmt.Fprintln(stderr, "nomadtest:", strings.TrimPrefix(err.Error(), "nomadtest: "))
 		return 2
 	}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintf(stdout, "Runs a cluster of Nomad agents in memory, prints where they are as a line of JSON, and ends when\n"+
-			"it is interrupted.\n\nusage: nomadtest [flags]\n\n")
-		flags.SetOutput(stdout)
+		help := bytes.NewBufferString("Runs a cluster of Nomad agents in memory, prints where they are as a line of\n" +
+			"JSON, and ends when it is interrupted.\n\nusage: nomadtest [flags]\n\n")
+		flags.SetOutput(help)
 		flags.PrintDefaults()
-		fmt.Fprintf(stdout, "\nexit codes: 0 it was interrupted, 2 wrong usage or the cluster could not be started\n")
+		help.WriteString("\nexit codes: 0 it was interrupted\n            2 wrong usage, the cluster could not be started, or the output could\n" +
+			"              not be written\n")
+		if _, err := help.WriteTo(stdout); err != nil {
+			return fail(err)
+		}
 		return 0
 	case err != nil:
 		return fail(err)
 	case flags.NArg() > 0:
 		return fail(fmt.Errorf("unexpected argument %q", flags.Arg(0)))
+	case max(s.servers, s.clients, s.both) > maxAgents || s.servers+s.clients+s.both > maxAgents:
+		return fail(fmt.Errorf("too many agents: want at most %d", maxAgents))
 	case s.servers == 0 && s.clients == 0 && s.both == 0:
 		return fail(errors.New("no agents: want -servers, -clients or -both to be more than 0"))
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -184,6 +185,16 @@ func TestControlSaysWhatThereIs(t *testing.T) {
 		{"PUT", "/agents/server-1/faults", `{"fault": "status"}`, "599"},
 		{"PUT", "/agents/server-1/faults", `{"fault": "reset"} {}`, "follows"},
 		{"PUT", "/agents/server-1/faults", ``, "body"},
+		{"PUT", "/agents/server-1/faults", `[]`, "the body is a JSON array: want an object"},
+		{"PUT", "/partition", `{"agents": "server-1"}`, "agents cannot be a JSON string"},
+		{"PUT", "/agents/server-1/faults", `{"fault": "delay", "delay": 3}`, "delay cannot be a JSON number"},
+		{"PUT", "/agents/server-1/faults", `{"fault": "delay"}`, "needs a delay"},
+		{"PUT", "/agents/server-1/faults", `{"fault": "delay", "delay": "-1s"}`, "0 or more"},
+		{"PUT", "/agents/server-1/faults", `{"fault": "drip", "bytes": -1}`, "1 byte or more"},
+		{"PUT", "/agents/server-1/faults", `{"fault": "truncate", "bytes": -1}`, "0 or more"},
+		{"PUT", "/agents/server-1/faults", `{"fault": "redirect"}`, "needs a location"},
+		{"GET", "/", "", "no request GET /"},
+		{"POST", "/agents/server-1/stop", "", "no request POST"},
 		{"DELETE", "/faults/7", "", `"7"`},
 		{"DELETE", "/faults/x", "", `"x"`},
 	} {
@@ -194,7 +205,15 @@ func TestControlSaysWhatThereIs(t *testing.T) {
 	}
 }
 
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
 func TestUsage(t *testing.T) {
+	var problem bytes.Buffer
+	assert.Equal(t, 2, run(t.Context(), []string{"-h"}, full{}, &problem))
+	assert.Contains(t, problem.String(), "no space left")
 	for _, c := range []struct {
 		args           string
 		code           int
@@ -210,6 +229,7 @@ func TestUsage(t *testing.T) {
 		{"-version latest", 2, "", "latest"},
 		{"-gossip-key x", 2, "", "base64"},
 		{"-control nowhere", 2, "", "nowhere"},
+		{"-servers 1999 -clients 2", 2, "", "want at most 2000"},
 	} {
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, c.code, run(t.Context(), strings.Fields(c.args), &stdout, &stderr), c.args)
