@@ -158,7 +158,12 @@ func Run(ctx context.Context, client *nomad.Client, opts ...Option) (*Report, er
 	}
 	report := &Report{Members: members.Members}
 	slices.SortFunc(report.Members, nomad.CompareMembers)
-	report.Members = slices.CompactFunc(report.Members, func(a, b nomad.Member) bool { return a.Name == b.Name })
+	listed := map[string]bool{}
+	report.Members = slices.DeleteFunc(report.Members, func(m nomad.Member) bool {
+		twice := listed[m.Name] // perhaps with another region, so not one after the other
+		listed[m.Name] = true
+		return twice
+	})
 	for _, m := range report.Members {
 		if m.Status != nomad.StatusLeft {
 			report.Servers = append(report.Servers, Server{Member: m, Address: s.address(m), Build: m.Build()})

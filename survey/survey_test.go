@@ -368,6 +368,31 @@ func TestAfterRestart(t *testing.T) {
 	assert.EqualValues(t, 7, sent.Load())
 }
 
+// TestListedTwice has an agent list one server with two regions, and another one between them.
+func TestListedTwice(t *testing.T) {
+	var called atomic.Int64
+	client, err := nomad.NewClient(replying(func(r *http.Request) (int, string) {
+		if r.URL.Path == "/v1/agent/health" {
+			called.Add(1)
+			return 200, `{"server":{"ok":true,"message":"ok"}}`
+		}
+		return 200, `{"ServerName":"a","ServerRegion":"global","ServerDC":"dc1","Members":[` +
+			`{"Name":"a.global","Addr":"10.0.0.1","Status":"alive","Tags":{"region":"c"}},` +
+			`{"Name":"b.global","Addr":"10.0.0.2","Status":"left","Tags":{"region":"b"}},` +
+			`{"Name":"a.global","Addr":"10.0.0.1","Status":"alive","Tags":{"region":"a"}}]}`
+	}))
+	require.NoError(t, err)
+	report, err := survey.Run(t.Context(), client)
+	require.NoError(t, err)
+	require.Len(t, report.Members, 2)
+	assert.Equal(t, "a", report.Members[0].Region(), "the first one in the order of CompareMembers")
+	assert.Equal(t, "b.global", report.Members[1].Name)
+	require.Len(t, report.Servers, 1)
+	assert.True(t, report.Servers[0].OK())
+	assert.EqualValues(t, 1, called.Load())
+	assert.Empty(t, report.Disagreements)
+}
+
 // TestLeaders has servers respond with invalid leader addresses.
 func TestLeaders(t *testing.T) {
 	member := nomad.Member{Name: "a.global", Addr: netip.MustParseAddr("10.0.0.2"), Status: nomad.StatusAlive, Tags: map[string]string{}}
