@@ -206,7 +206,7 @@ func (d Disagreement) MarshalJSON() ([]byte, error) {
 // View is a member as some servers see it.
 type View struct {
 	Member  nomad.Member // as they see it; the zero Member if they do not know it
-	Servers []string     // their names, sorted
+	Servers []string     // their names, sorted; views of the same servers share the list
 }
 
 // Known reports whether the servers know the member.
@@ -233,33 +233,83 @@ func (v View) MarshalJSON() ([]byte, error) {
 	}{v.Known(), v.Member, v.Servers})
 }
 
-// views collects how servers see the members of a pool. Of equal views of a member it keeps one.
+// views collects how servers see the members of a pool. Of equal views of a member it keeps one, and of equal sets of
+// servers too, because a single server can list thousands of members that no other one knows.
 type views struct {
 	servers []string
-	members map[string][]View
+	members map[string]seen
+}
+
+// seen is a member as servers see it.
+type seen struct {
+	by    *group // all that know it
+	views []view
+}
+
+type view struct {
+	member nomad.Member
+	by     *group
+}
+
+// group is a set of servers: those of before, if it is not nil, and the one that was added after them. Equal sets are the
+// same group.
+type group struct {
+	before *group
+	server string
+	size   int
 }
 
 // add adds what one server sees.
 func (v *views) add(server string, members []nomad.Member) {
 	if v.members == nil {
-		v.members = map[string][]View{}
+		v.members = map[string]seen{}
 	}
 	v.servers = append(v.servers, server)
+	grown := map[*group]*group{}
+	with := func(g *group) *group {
+		if grown[g] == nil {
+			grown[g] = &group{g, server, 1}
+			if g != nil {
+				grown[g].size += g.size
+			}
+		}
+		return grown[g]
+	}
 	added := make(map[string]bool, len(members))
 	for _, m := range members {
 		if added[m.Name] {
 			continue
 		}
 		added[m.Name] = true
-		seen := v.members[m.Name]
-		i := slices.IndexFunc(seen, func(v View) bool { return sameMember(v.Member, m) })
+		s := v.members[m.Name]
+		s.by = with(s.by)
+		i := slices.IndexFunc(s.views, func(v view) bool { return sameMember(v.member, m) })
 		if i < 0 {
-			i = len(seen)
-			seen = append(seen, View{Member: m})
-			v.members[m.Name] = seen
+			i = len(s.views)
+			s.views = append(s.views, view{member: m})
 		}
-		seen[i].Servers = append(seen[i].Servers, server)
+		s.views[i].by = with(s.views[i].by)
+		v.members[m.Name] = s
 	}
+}
+
+// list returns the servers of a group, or all others.
+func (v *views) list(g *group, others bool) []string {
+	n := g.size
+	if others {
+		n = len(v.servers) - n
+	}
+	in := make(map[string]bool, g.size)
+	for ; g != nil; g = g.before {
+		in[g.server] = true
+	}
+	list := make([]string, 0, n)
+	for _, server := range v.servers {
+		if in[server] != others {
+			list = append(list, server)
+		}
+	}
+	return list
 }
 
 // sameMember reports whether two members of one name differ in nothing.
@@ -271,32 +321,36 @@ func sameMember(a, b nomad.Member) bool {
 
 // disagreements returns the members that servers see differently.
 func (v *views) disagreements() []Disagreement {
+	slices.Sort(v.servers)
+	type key struct {
+		by     *group
+		others bool
+	}
+	lists := map[key][]string{}
+	list := func(g *group, others bool) []string {
+		k := key{g, others}
+		if lists[k] == nil {
+			lists[k] = v.list(g, others)
+		}
+		return lists[k]
+	}
 	var all []Disagreement
-	for name, seen := range v.members {
-		if len(seen) == 1 && (len(seen[0].Servers) == len(v.servers) || seen[0].Member.Status == nomad.StatusLeft) {
+	for name, s := range v.members {
+		missing := s.by.size < len(v.servers)
+		if len(s.views) == 1 && (!missing || s.views[0].member.Status == nomad.StatusLeft) {
 			continue
 		}
-		knows := map[string]bool{}
-		for _, view := range seen {
-			slices.Sort(view.Servers)
-			for _, server := range view.Servers {
-				knows[server] = true
-			}
+		different := make([]View, 0, len(s.views)+1)
+		for _, view := range s.views {
+			different = append(different, View{view.member, list(view.by, false)})
 		}
-		var others []string
-		for _, server := range v.servers {
-			if !knows[server] {
-				others = append(others, server)
-			}
+		if missing {
+			different = append(different, View{Servers: list(s.by, true)})
 		}
-		if others != nil {
-			slices.Sort(others)
-			seen = append(seen, View{Servers: others})
-		}
-		slices.SortFunc(seen, func(a, b View) int {
+		slices.SortFunc(different, func(a, b View) int {
 			return cmp.Or(cmp.Compare(len(b.Servers), len(a.Servers)), slices.Compare(a.Servers, b.Servers))
 		})
-		all = append(all, Disagreement{name, seen})
+		all = append(all, Disagreement{name, different})
 	}
 	slices.SortFunc(all, func(a, b Disagreement) int { return strings.Compare(a.Name, b.Name) })
 	return all

@@ -1,6 +1,7 @@
 package survey_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net/netip"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -479,6 +481,70 @@ func TestManyServers(t *testing.T) {
 	t.Logf("%d servers in %v, %.1f MB of memory", n, time.Since(began).Round(time.Millisecond), kept/1e6)
 	assert.Less(t, kept, 100e6)
 	runtime.KeepAlive(report)
+}
+
+// TestFakeMembers has two of many servers list members that no other one knows. The report must not have a list of all
+// other servers for each of them.
+func TestFakeMembers(t *testing.T) {
+	const servers, fakes = 300, 10_000
+	members := func(name string, list []nomad.Member) string {
+		body, err := json.Marshal(nomad.Members{ServerName: name, ServerRegion: "global", ServerDC: "dc1", Members: list})
+		require.NoError(t, err)
+		return string(body)
+	}
+	member := func(name string) nomad.Member {
+		return nomad.Member{Name: name + ".global", Addr: netip.MustParseAddr("10.0.0.1"), Status: nomad.StatusAlive}
+	}
+	var pool, odd []nomad.Member
+	for i := range servers {
+		pool = append(pool, member(fmt.Sprintf("server-%03d", i)))
+	}
+	all := slices.Clone(pool)
+	for i := range fakes {
+		fake := member(fmt.Sprintf("x-%05d", i))
+		all = append(all, fake)
+		if i%2 == 1 {
+			odd = append(odd, fake)
+		}
+	}
+	known, lists := members("NAME", pool), map[string]string{
+		"server-007": members("server-007", all), "server-008": members("server-008", append(odd, pool...)),
+	}
+	client, err := nomad.NewClient(nomad.WithAddress("http://server-000"), replying(func(r *http.Request) (int, string) {
+		switch name := r.URL.Hostname(); {
+		case r.URL.Path == "/v1/agent/health":
+			return 200, `{"server":{"ok":true,"message":"ok"}}`
+		case r.URL.Path == "/v1/status/leader":
+			return 200, `"10.0.0.1:4647"`
+		default:
+			return 200, cmp.Or(lists[name], strings.Replace(known, "NAME", name, 1))
+		}
+	}))
+	require.NoError(t, err)
+	address := survey.WithAddress(func(m nomad.Member) string { return "http://" + strings.TrimSuffix(m.Name, ".global") })
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	report, err := survey.Run(t.Context(), client, address, survey.WithTimeout(5*time.Minute))
+	require.NoError(t, err)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	require.Len(t, report.Disagreements, fakes)
+	for i, d := range report.Disagreements {
+		require.Len(t, d.Views, 2)
+		require.False(t, d.Views[0].Known())
+		require.True(t, d.Views[1].Known())
+		require.Len(t, d.Views[0].Servers, servers-1-i%2)
+		require.Equal(t, []string{"server-007.global", "server-008.global"}[:1+i%2], d.Views[1].Servers)
+		require.NotContains(t, d.Views[0].Servers, "server-007.global")
+		require.True(t, slices.IsSorted(d.Views[0].Servers))
+	}
+	kept := float64(after.HeapAlloc) - float64(before.HeapAlloc)
+	t.Logf("%.1f MB of memory", kept/1e6)
+	assert.Less(t, kept, 20e6)
+	runtime.KeepAlive(report)
+	runtime.KeepAlive(client)
+	runtime.KeepAlive(lists)
 }
 
 // TestEveryField changes each field of a member in the view of one server.
