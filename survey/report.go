@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nomad-go/nomad"
 	"github.com/nomad-go/nomad/internal/show"
@@ -57,7 +58,7 @@ func (r Report) Unreachable() []Server {
 }
 
 // String returns the report as a table of the servers, one of different leaders and one of the members that they see
-// differently.
+// differently. Cells of more than 200 bytes are cut, such as long lists of servers, but problems are not.
 func (r Report) String() string {
 	var b strings.Builder
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -82,15 +83,28 @@ func (r Report) String() string {
 	}
 	for _, d := range r.Disagreements {
 		for _, v := range d.Views {
-			fmt.Fprintf(table, "%s\t%s\t%s\n", line(d.Name), v.status(), line(strings.Join(v.Servers, " ")))
+			fmt.Fprintf(table, "%s\t%s\t%s\n", line(d.Name), line(v.status()), line(strings.Join(v.Servers, " ")))
 		}
 	}
 	table.Flush()
 	return b.String()
 }
 
+// maxCell is how many bytes a cell has at most: all cells of a column are as wide as the widest one.
+const maxCell = 200
+
 // line returns a cell of a table.
-func line(s string) string { return cmp.Or(show.Line(s), "-") }
+func line(s string) string {
+	s = cmp.Or(show.Line(s), "-")
+	if len(s) <= maxCell {
+		return s
+	}
+	end := maxCell
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "…"
+}
 
 // MarshalJSON encodes the report as an object with ok, members, servers and disagreements, and leader_disagreements if
 // there are any.

@@ -653,3 +653,22 @@ func TestString(t *testing.T) {
 		assert.Equal(t, "b.global: failed to [a.global c.global]; unknown to [b.global]", fmt.Sprintf(verb, r.Disagreements[0]))
 	}
 }
+
+// TestStringOfLongNames has one member with a long name and status among many, and one that many servers know.
+func TestStringOfLongNames(t *testing.T) {
+	r := survey.Report{Disagreements: []survey.Disagreement{{Name: "a" + strings.Repeat("ä", 30_000), Views: []survey.View{
+		{Member: nomad.Member{Name: "a", Status: nomad.MemberStatus(strings.Repeat("x", 60_000))}, Servers: []string{"b"}},
+		{Servers: slices.Repeat([]string{"server-1.global"}, 10_000)},
+	}}}}
+	for range 1000 {
+		r.Disagreements = append(r.Disagreements, survey.Disagreement{Name: "c", Views: []survey.View{{Servers: []string{"b"}}}})
+	}
+	text := r.String()
+	assert.Less(t, len(text), 1_000_000)
+	for _, want := range []string{
+		"\na" + strings.Repeat("ä", 99) + "…  " + strings.Repeat("x", 200) + "…  b\n", // no rune is cut
+		"server-1.global server-1…\n",
+	} {
+		assert.True(t, strings.Contains(text, want), want)
+	}
+}
