@@ -141,6 +141,10 @@ func WithProgress(progress func(done, total int, server Server)) Option {
 //
 // A survey of a thousand servers transfers about a gigabyte. It keeps little of that in memory.
 //
+// Run itself has no limit on its time or on the number of servers. If none responds, it takes the time limit of one
+// server for every WithConcurrency servers: more than five minutes for a thousand servers with the defaults. The agent
+// decides how many servers there are. Give the context a deadline.
+//
 // It requires the ACL capability node:read.
 func Run(ctx context.Context, client *nomad.Client, opts ...Option) (*Report, error) {
 	s := settings{address: addressesAs(client), concurrency: DefaultConcurrency, timeout: DefaultTimeout}
