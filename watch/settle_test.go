@@ -252,3 +252,26 @@ func TestSettleNegative(t *testing.T) {
 	reported := s.run(t, watch.Options{Settle: -1}, 10*time.Minute)
 	assert.Equal(t, len(s.polls)+1, len(reported), "joined, synced, and one update for each further poll")
 }
+
+// TestSettleShort checks that a very short Settle is no loop without a pause, and that changes settle nevertheless.
+func TestSettleShort(t *testing.T) {
+	for _, settle := range []time.Duration{1, 3, time.Microsecond, time.Millisecond} {
+		n := 0
+		s := &script{members: func(since time.Duration) ([]nomad.Member, error) {
+			if n++; n > 10_000 {
+				return nil, nomad.ErrClosed // the end
+			}
+			status := nomad.StatusAlive
+			if since > 30*time.Second {
+				status = nomad.StatusFailed
+			}
+			counter := min(since, time.Minute) // it never settles before
+			return one(status, "counter", fmt.Sprint(counter)), nil
+		}}
+		reported := s.run(t, watch.Options{Settle: settle}, 2*time.Minute)
+		require.Len(t, reported, 4, "%v: %v", settle, reported)
+		assert.Regexp(t, `^a failed at 3\ds$`, reported[2])
+		assert.Regexp(t, `^a updated at 6\ds$`, reported[3])
+		assert.Less(t, len(s.polls), 100, settle)
+	}
+}

@@ -64,12 +64,12 @@ type Options struct {
 	// outage it doubles with each poll, up to a minute or Interval, whichever is longer.
 	Interval time.Duration
 
-	// Settle is how long all responses must agree on a change before it is reported. 0 means DefaultSettle. With a
-	// negative value a change is reported as soon as it is seen.
+	// Settle is how long all responses must agree on a change before it is reported, 1 ms or more; a shorter time counts
+	// as that. 0 means DefaultSettle. With a negative value a change is reported as soon as it is seen.
 	//
 	// A change takes seconds to reach all servers. A client agent or a load balancer may forward each request to a
 	// different server, so a new change can appear and disappear again. While a change settles, the watch polls every
-	// quarter of Settle (every Interval if that is shorter), each time on a new connection.
+	// quarter of Settle, 1 ms or more (every Interval if that is shorter), each time on a new connection.
 	//
 	// A new status is reported when the status has settled, even if other fields still change. Other changes of a
 	// member are reported in one event when at least one of them has settled. Some values never settle, such as a
@@ -201,6 +201,9 @@ func (w *watcher[V]) run(ctx context.Context, function string, opts Options) err
 	const most = math.MaxInt64 / 8 // so that it can be multiplied
 	w.interval = min(cmp.Or(opts.Interval, DefaultInterval), most)
 	w.settle = min(cmp.Or(opts.Settle, DefaultSettle), most)
+	if w.settle > 0 {
+		w.settle = max(w.settle, time.Millisecond)
+	}
 	w.unrest = map[subject]unrest{}
 	w.polled = time.Now()
 	for backoff := time.Duration(0); ctx.Err() == nil; {
@@ -234,7 +237,9 @@ func (w *watcher[V]) run(ctx context.Context, function string, opts Options) err
 	return endOf(ctx)
 }
 
-func (w *watcher[V]) fastInterval() time.Duration { return min(w.interval, w.settle/4) }
+func (w *watcher[V]) fastInterval() time.Duration {
+	return min(w.interval, max(w.settle/4, time.Millisecond))
+}
 
 // sequence makes a sequence of the events that run emits; the error of run comes last. emit returns
 // whether to continue.
