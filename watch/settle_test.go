@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -251,6 +252,58 @@ func TestSettleNegative(t *testing.T) {
 	}}
 	reported := s.run(t, watch.Options{Settle: -1}, 10*time.Minute)
 	assert.Equal(t, len(s.polls)+1, len(reported), "joined, synced, and one update for each further poll")
+}
+
+// newNames is a script whose responses have the members of others, and 20 with long names that are new in each response.
+func newNames(others func(since time.Duration) []nomad.Member) *script {
+	n := 0
+	return &script{members: func(since time.Duration) ([]nomad.Member, error) {
+		members := others(since)
+		for range 20 {
+			n++
+			members = append(members, nomad.Member{Name: fmt.Sprintf("%05000d", n), Status: nomad.StatusAlive})
+		}
+		return members, nil
+	}}
+}
+
+// TestNewNames has other members in each response. The agent must not be polled more often for long because of them. A
+// change of a member that is always there must still be reported.
+func TestNewNames(t *testing.T) {
+	s := newNames(func(since time.Duration) []nomad.Member {
+		if since > 30*time.Minute {
+			return one(nomad.StatusFailed)
+		}
+		return one(nomad.StatusAlive)
+	})
+	reported := s.run(t, watch.Options{Interval: time.Minute}, time.Hour)
+	assert.Less(t, len(s.polls), 150, "every minute, and more often only for a while")
+	require.NotEmpty(t, reported)
+	assert.Regexp(t, `^a failed at 1[89]\d\ds$`, reported[len(reported)-1])
+}
+
+// TestNewNamesAreForgotten has other members in each response, and one whose status changes now and then and settles, so
+// that the agent is polled often all the time.
+func TestNewNamesAreForgotten(t *testing.T) {
+	memory := func() float64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	n, before, most := 0, memory(), 0.
+	s := newNames(func(since time.Duration) []nomad.Member {
+		if n++; n%50 == 0 {
+			most = max(most, memory()-before)
+		}
+		if int(since.Seconds())/4%2 == 1 {
+			return one(nomad.StatusFailed)
+		}
+		return one(nomad.StatusAlive)
+	})
+	s.run(t, watch.Options{Interval: time.Minute}, 4*time.Minute)
+	assert.Greater(t, len(s.polls), 300)
+	assert.Less(t, most, 20e6)
 }
 
 // TestSettleShort checks that a very short Settle is no loop without a pause, and that changes settle nevertheless.

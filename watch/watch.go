@@ -74,7 +74,8 @@ type Options struct {
 	// A new status is reported when the status has settled, even if other fields still change. Other changes of a
 	// member are reported in one event when at least one of them has settled. Some values never settle, such as a
 	// counter in a tag. After four times Settle the watch goes back to polling every Interval, and reports such a value
-	// when it has been the same for two intervals.
+	// when it has been the same for two intervals. It also goes back to every Interval if new changes keep coming and
+	// none of them settles in that time, until one does or they end.
 	//
 	// Do not use Settle as a grace period: members that have already failed are reported with the first response, at
 	// once. Compare the event's Time with the present time before you act, as the example reaper does.
@@ -158,7 +159,11 @@ type watcher[V any] struct {
 	missed  map[string]bool // what must settle until all is reported; nil if nothing must
 	polled  time.Time       // the last response
 	fast    bool            // something may settle soon
+	spent   time.Duration   // how long something might have settled soon, but nothing did
 }
+
+// maxGone is how many bytes the subjects take that are no longer there: each response can have new names.
+const maxGone = 1 << 20
 
 // status is the aspect that matters most: the status or presence of a member, whether an agent is
 // healthy.
@@ -325,8 +330,22 @@ func (w *watcher[V]) learn(seen map[string]V, now time.Time, afterOutage bool) b
 			notice(name, new(before), nil, onlyStatus)
 		}
 	}
+	if w.fast && len(changes) == 0 {
+		w.spent += min(now.Sub(w.polled), w.fastInterval())
+	} else {
+		w.spent = 0
+	}
+	w.fast = w.fast && w.spent <= 4*w.settle
 	w.pending, w.polled = pending, now
-	maps.DeleteFunc(w.unrest, func(_ subject, u unrest) bool { return u.isOver(now, w.interval) })
+	gone := 0
+	maps.DeleteFunc(w.unrest, func(s subject, u unrest) bool {
+		_, isKnown := w.known[s.name]
+		_, isPending := pending[s.name]
+		if !isKnown && !isPending {
+			gone += len(s.name) + 100
+		}
+		return u.isOver(now, w.interval) || !isKnown && !isPending && gone > maxGone
+	})
 	if first || afterOutage {
 		w.missed = map[string]bool{}
 		for name := range pending {
