@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -255,11 +256,19 @@ func nameAll(ctx context.Context, sources []*source) {
 		}
 		asking.Go(func() {
 			if self, err := s.client.Agent.Self(ctx); err == nil {
-				s.name = cmp.Or(self.Member.Name, self.Config.NodeName)
+				s.name = fmt.Sprintf("%.100s", strings.Map(printable, cmp.Or(self.Member.Name, self.Config.NodeName)))
 			}
 		})
 	}
 	asking.Wait()
+}
+
+// printable replaces what could control a terminal.
+func printable(r rune) rune {
+	if strconv.IsPrint(r) {
+		return r
+	}
+	return '?'
 }
 
 // line is an event of a source's log, or an error: why a part of it is missing, or why it ended.

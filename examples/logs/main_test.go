@@ -162,6 +162,24 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestNames has an agent whose name would control a terminal.
+func TestNames(t *testing.T) {
+	cluster := nomadtest.NewCluster(nomadtest.Servers(2, nomadtest.Names("a", "b\x1b[2J\x1b]0;mine\x07"+strings.Repeat("c", 200))))
+	defer cluster.Close()
+	first, second := cluster.Agents()[0], cluster.Agents()[1]
+	for _, format := range []string{"-color=never", "-json"} {
+		p := start(t, "", "-agent", first.URL(), "-agent", second.URL(), format)
+		logUntil(t, p, second, "hello")
+		second.Stop()
+		prints(t, &p.stderr, `logs: b\?\[2J\?\]0;mine\?c+: outage`)
+		p.interrupt()
+		p.wait(t)
+		second.Start()
+		assert.Regexp(t, `(?m)\bb\?\[2J\?\]0;mine\?c{86}\b.*hello`, p.out.String())
+		assert.NotRegexp(t, `[^[:print:]\n]`, p.out.String()+p.stderr.String())
+	}
+}
+
 func TestGrepAndJSON(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(2))
 	defer cluster.Close()
