@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -431,11 +433,13 @@ func TestLimits(t *testing.T) {
 	for _, args := range [][]string{{"survey"}, {"members"}, {"health"}, {"bootstrap", "-expect", "1"}} {
 		cmd := command(t, t.TempDir(), args[0], append(args[1:], "-timeout", "50ms")...)
 		cmd.Env = append(os.Environ(), "NOMAD_ADDR="+cluster.URL("server-1"))
-		began := time.Now()
 		code, _, stderr := exit(t, cmd)
 		assert.Equal(t, 2, code, stderr)
-		assert.Regexp(t, "no response within 50ms|deadline exceeded", stderr)
-		assert.Less(t, time.Since(began), 25*time.Second, "the default limit is 30 s")
+		if args[0] == "members" {
+			assert.Contains(t, stderr, "context deadline exceeded")
+		} else {
+			assert.Contains(t, stderr, "no response within 50ms")
+		}
 	}
 }
 
@@ -452,6 +456,34 @@ func TestRotationWithoutEncryption(t *testing.T) {
 	assert.Contains(t, stderr, "gossip is not encrypted")
 	assert.NotContains(t, stderr, "same key")
 	assert.NoFileExists(t, filepath.Join(folder, "key"))
+}
+
+// TestControlCharacters has an agent send control characters in what is not a name.
+func TestControlCharacters(t *testing.T) {
+	short(t)
+	t.Parallel()
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.URL.Path == "/v1/agent/health" {
+			w.WriteHeader(http.StatusInternalServerError)
+			io.WriteString(w, `{"server":{"ok":false,"message":"no \u001b[2Jleader"}}`)
+			return
+		}
+		io.WriteString(w, `{"ServerName":"a","ServerRegion":"global","ServerDC":"dc1",`+
+			`"Members":[{"Name":"a.global","Addr":"10.0.0.1","Status":"fail\u001b[2Jed"}]}`)
+	}))
+	defer agent.Close()
+	for name, args := range map[string][]string{
+		"health": nil, "members": nil, "survey": {"-timeout", "1s"}, "bootstrap": {"-expect", "1", "-timeout", "1s"},
+		"rotate-gossip-key": {"-out", "key"},
+	} {
+		cmd := command(t, t.TempDir(), name, args...)
+		cmd.Env = append(os.Environ(), "NOMAD_ADDR="+agent.URL)
+		code, out, stderr := exit(t, cmd)
+		assert.Equal(t, 1, code, "%s: %s%s", name, out, stderr)
+		assert.Contains(t, out+stderr, "[2J", name)
+		assert.NotContains(t, out+stderr, "\x1b", name)
+	}
 }
 
 // TestSurveyGoesOn checks that survey -every continues after an outage of the agent.

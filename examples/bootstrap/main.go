@@ -214,7 +214,7 @@ func (p *pool) missing() string {
 	for _, m := range p.members {
 		found[m.SerfAddr().String()] = true
 		if m.Status != nomad.StatusAlive {
-			text += fmt.Sprintf("\n  %q is %s", m.Name, m.Status)
+			text += fmt.Sprintf("\n  %q is %q", m.Name, m.Status)
 		}
 	}
 	for _, address := range p.addresses {

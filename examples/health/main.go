@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -127,11 +128,19 @@ func show(w io.Writer, health *nomad.Health, asJSON bool) error {
 	text := "ROLE    HEALTHY  MESSAGE\n"
 	row := func(role nomad.Role, h *nomad.RoleHealth) {
 		if h != nil {
-			text += fmt.Sprintf("%-6s  %-7t  %.62s\n", role, h.OK, h.Message)
+			text += fmt.Sprintf("%-6s  %-7t  %.62s\n", role, h.OK, strings.Map(printable, h.Message))
 		}
 	}
 	row(nomad.RoleServer, health.Server)
 	row(nomad.RoleClient, health.Client)
 	_, err := io.WriteString(w, text)
 	return err
+}
+
+// printable replaces what could control a terminal.
+func printable(r rune) rune {
+	if strconv.IsPrint(r) {
+		return r
+	}
+	return '?'
 }

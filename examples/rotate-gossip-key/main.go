@@ -184,7 +184,7 @@ func (r *rotation) list(ctx context.Context) (*nomad.Keyring, error) {
 	}
 	for _, m := range members.Members {
 		if m.Status != nomad.StatusAlive && m.Status != nomad.StatusLeft {
-			return nil, fmt.Errorf("%w: %q is %s and would miss the change: start it, or force it to leave",
+			return nil, fmt.Errorf("%w: %q is %q and would miss the change: start it, or force it to leave",
 				errNotReady, m.Name, m.Status)
 		}
 	}
