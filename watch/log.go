@@ -11,7 +11,8 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// LogAgent is the agent whose log Log follows. *nomad.Agent implements it.
+// LogAgent is the agent whose log Log follows. *nomad.Agent implements it. Only a Client makes a LogStream, so a test of Log
+// uses a Client of an agent of package nomadtest.
 type LogAgent interface {
 	Monitor(ctx context.Context, opts nomad.MonitorOptions) (*nomad.LogStream, error)
 }

@@ -27,8 +27,9 @@
 //
 // # Testing
 //
-// The functions take an interface of one method, which *nomad.Agent implements. In a bubble of testing/synctest hours
-// of watching take no time.
+// The functions take an interface of one method, which *nomad.Agent implements. For Members and Health a test can
+// implement it too, and in a bubble of testing/synctest hours of watching take no time. The method for Log returns a
+// *nomad.LogStream, which only a Client makes: a test of Log uses package nomadtest.
 package watch
 
 import (
