@@ -20,7 +20,7 @@ import (
 // show the keys. Secret.Reveal returns a key.
 type Keyring struct {
 	Keys     map[Secret]int    // number of servers that have each key; ListKeys only
-	Messages map[string]string // messages of servers, by full name, such as server-1.global; gossip keys are cut out of the text
+	Messages map[string]string // messages of servers, by full name, such as server-1.global; without gossip keys, and at most about 4 KiB long
 	NumNodes int               // number of servers in the pool that have not failed; if one does not respond, the method fails
 }
 
@@ -72,7 +72,7 @@ func (k Keyring) MarshalJSON() ([]byte, error) {
 
 // keyringEndpoint describes one of the endpoints of the keyring.
 func keyringEndpoint(name, method, path string) *endpoint {
-	return register(endpoint{name: name, method: method, path: "/v1/agent/keyring/" + path, role: RoleServer, acl: "agent:write", keys: true, decode: decodeKeyring})
+	return register(endpoint{name: name, method: method, path: "/v1/agent/keyring/" + path, role: RoleServer, acl: "agent:write", keys: true, decode: decodeKeyring("")})
 }
 
 var (
@@ -82,25 +82,39 @@ var (
 	removeKeyEndpoint  = keyringEndpoint("RemoveKey", http.MethodPut, "remove")
 )
 
-// maxKeys is how many keys are looked for in messages in every form. Pools have one to three.
-const maxKeys = 64
+// The keys that are looked for in messages, in every form: how many, and their bytes in total. Pools have one to three
+// keys of 44 bytes.
+const (
+	maxKeys     = 64
+	maxKeyBytes = 8 << 10
+)
 
-// decodeKeyring decodes a Keyring. The error of a decoder could quote a key.
-func decodeKeyring(ctx context.Context, content []byte, out any) error {
-	if err := body.CheckValue(content); err != nil {
-		return err
-	}
-	if decodeJSON(ctx, content, out) != nil {
-		return errors.New("it is not the JSON of a keyring")
-	}
-	ring := out.(*Keyring)
-	if len(ring.Messages) > 0 && len(ring.Keys) <= maxKeys {
-		for key := range ring.Keys {
-			redact.Values(ring.Messages, redact.New(key.Reveal()))
+// decodeKeyring decodes a Keyring, after a request with a key in it or none. The error of a decoder could quote a key.
+func decodeKeyring(sent string) func(ctx context.Context, content []byte, out any) error {
+	return func(ctx context.Context, content []byte, out any) error {
+		if err := body.CheckValue(content); err != nil {
+			return err
 		}
+		if decodeJSON(ctx, content, out) != nil {
+			return errors.New("it is not the JSON of a keyring")
+		}
+		ring := out.(*Keyring)
+		if len(ring.Messages) == 0 {
+			return nil
+		}
+		keys, size := []string{sent}, 0
+		for key := range ring.Keys {
+			keys = append(keys, key.Reveal())
+			size += len(key.Reveal())
+		}
+		if len(ring.Keys) > maxKeys || size > maxKeyBytes { // the search would take too long
+			for name := range ring.Messages {
+				ring.Messages[name] = redact.Mark
+			}
+			return nil
+		}
+		return redact.Values(ctx, ring.Messages, redact.New(keys...))
 	}
-	redact.Values(ring.Messages, redact.Secrets{})
-	return nil
 }
 
 // ListKeys returns the gossip keys of the servers of the pool, in all regions.
@@ -158,10 +172,8 @@ func (a *Agent) changeKey(ctx context.Context, ep *endpoint, key Secret) (*Keyri
 		return nil, err
 	}
 	r.secret = key.Reveal()
-	ring, err := get[Keyring](ctx, a.client, r)
-	if err != nil {
-		return nil, err
-	}
-	redact.Values(ring.Messages, redact.New(r.secret))
-	return ring, nil
+	withKey := *ep
+	withKey.decode = decodeKeyring(r.secret)
+	r.endpoint = &withKey
+	return get[Keyring](ctx, a.client, r)
 }

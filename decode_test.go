@@ -2,10 +2,12 @@ package nomad
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // TestDecodingEnds checks that decoding a large list stops when the context ends.
@@ -16,4 +18,26 @@ func TestDecodingEnds(t *testing.T) {
 	assert.NoError(t, decodeMembers(ctx, body, new(Members)))
 	cancel()
 	assert.ErrorIs(t, decodeMembers(ctx, body, new(Members)), context.Canceled)
+
+	ring := []byte(`{"NumNodes":1,"Keys":{"k":1},"Messages":{"a":"b"}}`)
+	assert.NoError(t, decodeKeyring("")(t.Context(), ring, new(Keyring)))
+	assert.ErrorIs(t, decodeKeyring("")(ctx, ring, new(Keyring)), context.Canceled)
+}
+
+// TestKeyringWithLongMessages has an agent send many keys, and a message in which they could be escaped many times.
+func TestKeyringWithLongMessages(t *testing.T) {
+	decode := func(keys int) string {
+		var b strings.Builder
+		for i := range keys {
+			fmt.Fprintf(&b, `"%044d":1,`, i)
+		}
+		ring := new(Keyring)
+		message := strings.Repeat("%25252541=3Damp;amp;x&#37;41&amp;amp;", 27_000)
+		content := `{"NumNodes":1,"Messages":{"a":"` + message + `"},"Keys":{` + strings.TrimSuffix(b.String(), ",") + `}}`
+		require.NoError(t, decodeKeyring("")(t.Context(), []byte(content), ring))
+		return ring.Messages["a"]
+	}
+	assert.Less(t, len(decode(0)), 8<<10)
+	assert.Less(t, len(decode(maxKeys)), 8<<10)
+	assert.Equal(t, "<redacted>", decode(maxKeys+1))
 }

@@ -2,8 +2,10 @@ package redact
 
 import (
 	"bytes"
+	"encoding/binary"
 	"html"
 	"math"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,11 +28,15 @@ func (s span) extend(text string, belongs func(byte) bool) span {
 }
 
 // extend makes each span longer by the base64 around it.
-func extend(spans []span, text string) {
+func (s *search) extend(spans []span, text string) {
 	var last span
-	for i, s := range spans {
-		if s.from < last.from || s.to > last.to {
-			last = s.extend(text, isBase64)
+	for i, found := range spans {
+		if found.from < last.from || found.to > last.to {
+			last = found.extend(text, isBase64)
+			s.steps += last.to - last.from
+		}
+		if s.givesUp() {
+			return
 		}
 		spans[i] = last
 	}
@@ -212,40 +218,63 @@ type search struct {
 }
 
 // maxSteps is how many bytes are compared at most. An ordinary response needs a few thousand; a secret that repeats
-// itself, in a response that repeats it, needs billions.
+// itself, in a response that repeats it, needs billions, and so do many secrets in a text with many layers.
 const maxSteps = 4 << 20
 
 func (s *search) givesUp() bool { return s.steps > maxSteps }
 
+// bytesPerStep is how many bytes package bytes searches in the time of a step.
+const bytesPerStep = 32
+
 // all finds where a layer has a text.
 func (s *search) all(l *layer, text string) {
+	s.steps += 1 + len(l.text)/bytesPerStep
 	for i := 0; !s.givesUp(); {
 		at := bytes.Index(l.text[i:], []byte(text))
 		if at < 0 {
 			return
 		}
 		s.found = append(s.found, span{l.from[i+at], l.to[i+at+len(text)-1]})
-		s.steps += 1 + len(text)/16
+		s.steps += 1 + len(text)/bytesPerStep
 		i += at + 1
 	}
 }
 
-// block is the length of the parts of a form that parts searches, and maxBlocks how many there are at most.
-const block, maxBlocks = 8, 512
+// block is the length of the parts of a form that parts searches. They are so close that each minShown characters of
+// the form, in a row, have a whole one.
+const block, blockStep = 8, minShown - block + 1
+
+// blocks are the blocks of a text by their hash, in lists: each has the place of the first one, and the place of the next
+// one for each place. Places count from 1, so that 0 ends a list.
+type blocks struct {
+	first, next []int32
+	shift       int
+}
+
+func newBlocks(text []byte) *blocks {
+	b := &blocks{next: make([]int32, max(len(text)-block+2, 1)), shift: 64 - bits.Len(uint(len(text)))}
+	b.first = make([]int32, 1<<(64-b.shift))
+	for i := len(text) - block; i >= 0; i-- {
+		h := b.hash(text[i : i+block])
+		b.next[i+1], b.first[h] = b.first[h], int32(i+1)
+	}
+	return b
+}
+
+func (b *blocks) hash(block []byte) uint64 {
+	return binary.LittleEndian.Uint64(block) * 0x9e3779b97f4a7c15 >> b.shift
+}
 
 // parts finds where a layer has a form or a long part of it, as of a text that was cut.
-func (s *search) parts(l *layer, form string) {
+func (s *search) parts(l *layer, in *blocks, form string) {
 	ends := make(map[int]int) // where a part ends that was compared, by how far the text is ahead of the form
-	for off := 0; off+block <= len(form); off += max(block, len(form)/maxBlocks) {
-		for i := 0; !s.givesUp(); {
-			at := bytes.Index(l.text[i:], []byte(form[off:off+block]))
-			if at < 0 {
-				break
-			}
+	for off := 0; off+block <= len(form) && !s.givesUp(); off += blockStep {
+		s.steps++
+		for n := in.first[in.hash([]byte(form[off:off+block]))]; n > 0 && !s.givesUp(); n = in.next[n] {
+			at := int(n) - 1
 			s.steps++
-			from, to, begin, end := i+at, i+at+block, off, off+block
-			i += at + 1
-			if ends[from-begin] >= to {
+			from, to, begin, end := at, at+block, off, off+block
+			if ends[from-begin] >= to || string(l.text[from:to]) != form[begin:end] {
 				continue
 			}
 			for from > 0 && begin > 0 && l.text[from-1] == form[begin-1] {

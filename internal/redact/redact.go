@@ -2,6 +2,7 @@
 package redact
 
 import (
+	"context"
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Mark stands in place of a secret.
@@ -127,15 +129,16 @@ func (s Secrets) find(text string) []span {
 		for _, secret := range s.exact {
 			search.all(l, secret)
 		}
-		if len(s.loose) == 0 {
+		if len(s.loose) == 0 || search.givesUp() {
 			continue
 		}
 		squeezed := l.squeeze()
+		blocks := newBlocks(squeezed.text)
 		for _, f := range s.loose {
 			before := len(search.found)
-			search.parts(squeezed, f.text)
+			search.parts(squeezed, blocks, f.text)
 			if f.base64 {
-				extend(search.found[before:], text)
+				search.extend(search.found[before:], text)
 			}
 		}
 	}
@@ -205,10 +208,9 @@ func Cut(text string, limit int) string {
 func GossipKeys(text string) string {
 	var found []span
 	for _, l := range newLayer(text).layers() {
-		isKeyPart := func(c byte) bool { return isBase64(c) || c == '=' }
 		for from := 0; from < len(l.text); from++ {
 			to := from
-			for to < len(l.text) && isKeyPart(l.text[to]) {
+			for to < len(l.text) && isKeyPart(rune(l.text[to])) {
 				to++
 			}
 			// The word can begin with something else, as in Key=….
@@ -238,6 +240,11 @@ func IsGossipKey(text string) bool {
 // looksLikeKey reports whether text is a gossip key, also in the other alphabet of base64 or without its padding. Then it
 // must not be a word.
 func looksLikeKey(text string) bool {
+	switch len(strings.TrimRight(text, "=")) {
+	case 22, 32, 43, 48, 59, 64: // of 16, 24 and 32 bytes in base64, twice in base64, or in hexadecimal
+	default:
+		return false
+	}
 	if IsGossipKey(text) {
 		return true
 	}
@@ -251,16 +258,35 @@ func looksLikeKey(text string) bool {
 		!strings.ContainsFunc(text, unicode.IsLower) {
 		return false
 	}
-	text = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))
-	key, err := base64.RawStdEncoding.DecodeString(text)
+	key, err := base64.RawStdEncoding.DecodeString(inOneAlphabet.Replace(strings.TrimRight(text, "=")))
 	return err == nil && isKeySize(len(key))
 }
 
+// inOneAlphabet replaces the characters of base64 for URLs.
+var inOneAlphabet = strings.NewReplacer("-", "+", "_", "/")
+
 func isKeySize(n int) bool { return n == 16 || n == 24 || n == 32 }
 
-// Values removes secrets and what looks like a gossip key from the values of a map.
-func Values(m map[string]string, secrets Secrets) {
+// maxValue is how many bytes a value of Values has at most. Servers send less than 1 KiB.
+const maxValue = 4 << 10
+
+// Values removes secrets and what looks like a gossip key from the values of a map, and cuts long ones. It returns an
+// error if ctx ends first.
+func Values(ctx context.Context, m map[string]string, secrets Secrets) error {
 	for name, value := range m {
-		m[name] = GossipKeys(secrets.Remove(value))
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		end := ""
+		if len(value) > maxValue {
+			value, end = secrets.RemoveCut(value[:maxValue]), " …"
+			value = strings.TrimRightFunc(value, isKeyPart) // it may be the beginning of a key
+			value = strings.ToValidUTF8(value, "")
+		}
+		m[name] = GossipKeys(secrets.Remove(value)) + end
 	}
+	return nil
 }
+
+// isKeyPart reports whether r is a character of a gossip key in base64 or hexadecimal.
+func isKeyPart(r rune) bool { return r == '=' || r < utf8.RuneSelf && isBase64(byte(r)) }

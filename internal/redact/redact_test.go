@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"context"
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/hex"
@@ -214,6 +215,56 @@ func TestRepetitive(t *testing.T) {
 		assert.NotContains(t, secret.Remove("no: "+echo+"!"), unit)
 		assert.NotContains(t, secret.RemoveCut(secret.Remove("no: "+echo)), unit)
 	}
+}
+
+// TestManySecrets removes many secrets from a string with many layers. The search gives up, and nothing is shown.
+func TestManySecrets(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var secrets []string
+	for range 500 {
+		secrets = append(secrets, fmt.Sprintf("%032x%012x", random.Uint64(), random.Uint64()))
+	}
+	text := strings.Repeat("%25252541=3Damp;amp;x&#37;41&amp;amp;", 1_700)
+	assert.Equal(t, Mark, New(secrets...).Remove(text))
+	assert.Equal(t, text, New(secrets[0]).Remove(text))
+}
+
+// TestParts removes every part of a secret that is long enough.
+func TestParts(t *testing.T) {
+	secret := "abcdefghijklmnopqrstuvwxyz0123456789ABCDEF"
+	for _, secret := range []string{secret, secret + strings.Repeat("-", 10_000) + secret} {
+		s := New(secret)
+		for length := minShown; length <= 2*minShown; length++ {
+			for from := 0; from+length <= 42; from++ {
+				part := secret[from : from+length]
+				assert.Equal(t, "x. <redacted> .y", s.Remove("x. "+part+" .y"), part)
+			}
+		}
+	}
+}
+
+func TestValues(t *testing.T) {
+	const key = "Zm9vYmFyYmF6cXV4+2/vcmdlZ3JhdWx0Z2FycGx5MDE="
+	other := base64.StdEncoding.EncodeToString([]byte("16 random bytes!"))
+	long := strings.Repeat("x ", maxValue/2-10)
+	values := map[string]string{
+		"a key":      "no " + url.QueryEscape(key) + "!",
+		"another":    "no " + other + "!",
+		"long":       long + strings.Repeat("y ", 100),
+		"a cut key":  long + key,
+		"a cut word": long + other,
+	}
+	require.NoError(t, Values(t.Context(), values, New(key)))
+	assert.Equal(t, map[string]string{
+		"a key":      "no <redacted>!",
+		"another":    "no <redacted>!",
+		"long":       long + strings.Repeat("y ", 10) + " …",
+		"a cut key":  long + " …",
+		"a cut word": long + " …",
+	}, values)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	assert.ErrorIs(t, Values(ctx, values, New(key)), context.Canceled)
 }
 
 // TestCutAt compares the search for a truncated secret with a naive search.
