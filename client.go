@@ -32,8 +32,9 @@ type Client struct {
 	base      url.URL
 	settings  *settings.Settings
 	transport *transport.Client
-	budget    *retry.Budget // of this agent's retries
-	shared    bool          // another Client closes the transport
+	budgets   *retry.Budgets    // of the retries of each agent, shared with other Clients as the transport is
+	budget    retry.AgentBudget // of this agent's retries
+	shared    bool              // another Client closes the transport
 }
 
 // NewClient creates a Client. Without options it uses the agent at DefaultAddress.
@@ -49,11 +50,12 @@ func NewClient(opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, optionErrors([]error{err})
 	}
-	return newClient(s, t), nil
+	return newClient(s, t, new(retry.Budgets)), nil
 }
 
-func newClient(s *settings.Settings, t *transport.Client) *Client {
-	c := &Client{address: s.Address.String(), base: s.Address.Base(), settings: s, transport: t, budget: new(retry.Budget)}
+func newClient(s *settings.Settings, t *transport.Client, budgets *retry.Budgets) *Client {
+	c := &Client{address: s.Address.String(), base: s.Address.Base(), settings: s, transport: t, budgets: budgets}
+	c.budget = budgets.Of(c.address)
 	c.Agent, c.Status = &Agent{c}, &Status{c}
 	return c
 }
@@ -70,11 +72,8 @@ func (c *Client) With(opts ...Option) (*Client, error) {
 	if errs != nil {
 		return nil, optionErrors(errs)
 	}
-	derived := newClient(s, c.transport)
+	derived := newClient(s, c.transport, c.budgets)
 	derived.shared = true
-	if derived.address == c.address {
-		derived.budget = c.budget
-	}
 	return derived, nil
 }
 

@@ -221,6 +221,29 @@ func TestRetryBudget(t *testing.T) {
 	assert.Equal(t, 3, trouble.Hits())
 }
 
+// TestRetryBudgetOfManyClients makes each call to an agent that fails with a Client of its own from With.
+func TestRetryBudgetOfManyClients(t *testing.T) {
+	t.Parallel()
+	cluster := nomadtest.NewCluster(nomadtest.Servers(2))
+	defer cluster.Close()
+	agent, other := cluster.Agents()[0], cluster.Agents()[1]
+	trouble := agent.Inject(nomadtest.Status(http.StatusServiceUnavailable, "no"))
+	client := testkit.NewClient(t, nomad.WithAddress(other.URL()), nomad.WithRetries(1))
+	const calls = 300
+	var wg sync.WaitGroup
+	for range calls {
+		wg.Go(func() {
+			derived, err := client.With(nomad.WithAddress(agent.URL()))
+			if assert.NoError(t, err) {
+				_, err = derived.Agent.Members(t.Context())
+				assert.Error(t, err)
+			}
+		})
+	}
+	wg.Wait()
+	assert.InDelta(t, calls+100, trouble.Hits(), 20, "100 retries, plus one per second")
+}
+
 // TestNameThatMoves changes the IP address of an agent's name while the agent at the first address keeps
 // running.
 func TestNameThatMoves(t *testing.T) {

@@ -4,6 +4,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -74,8 +75,11 @@ func (a Attempt) Wait(n int) time.Duration {
 
 // Loop retries a request.
 type Loop struct {
-	Retries  int       // most retries; 0 for one attempt
-	Budget   *Budget   // shared by requests to one agent
+	Retries int         // most retries; 0 for one attempt
+	Budget  interface { // shared by requests to one agent
+		Take() bool
+		Earn()
+	}
 	Deadline time.Time // no attempt begins later; zero for none but that of the context
 }
 
@@ -90,24 +94,34 @@ func (l Loop) Run(ctx context.Context, attempt func() Attempt) error {
 				l.Budget.Earn()
 			}
 			return nil
-		case retries == l.Retries, !l.Budget.Take():
+		case retries == l.Retries:
 			return nil
 		}
 		retries++
 		wait := a.Wait(retries)
-		if !l.Deadline.IsZero() && time.Until(l.Deadline) < wait {
+		switch {
+		case !l.Deadline.IsZero() && time.Until(l.Deadline) < wait:
 			return nil
-		}
-		if !Sleep(ctx, wait) {
+		case !lasts(ctx, wait):
 			return context.Cause(ctx) // nil if there is no time for another attempt
+		case !l.Budget.Take(): // only now, because a retry for which there is no time costs nothing
+			return nil
+		case !Sleep(ctx, wait):
+			return context.Cause(ctx)
 		}
 	}
+}
+
+// lasts reports whether a context has not ended, and has no deadline that would end it within d.
+func lasts(ctx context.Context, d time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() == nil && (!ok || time.Until(deadline) >= d)
 }
 
 // Sleep waits and reports whether the context allowed it. It does not begin a wait that the context's deadline would
 // end.
 func Sleep(ctx context.Context, d time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
+	if !lasts(ctx, d) {
 		return false
 	}
 	timer := time.NewTimer(d)
@@ -140,9 +154,7 @@ type Budget struct {
 func (b *Budget) Take() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := time.Now()
-	b.spent = max(b.spent-now.Sub(b.since).Seconds()*budgetPerSecond, 0)
-	b.since = now
+	b.refill()
 	if b.spent > budgetSize-1 {
 		return false
 	}
@@ -150,9 +162,66 @@ func (b *Budget) Take() bool {
 	return true
 }
 
+func (b *Budget) refill() {
+	now := time.Now()
+	b.spent = max(b.spent-now.Sub(b.since).Seconds()*budgetPerSecond, 0)
+	b.since = now
+}
+
+// isFull reports whether all retries are left.
+func (b *Budget) isFull() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refill()
+	return b.spent == 0
+}
+
 // Earn notes a call that came to its end.
 func (b *Budget) Earn() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.spent = max(b.spent-budgetPerCall, 0)
+}
+
+// Budgets have a Budget for each agent. They keep those of which retries were taken lately; the others are full.
+type Budgets struct {
+	mu    sync.Mutex
+	used  map[string]*Budget // by the agent's address
+	swept time.Time          // when full ones were removed
+}
+
+// AgentBudget is the Budget of one agent.
+type AgentBudget struct {
+	all     *Budgets
+	address string
+}
+
+// Of returns the budget of the agent with an address.
+func (b *Budgets) Of(address string) AgentBudget { return AgentBudget{b, address} }
+
+// Take is Budget.Take.
+func (a AgentBudget) Take() bool {
+	b := a.all
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if time.Since(b.swept) > budgetSize/budgetPerSecond*time.Second {
+		maps.DeleteFunc(b.used, func(_ string, budget *Budget) bool { return budget.isFull() })
+		b.swept = time.Now()
+	}
+	if b.used[a.address] == nil {
+		if b.used == nil {
+			b.used = make(map[string]*Budget)
+		}
+		b.used[a.address] = new(Budget)
+	}
+	return b.used[a.address].Take()
+}
+
+// Earn is Budget.Earn.
+func (a AgentBudget) Earn() {
+	a.all.mu.Lock()
+	defer a.all.mu.Unlock()
+	if budget := a.all.used[a.address]; budget != nil {
+		budget.Earn()
+	}
 }

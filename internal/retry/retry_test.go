@@ -127,6 +127,35 @@ func TestBudget(t *testing.T) {
 	})
 }
 
+func TestBudgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := new(Budgets)
+		taken := func(address string) (n int) {
+			for b.Of(address).Take() {
+				n++
+			}
+			return n
+		}
+		assert.Equal(t, 100, taken("a"))
+		assert.Equal(t, 100, taken("b"), "each agent has its own")
+		assert.Equal(t, 0, taken("a"))
+		for range 1001 {
+			b.Of("a").Earn()
+			b.Of("c").Earn()
+		}
+		assert.InDelta(t, 100, taken("a"), 1)
+		assert.Equal(t, 0, taken("b"))
+		for i := range 1000 {
+			assert.True(t, b.Of(fmt.Sprint(i)).Take())
+		}
+		time.Sleep(60 * time.Second)
+		assert.Equal(t, 60, taken("b"))
+		time.Sleep(60 * time.Second)
+		assert.Equal(t, 60, taken("b"))
+		assert.Len(t, b.used, 1, "those that are full again are forgotten")
+	})
+}
+
 // FuzzRetryAfter parses arbitrary values of Retry-After. The wait must not be negative.
 func FuzzRetryAfter(f *testing.F) {
 	for _, value := range []string{"", "1", "-1", "9999999999", "Wed, 21 Oct 2026 07:28:00 GMT", "Mon, 01 Jan 9999 00:00:00 GMT"} {
@@ -180,4 +209,26 @@ func TestLoop(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLoopWithoutTime makes requests for whose retry there is no time. They use up no retry.
+func TestLoopWithoutTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		budget := new(Budget)
+		busy := func() Attempt { return Attempt{Status: 429, Header: http.Header{"Retry-After": {"20"}}} }
+		for range 200 {
+			assert.NoError(t, Loop{Retries: 4, Budget: budget, Deadline: time.Now().Add(time.Second)}.Run(ctx, busy))
+		}
+		time.Sleep(15 * time.Second)
+		for range 200 {
+			assert.NoError(t, Loop{Retries: 4, Budget: budget}.Run(ctx, busy))
+		}
+		cancel()
+		for range 200 {
+			assert.ErrorIs(t, Loop{Retries: 4, Budget: budget}.Run(ctx, busy), context.Canceled)
+		}
+		assert.True(t, budget.isFull())
+	})
 }
