@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/nomad-go/nomad/internal/deadline"
@@ -220,24 +221,37 @@ func (r *request) hasDocument(res *response) bool {
 	return r.document != 0 && res.status == r.document && meaning.HasHealth(res.body.Bytes())
 }
 
-// errTokenFile is the last error of a request that ended while it waited for the file with the token.
-var errTokenFile = errors.New("the file with the token could not be read in time")
+// The last errors of a request that ended while it waited for the file with the token: the first time, and after the
+// agent refused the token.
+var (
+	errTokenFile  = errors.New("the file with the token could not be read in time")
+	errTokenAgain = errors.New("the agent refused the token, and its file could not be read again in time")
+)
+
+// maxReplaced is how many times a request is sent again with another token.
+const maxReplaced = 2
 
 // replaceToken reads the token file again if the agent refused the token, and reports whether another token is there to
-// try. If ctx ends first it releases the response and returns an error.
+// try, which the agent has not refused for this request. If ctx ends first it releases the response and returns an error.
 func (c *Client) replaceToken(ctx context.Context, r *request, res *response) (again bool, err error) {
 	file := c.settings.TokenFile
 	if file == nil || r.reader != nil || res.status < 400 || !c.failure(r, res).Is(ErrPermissionDenied) {
 		return false, nil
 	}
 	r.refused = append(r.refused, r.token)
-	token, changed, err := file.Reread(ctx, r.token)
+	if len(r.refused) > maxReplaced {
+		return false, nil
+	}
+	token, _, err := file.Reread(ctx, r.token)
 	if err != nil {
 		res.release()
-		return false, &deadline.Error{Cause: err, Last: errTokenFile}
+		return false, &deadline.Error{Cause: err, Last: errTokenAgain}
+	}
+	if slices.Contains(r.refused, token) {
+		return false, nil
 	}
 	r.token = token
-	return changed, nil
+	return true, nil
 }
 
 // attempt sends a request once and reads the response.

@@ -56,8 +56,8 @@ func WithToken(token string) Option { return Option(settings.WithToken(token)) }
 //
 // The file must exist and hold a token when NewClient or With is called with this option. White space around the token
 // is ignored. A request reads the file again if it was last read more than 1 s ago, or if the agent refuses the token.
-// If the agent refuses the token and the file has another one now, the request is sent again with it, unless its body
-// is an io.Reader. While the file is missing or empty, or its content cannot be a token, the previous token is used,
+// If the agent refuses the token and the file has another one now, the request is sent again with it, twice at most,
+// unless its body is an io.Reader. While the file is missing or empty, or its content cannot be a token, the previous token is used,
 // and one warning is logged (WithLogger). If the file system hangs, requests wait within their time limit.
 func WithTokenFile(path string) Option { return Option(settings.WithTokenFile(path)) }
 

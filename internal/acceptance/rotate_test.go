@@ -189,6 +189,26 @@ func TestTokenFileThatChangesAgain(t *testing.T) {
 	assert.Equal(t, 4, attempts)
 }
 
+// TestTokenFileThatChangesWithEachRequest checks that a request is sent twice more at most, and never with a token that
+// was refused.
+func TestTokenFileThatChangesWithEachRequest(t *testing.T) {
+	for name, test := range map[string]struct{ tokens, want int }{"two tokens": {2, 2}, "always another token": {1000, 3}} {
+		t.Run(name, func(t *testing.T) {
+			path, write := tokenFile(t, "token-0")
+			var sent []string
+			client := testkit.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				sent = append(sent, r.Header.Get("X-Nomad-Token"))
+				write(fmt.Sprintf("token-%d", len(sent)%test.tokens))
+				http.Error(w, "Permission denied", http.StatusForbidden)
+			}), nomad.WithTokenFile(path))
+			_, err := client.Agent.Members(t.Context())
+			assert.ErrorIs(t, err, nomad.ErrPermissionDenied)
+			assert.NotContains(t, err.Error(), "file")
+			assert.Equal(t, []string{"token-0", "token-1", "token-2"}[:test.want], sent)
+		})
+	}
+}
+
 // TestTokenFileWithReader checks that a body that can be read once is not sent a second time, without its content.
 func TestTokenFileWithReader(t *testing.T) {
 	cluster := nomadtest.NewCluster(nomadtest.Servers(1, nomadtest.ACLs()))
