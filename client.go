@@ -125,7 +125,7 @@ func (c *Client) Do(ctx context.Context, req *Request, out any) (*Response, erro
 	}
 	r, err := req.newRequest()
 	if err != nil {
-		return nil, err
+		return nil, c.cleanArgument(ctx, err)
 	}
 	res, err := c.do(ctx, r, out)
 	if err != nil {

@@ -266,6 +266,14 @@ func invalidArgument(call, format string, args ...any) error {
 	return &argumentError{text: "nomad: " + call + ": " + fmt.Sprintf(format, args...)}
 }
 
+// cleanArgument removes the Client's secrets from an error of invalidArgument, such as a token in the path of a request.
+func (c *Client) cleanArgument(ctx context.Context, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.settings.Timeout)
+	defer cancel()
+	token, _ := c.settings.CurrentToken(ctx)
+	return &argumentError{redact.New(append(c.settings.Secrets(), token)...).Remove(err.Error())}
+}
+
 type argumentError struct{ text string }
 
 func (e *argumentError) Error() string        { return e.text }

@@ -72,6 +72,9 @@ func TestAddresses(t *testing.T) {
 		{in: "unix://", err: `"unix://": the socket's path is not absolute: want unix:///path/to/socket`},
 		{in: "http://ops:hunter2@127.0.0.1:4646", err: `the address has a user or password in it: use WithBasicAuth or NOMAD_HTTP_AUTH`},
 		{in: "http://ops:hunter2@127.0.0.1:4646:1", err: `an address with an @ in it: ` + forms},
+		{in: "http://ops:hunter2%40127.0.0.1:4646", err: `an address with an @ in it: ` + forms},
+		{in: "http://ops:hunter2", err: `an address with a port that is not a number: ` + forms},
+		{in: "https://ops:hunter2/nomad", err: `an address with a port that is not a number: ` + forms},
 		{in: "ops:hunter2@127.0.0.1:4646", err: `the address has a user or password in it: use WithBasicAuth or NOMAD_HTTP_AUTH`},
 	} {
 		t.Run(test.in, func(t *testing.T) {

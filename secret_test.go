@@ -95,3 +95,26 @@ func TestSecretsInLayersOfErrors(t *testing.T) {
 	var op *net.OpError
 	assert.False(t, errors.As(err, &op))
 }
+
+// TestSecretsInArguments passes the Client's token in the path of a request, which is refused.
+func TestSecretsInArguments(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte("hunter2-token"), 0o600))
+	for _, option := range []nomad.Option{nomad.WithToken("hunter2-token"), nomad.WithTokenFile(file), nomad.WithBasicAuth("ops", "hunter2-token")} {
+		_, err := clientOf(t, option).Do(t.Context(), &nomad.Request{Path: "/v1/jobs?token=hunter2-token"}, nil)
+		assert.EqualError(t, err, `nomad: Do: Path: "/v1/jobs?token=<redacted>" has a query or fragment in it: use Query`)
+		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
+	}
+}
+
+// TestSecretsInHeaders has an agent repeat the credentials in the headers of a request.
+func TestSecretsInHeaders(t *testing.T) {
+	client := newClient(t, responding(500, "", "hunter2-password is wrong"), nomad.WithHeader("Authorization", "Basic b3BzOmh1bnRlcjItcGFzc3dvcmQ="))
+	_, err := client.Agent.Members(t.Context())
+	assert.ErrorContains(t, err, "<redacted> is wrong")
+	client = newClient(t, responding(500, "", "hunter2 is wrong"))
+	for name, value := range map[string]string{"authorization": "Bearer hunter2", "cookie": "hunter2"} {
+		_, err = client.Do(t.Context(), &nomad.Request{Path: "/v1/x", Header: map[string][]string{name: {value}}}, nil)
+		assert.ErrorContains(t, err, "<redacted> is wrong")
+	}
+}

@@ -47,8 +47,11 @@ func Parse(s string) (Address, error) {
 		return Address{Scheme: "http", Host: socketHost, Socket: path}, nil
 	}
 	shown := strconv.Quote(s)
-	if strings.Contains(s, "@") {
-		shown = "an address with an @ in it" // what is in front of the @ may be a password, however odd the rest
+	switch { // the rest of an odd address may be a password
+	case strings.Contains(s, "@"), strings.Contains(s, "%40"):
+		shown = "an address with an @ in it"
+	case hasNamedPort(s):
+		shown = "an address with a port that is not a number"
 	}
 	if !strings.Contains(s, "://") {
 		host, port, err := net.SplitHostPort(s)
@@ -129,6 +132,17 @@ func isHost(s string) bool {
 }
 
 func isSpace(r rune) bool { return r <= ' ' || r == 0x7f }
+
+// hasNamedPort reports whether a URL has a port with other characters than digits.
+func hasNamedPort(s string) bool {
+	_, authority, _ := strings.Cut(s, "://")
+	if end := strings.IndexAny(authority, "/?#"); end >= 0 {
+		authority = authority[:end]
+	}
+	authority = strings.TrimSpace(authority[strings.LastIndexByte(authority, ']')+1:])
+	port := authority[strings.LastIndexByte(authority, ':')+1:]
+	return port != authority && strings.Trim(port, "0123456789") != ""
+}
 
 func isPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)

@@ -2,6 +2,7 @@
 package header
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"strings"
@@ -65,17 +66,29 @@ func WithDefault(h http.Header, name, value string) http.Header {
 // Secrets returns the values of headers that must not be shown.
 func Secrets(h http.Header) (secrets []string) {
 	for name, values := range h {
+		name = http.CanonicalHeaderKey(name)
 		for _, value := range values {
 			// A short value of a harmless header would remove words from every message.
 			if len(value) >= 6 && name != "Content-Type" && name != "Accept" || name == "Authorization" || name == "Cookie" {
 				secrets = append(secrets, value)
 			}
-			if _, credentials, ok := strings.Cut(value, " "); ok && name == "Authorization" {
+			if scheme, credentials, ok := strings.Cut(value, " "); ok && name == "Authorization" {
+				credentials = strings.TrimSpace(credentials)
 				secrets = append(secrets, credentials)
+				if strings.EqualFold(scheme, "Basic") {
+					secrets = append(secrets, password(credentials))
+				}
 			}
 		}
 	}
 	return secrets
+}
+
+// password returns the password in the credentials of basic authentication, or "".
+func password(credentials string) string {
+	decoded, _ := base64.StdEncoding.DecodeString(credentials)
+	_, password, _ := strings.Cut(string(decoded), ":")
+	return password
 }
 
 // Check refuses a header that a single request cannot have.
