@@ -160,10 +160,11 @@ func (a *Agent) Members(ctx context.Context) (*Members, error) {
 // A list of members has about one value in 20 bytes and one object in 250. These limits keep the memory of a decoded list
 // in proportion to its size.
 const (
-	freeValues     = 1 << 14
 	bytesPerValue  = 12
 	bytesPerObject = 64
 )
+
+var unmarshalTags = jsonv2.UnmarshalFromFunc(tags.Unmarshal)
 
 // decodeMembers decodes the only document that grows with the cluster.
 func decodeMembers(ctx context.Context, content []byte, out any) error {
@@ -173,19 +174,18 @@ func decodeMembers(ctx context.Context, content []byte, out any) error {
 	if err := body.CheckStrings(content); err != nil {
 		return err
 	}
-	values, objects := bytes.Count(content, []byte(",")), bytes.Count(content, []byte("{"))
-	if values > freeValues+len(content)/bytesPerValue || objects > freeValues+len(content)/bytesPerObject {
-		return fmt.Errorf("it has %d values and %d objects in %d bytes", values, objects, len(content))
+	if err := checkDensity(content, bytesPerValue, bytesPerObject); err != nil {
+		return err
 	}
 	m := out.(*Members)
-	m.Members = make([]Member, 0, min(objects/2, len(content)/bytesPerObject))
-	err := jsonv2.Unmarshal(content, m, decodeOptions, jsonv2.WithUnmarshalers(jsonv2.UnmarshalFromFunc(
-		func(dec *jsontext.Decoder, t *map[string]string) error {
-			if err := ctx.Err(); err != nil { // a large list takes time
-				return err
-			}
-			return tags.Unmarshal(dec, t)
-		})))
+	m.Members = make([]Member, 0, min(bytes.Count(content, []byte("{"))/2, len(content)/bytesPerObject))
+	unmarshalers := unmarshalTags
+	if len(content) > 1<<20 { // a large list takes time
+		unmarshalers = jsonv2.JoinUnmarshalers(unmarshalTags, jsonv2.UnmarshalFromFunc(func(*jsontext.Decoder, *Member) error {
+			return cmp.Or(ctx.Err(), errors.ErrUnsupported) // or decode it the usual way
+		}))
+	}
+	err := jsonv2.Unmarshal(content, m, decodeOptions, jsonv2.WithUnmarshalers(unmarshalers))
 	if len(m.Members) == 0 && !bytes.Contains(content, []byte("[]")) { // there is no list
 		m.Members = nil
 	}

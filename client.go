@@ -107,13 +107,15 @@ func (c *Client) Address() string { return c.address }
 
 // Do sends a request to any endpoint of Nomad's API, decodes the response's JSON as encoding/json does, and stores the
 // result in out. It replaces what out held. A *[]byte receives the body as it is. If out is nil, the body is dropped. A
-// successful response with an HTML page, such as a proxy's, is ErrInvalidResponse whatever out is.
+// successful response with an HTML page, such as a proxy's, is ErrInvalidResponse, unless out is a *[]byte: it may be a
+// file or a log of an allocation.
 //
 //	var jobs []Job
 //	_, err := client.Do(ctx, &nomad.Request{Path: "/v1/jobs"}, &jobs)
 //
 // The time limit and the errors are those of the other methods. WithRetries describes which requests are retried. A
-// response can have 64 MiB (WithMaxResponseSize).
+// response can have 64 MiB (WithMaxResponseSize). JSON with more than 16,384 values or objects is ErrInvalidResponse if
+// it has more than one value in 8 bytes or one object in 32 bytes, because such a document takes too much memory.
 //
 // If req or out cannot be used, the error is ErrInvalidArgument and nothing is sent. If there is an error, the Response
 // is nil and out is not changed. There is one exception: the endpoint of autopilot's health reports an unhealthy
@@ -160,8 +162,12 @@ func (c *Client) do(ctx context.Context, r *request, out any) (*response, error)
 	if err == nil {
 		defer res.release()
 		switch {
-		case r.hasDocument(res) && c.decodeResponse(ctx, r, res, out) == nil:
-			res.documentError = c.apiError(r, res.status, res.body.String())
+		case r.hasDocument(res):
+			if err = c.decodeResponse(ctx, r, res, out); err == nil {
+				res.documentError = c.apiError(r, res.status, res.body.String())
+			} else if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
+				err = c.failure(r, res)
+			}
 		case res.status > 299:
 			err = c.failure(r, res)
 		case res.status < 200, res.status == http.StatusPartialContent:
@@ -218,7 +224,14 @@ func (c *Client) send(ctx context.Context, r *request) (res *response, err error
 
 // hasDocument reports whether the response to a request has the endpoint's document in spite of its status.
 func (r *request) hasDocument(res *response) bool {
-	return r.document != 0 && res.status == r.document && meaning.HasHealth(res.body.Bytes())
+	if r.document == 0 || res.status != r.document {
+		return false
+	}
+	if res.health == nil { // decoding a large document takes time
+		has := checkDensity(res.body.Bytes(), anyBytesPerValue, anyBytesPerObject) == nil && meaning.HasHealth(res.body.Bytes())
+		res.health = &has
+	}
+	return *res.health
 }
 
 // The last errors of a request that ended while it waited for the file with the token: the first time, and after the

@@ -1,6 +1,7 @@
 package nomad_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/url"
@@ -122,4 +123,30 @@ func TestDoReplaces(t *testing.T) {
 	_, err = client.Do(t.Context(), &nomad.Request{Path: "/v1/jobs"}, &jobs)
 	require.NoError(t, err)
 	assert.Equal(t, []job{{"a", ""}}, jobs)
+}
+
+// slow is a result that takes longer to decode than the context lasts.
+type slow struct{ Healthy bool }
+
+var endContext context.CancelFunc
+
+func (s *slow) UnmarshalJSON([]byte) error {
+	s.Healthy = true
+	endContext()
+	return nil
+}
+
+// TestDoEnds ends the context while a response is decoded.
+func TestDoEnds(t *testing.T) {
+	for _, status := range []int{http.StatusOK, http.StatusTooManyRequests} {
+		client := newClient(t, responding(status, "application/json", `{"Healthy":false}`))
+		var ctx context.Context
+		ctx, endContext = context.WithCancel(t.Context())
+		var out slow
+		res, err := client.Do(ctx, &nomad.Request{Path: "/v1/operator/autopilot/health"}, &out)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.NotErrorAs(t, err, new(*nomad.APIError))
+		assert.Nil(t, res)
+		assert.Zero(t, out)
+	}
 }

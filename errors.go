@@ -140,7 +140,8 @@ func (c *Client) failure(r *request, res *response) *APIError {
 	}
 	e := c.apiError(r, res.status, text, kinds...)
 	if e.hint == "" || e.Is(ErrPermissionDenied) {
-		e.hint = cmp.Or(meaning.ProxyHint(res.status, res.header, res.body.String(), c.settings.User != ""), e.hint)
+		start := res.body.Bytes()[:min(res.body.Len(), maxErrorBody)]
+		e.hint = cmp.Or(meaning.ProxyHint(res.status, res.header, string(start), c.settings.User != ""), e.hint)
 	}
 	return e
 }

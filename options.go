@@ -143,7 +143,8 @@ func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 //
 // The default is DefaultMaxResponseSize for Members and Client.Do, and 1 MiB for everything else. Logs and profiles are
 // streamed, and their size has no limit. A decoded response takes about three times the memory of its JSON, at worst
-// about eight times.
+// about eight times. With Client.Do it depends on out: at worst it is about 16 times for an any. It is more for a list of
+// large structs, of which each takes its whole size for as little as 8 bytes of JSON.
 func WithMaxResponseSize(bytes int64) Option { return Option(settings.WithMaxResponseSize(bytes)) }
 
 // WithCompression requests compressed responses. It helps on slow networks only: over loopback, agents respond three

@@ -41,6 +41,7 @@ type response struct {
 	stream  io.ReadCloser // in place of body
 	partial bool          // the body was cut; only where the status reports a failure
 
+	health        *bool // whether the body is the document of an agent's health; nil if that is not known yet
 	documentError error // the failure that the status of a document reports
 }
 
@@ -123,6 +124,9 @@ func (c *Client) decodeResponse(ctx context.Context, r *request, res *response, 
 	if result, ok := out.(checker); err == nil && ok {
 		err = result.check()
 	}
+	if err == nil { // a large document takes time
+		err = ctx.Err()
+	}
 	if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return err
 	}
@@ -144,8 +148,44 @@ func decodeJSON(_ context.Context, content []byte, out any) error {
 	return jsonv2.Unmarshal(content, out, decodeOptions)
 }
 
+// What a document that can grow with the cluster has at most of values and objects, in proportion to its size, so that so
+// does the memory for a decoded response. A small document has them free.
+const (
+	freeValues        = 1 << 14
+	anyBytesPerValue  = 8
+	anyBytesPerObject = 32
+)
+
+// checkDensity refuses a document with more values or objects than fit its size. Values are counted by the commas and lists.
+func checkDensity(content []byte, bytesPerValue, bytesPerObject int) error {
+	maxValues, maxObjects := freeValues+len(content)/bytesPerValue, freeValues+len(content)/bytesPerObject
+	values, objects := bytes.Count(content, []byte(","))+bytes.Count(content, []byte("[")), bytes.Count(content, []byte("{"))
+	if values <= maxValues && objects <= maxObjects {
+		return nil
+	}
+	values, objects = 0, 0 // without what is in strings
+	inString := false
+	for i := 0; i < len(content); i++ {
+		switch c := content[i]; {
+		case c == '"':
+			inString = !inString
+		case inString && c == '\\':
+			i++
+		case inString:
+		case c == ',', c == '[':
+			values++
+		case c == '{':
+			objects++
+		}
+	}
+	if values <= maxValues && objects <= maxObjects {
+		return nil
+	}
+	return fmt.Errorf("it has %d values and %d objects in %d bytes", values, objects, len(content))
+}
+
 // decodeAny decodes the response to Do.
-func decodeAny(_ context.Context, content []byte, out any) error {
+func decodeAny(ctx context.Context, content []byte, out any) error {
 	switch out := out.(type) {
 	case nil:
 		return body.CheckNoPage(content)
@@ -156,9 +196,15 @@ func decodeAny(_ context.Context, content []byte, out any) error {
 	if err := body.CheckValue(content); err != nil {
 		return err
 	}
+	if err := checkDensity(content, anyBytesPerValue, anyBytesPerObject); err != nil {
+		return err
+	}
 	target := reflect.ValueOf(out).Elem()
 	decoded := reflect.New(target.Type())
 	if err := json.Unmarshal(content, decoded.Interface()); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil { // out is not changed then
 		return err
 	}
 	target.Set(decoded.Elem())
