@@ -115,7 +115,7 @@ func (c *Client) Address() string { return c.address }
 //
 // The time limit and the errors are those of the other methods. WithRetries describes which requests are retried. A
 // response can have 64 MiB (WithMaxResponseSize). JSON with more than 16,384 values or objects is ErrInvalidResponse if
-// it has more than one value in 8 bytes or one object in 32 bytes, because such a document takes too much memory.
+// it has more than one value in 3 bytes or one object in 32 bytes, because such a document takes much memory.
 //
 // If req or out cannot be used, the error is ErrInvalidArgument and nothing is sent. If there is an error, the Response
 // is nil and out is not changed. There is one exception: the endpoint of autopilot's health reports an unhealthy

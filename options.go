@@ -56,9 +56,10 @@ func WithToken(token string) Option { return Option(settings.WithToken(token)) }
 //
 // The file must exist and hold a token when NewClient or With is called with this option. White space around the token
 // is ignored. A request reads the file again if it was last read more than 1 s ago, or if the agent refuses the token.
-// If the agent refuses the token and the file has another one now, the request is sent again with it, twice at most,
-// unless its body is an io.Reader. While the file is missing or empty, or its content cannot be a token, the previous token is used,
-// and one warning is logged (WithLogger). If the file system hangs, requests wait within their time limit.
+// If the agent refuses the token and the file has another one now, the request is sent again with it, at most twice,
+// unless its body is an io.Reader. While the file is missing or empty, or its content cannot be a token, the previous
+// token is used, and one warning is logged (WithLogger). If the file system hangs, requests wait within their time
+// limit.
 func WithTokenFile(path string) Option { return Option(settings.WithTokenFile(path)) }
 
 // WithRegion sets the region that requests are for. Empty means the agent's own region, which is the default. Agents
@@ -143,8 +144,8 @@ func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 //
 // The default is DefaultMaxResponseSize for Members and Client.Do, and 1 MiB for everything else. Logs and profiles are
 // streamed, and their size has no limit. A decoded response takes about three times the memory of its JSON, at worst
-// about eight times. With Client.Do it depends on out: at worst it is about 16 times for an any. It is more for a list of
-// large structs, of which each takes its whole size for as little as 8 bytes of JSON.
+// about eight times. With Client.Do it depends on out: at worst it is about 20 times for an any. It is more for a list
+// of large structs, of which each takes its whole size for as little as 5 bytes of JSON.
 func WithMaxResponseSize(bytes int64) Option { return Option(settings.WithMaxResponseSize(bytes)) }
 
 // WithCompression requests compressed responses. It helps on slow networks only: over loopback, agents respond three

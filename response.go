@@ -152,7 +152,7 @@ func decodeJSON(_ context.Context, content []byte, out any) error {
 // does the memory for a decoded response. A small document has them free.
 const (
 	freeValues        = 1 << 14
-	anyBytesPerValue  = 8
+	anyBytesPerValue  = 3 // lists of numbers are dense, such as those of a node's cores
 	anyBytesPerObject = 32
 )
 
