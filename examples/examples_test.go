@@ -107,6 +107,7 @@ var runs = map[string][]struct {
 		{args: "-demo -since 1h -grep heartbeat -n 2", out: []string{`\[WARN\]  nomad\.heartbeat: node TTL expired`}},
 		{args: "-level loud", code: 2, err: `-level "loud": want`},
 		{args: "-since 1m -target b", code: 2, err: "-since and -target exclude each other"},
+		{args: "-node 1234", code: 2, err: `-node "1234": want the full ID of a node`},
 		{args: "-json -color always", code: 2, err: "-json and -color always exclude each other"},
 	},
 	"profile": {

@@ -216,6 +216,9 @@ type source struct {
 
 func (s *source) String() string { return cmp.Or(s.name, s.client.Address()) }
 
+// nodeID is a UUID. Agents refuse anything else with the status 500, as if it could be there later.
+var nodeID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
 // sourcesOf returns the logs of the agents at addresses, or of others through the agent of the environment.
 func sourcesOf(addresses, servers, nodes []string) ([]*source, error) {
 	var sources []*source
@@ -237,6 +240,9 @@ func sourcesOf(addresses, servers, nodes []string) ([]*source, error) {
 		sources = append(sources, &source{client: client, target: nomad.OnServer(name), name: name})
 	}
 	for _, id := range nodes {
+		if !nodeID.MatchString(id) {
+			return nil, fmt.Errorf("-node %q: want the full ID of a node", id)
+		}
 		sources = append(sources, &source{client: client, target: nomad.OnNode(id), name: id})
 	}
 	if len(sources) == 0 {
@@ -431,7 +437,7 @@ func (p *printer) begin(sources []*source) {
 			p.width = max(p.width, utf8.RuneCountInString(s.String()))
 		}
 	}
-	fmt.Fprintf(p.stderr, "logs: following %s, level %s and above; interrupt to end\n", strings.Join(names, ", "), sources[0].level)
+	fmt.Fprintf(p.stderr, "logs: following %s\nlogs: level %s and above; interrupt to end\n", strings.Join(names, ", "), sources[0].level)
 }
 
 // print prints an entry to standard output and an outage to standard error. It reports whether the limit is reached.
