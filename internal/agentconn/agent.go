@@ -272,7 +272,9 @@ func (a *agent) tried(c *conn) {
 // onResponse notes that a connection carried a response.
 func (a *agent) onResponse(c *conn) {
 	a.known, a.heard = true, time.Now()
-	a.sample(c.rtt)
+	if !c.slow { // or its response says nothing about the distance
+		a.sample(c.rtt)
+	}
 	if !c.served {
 		c.served = true
 		a.tried(c)

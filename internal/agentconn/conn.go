@@ -21,8 +21,9 @@ import (
 )
 
 const (
-	dialTimeout = 10 * time.Second      // for connect, CONNECT and TLS handshake together
-	probeFor    = 20 * time.Millisecond // in which nine of ten refusals without a response arrive
+	dialTimeout = 10 * time.Second       // for connect, CONNECT and TLS handshake together
+	probeFor    = 20 * time.Millisecond  // in which nine of ten refusals without a response arrive
+	probeFarMax = 200 * time.Millisecond // the most that is added to it for the distance
 )
 
 // conn is one connection: for net/http it is the network's, for the Pool it is one that carries a request at a time.
@@ -150,7 +151,7 @@ func (a *agent) connect(ctx context.Context) (*conn, error) {
 	})
 	var err error
 	if c.http, err = a.newTransport().NewClientConn(traced, a.key.scheme, a.addr); err == nil {
-		if err = c.probe(); err == nil {
+		if err = c.probe(ctx); err == nil {
 			return c, nil
 		}
 		c.http.Close()
@@ -218,8 +219,11 @@ func (c *conn) roundTrip(req *http.Request) (*http.Response, error) {
 	c.sent.Store(false)
 	c.received.Store(false)
 	if !c.served {
-		if err := c.probe(); err != nil {
+		if err := c.probe(req.Context()); err != nil {
 			return nil, &LostError{err}
+		}
+		if ctx := req.Context(); ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
 	}
 	began := time.Now()
@@ -270,12 +274,12 @@ func (c *conn) isRefusal(res *http.Response) bool {
 }
 
 // probe reads what the agent sends on a new connection without a request, and reports when it closes it: for a while
-// if the agent is full, and for a moment if the connection was left unused since it was made.
-func (c *conn) probe() error {
+// if the agent is full, and for a moment if the connection was left unused since it was made. It ends with ctx.
+func (c *conn) probe(ctx context.Context) error {
 	wait := time.Duration(0)
 	c.agent.locked(func() {
 		if c.agent.isFull() && !c.probed {
-			c.probed, wait = true, probeFor+2*c.agent.rtt
+			c.probed, wait = true, probeFor+min(2*c.agent.rtt, probeFarMax)
 		} else if time.Since(c.made) > probeFor {
 			wait = time.Millisecond
 		}
@@ -284,7 +288,17 @@ func (c *conn) probe() error {
 		return nil
 	}
 	c.SetReadDeadline(time.Now().Add(wait))
-	defer c.SetReadDeadline(time.Time{})
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		c.SetReadDeadline(time.Now())
+		close(ended)
+	})
+	defer func() {
+		if !stop() {
+			<-ended
+		}
+		c.SetReadDeadline(time.Time{})
+	}()
 	for buffer := make([]byte, 4096); len(c.ahead) < 1<<16; {
 		n, err := c.Conn.Read(buffer)
 		c.ahead = append(c.ahead, buffer[:n]...)

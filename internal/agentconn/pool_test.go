@@ -493,6 +493,83 @@ func TestSlowRequests(t *testing.T) {
 	}
 }
 
+// TestWatchedConnections has new connections to an agent that is taken to be full. They are read before they are used.
+func TestWatchedConnections(t *testing.T) {
+	// full makes the agent refuse one connection.
+	full := func(t *testing.T, f *fake, p *Pool) {
+		f.set(-1, refuseAll)
+		_, _, err := request{mark: Once}.do(t.Context(), p)
+		require.NoError(t, err) // it is the 429
+		require.True(t, p.state(t).isFull())
+		f.set(1000, 0)
+	}
+
+	for name, test := range map[string]struct {
+		rtt   time.Duration
+		mark  Mark
+		watch time.Duration
+	}{
+		"an agent that is near":                            {ms, 0, probeTime + 2*ms},
+		"an agent at a distance of 100 ms":                 {100 * ms, 0, probeTime + 200*ms},
+		"an agent that took 0.9 s to respond":              {900 * ms, 0, probeTime + 200*ms},
+		"an agent that took 5 s, such as without a leader": {5 * time.Second, 0, probeTime},
+		"an agent that took 0.9 s for a blocking query":    {900 * ms, Slow, probeTime},
+	} {
+		inBubble(t, name+": requests do not wait longer than its distance needs", func(t *testing.T) {
+			f := newFake(t)
+			f.think = after(test.rtt)
+			p := f.newPool(64)
+			request{mark: test.mark}.check(t, p, name)
+			p.CloseIdleConnections()
+			full(t, f, p)
+			f.think = nil
+			time.Sleep(time.Second) // until the pause before the next dial is over
+			took := timed(func() { request{}.check(t, p, name) })
+			assert.GreaterOrEqual(t, took, test.watch, name)
+			assert.LessOrEqual(t, took, test.watch+2*ms, name)
+			closed(t, p, f)
+		})
+	}
+
+	inBubble(t, "the context of a request ends meanwhile: so does the request", func(t *testing.T) {
+		f := newFake(t)
+		p := f.newPool(64)
+		unused(t, f, p)
+		a := p.state(t)
+		a.locked(func() {
+			a.rtt = 100 * ms
+			a.refuse(true)
+		})()
+		ctx, cancel := context.WithTimeout(t.Context(), 50*ms)
+		defer cancel()
+		var err error
+		took := timed(func() { _, _, err = request{id: "x"}.do(ctx, p) })
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, 50*ms, took)
+		assert.Zero(t, f.reads("x"))
+		closed(t, p, f)
+	})
+
+	inBubble(t, "the last request gives up meanwhile: no connection is left", func(t *testing.T) {
+		f := newFake(t)
+		f.think = after(100 * ms)
+		p := f.newPool(64)
+		request{}.check(t, p)
+		p.CloseIdleConnections()
+		full(t, f, p)
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*ms)
+		defer cancel()
+		_, _, err := request{}.do(ctx, p)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		settle()
+		open, _, total, _ := f.counts()
+		assert.Equal(t, 3, total)
+		assert.Zero(t, open)
+		closed(t, p, f)
+	})
+}
+
 // TestOldConnections uses connections for a long time.
 func TestOldConnections(t *testing.T) {
 	inBubble(t, "connections in use live for half a second to five, and leave their place to others for 50 ms", func(t *testing.T) {
