@@ -14,7 +14,7 @@ const (
 	startWindow = 16                   // the window at first: enough for an agent that is near
 	farRTT      = 3 * time.Millisecond // the round trip from which the window may grow
 	farRounds   = 2                    // how many rounds in a row must need a larger window
-	longestLife = 5 * time.Second      // the longest life of a connection in use; each gets a random part of it
+	longestLife = 5 * time.Second      // the age up to which a connection gets requests; each gets a random part of it
 	fullLife    = 1200 * time.Millisecond
 	sharedLife  = 7 * time.Second
 	idleTimeout = 4 * time.Second        // how long a connection may be idle
@@ -181,7 +181,7 @@ func (a *agent) dropIdle() {
 // takeIdle returns the idle connection that was used last, if the request can have one.
 func (a *agent) takeIdle(mark Mark) *conn {
 	for _, c := range slices.Backward(a.idle) {
-		if c.http.Err() != nil {
+		if c.http.Err() != nil || c.served && time.Since(c.made) > longestLife {
 			a.drop(c)
 		} else if mark&Fresh == 0 || !c.served {
 			a.unidle(c)
@@ -234,7 +234,7 @@ func (a *agent) lifetime() time.Duration {
 	if a.isFull() {
 		life = fullLife + sharedLife/time.Duration(max(a.counted, 1))
 	}
-	return max(life, 100*a.rtt)
+	return min(max(life, 100*a.rtt), longestLife)
 }
 
 // uncount stops counting a connection that is used for long.

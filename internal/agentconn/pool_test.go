@@ -601,6 +601,36 @@ func TestOldConnections(t *testing.T) {
 		closed(t, p, f)
 	})
 
+	for name, test := range map[string]struct {
+		think, pause time.Duration // the time of a request, and until the next one
+	}{
+		"an agent that is far":             {100 * ms, 0},
+		"an agent that takes 0.8 s":        {800 * ms, 0},
+		"an agent that takes 2 s":          {2 * time.Second, 0},
+		"a request every 3 s":              {ms, 3 * time.Second},
+		"a request each time after 3.95 s": {ms, 3950 * ms},
+	} {
+		inBubble(t, name+": a connection gets new requests for at most 5 s", func(t *testing.T) {
+			f := newFake(t)
+			f.think = after(test.think)
+			p := f.newPool(1)
+			made, oldest := map[*peer]time.Time{}, time.Duration(0)
+			f.paths["/"] = func(c *peer, req *http.Request) bool {
+				now := time.Now().Add(-test.think) // when the request came
+				if made[c].IsZero() {
+					made[c] = now
+				}
+				oldest = max(oldest, now.Sub(made[c]))
+				return c.ok(req)
+			}
+			for began := time.Now(); time.Since(began) < 5*time.Minute; time.Sleep(test.pause) {
+				request{}.check(t, p, name)
+			}
+			assert.LessOrEqual(t, oldest, 5*time.Second, name)
+			closed(t, p, f)
+		})
+	}
+
 	inBubble(t, "16 connections to a full agent are replaced more often than to one that is not", func(t *testing.T) {
 		replaced := func(limit int) int {
 			f := newFake(t)
