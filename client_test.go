@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -532,6 +533,8 @@ func TestWrongUse(t *testing.T) {
 		`Do: Path: "/v1/x?a=b" has a query or fragment in it: use Query`:                call(ctx, client, "GET", "/v1/x?a=b", nil, nil, nil),
 		`Do: Path: "/v1/%2e%2e/x" has . or .. in it`:                                    call(ctx, client, "GET", "/v1/%2e%2e/x", nil, nil, nil),
 		"Do: Body: it cannot be encoded as JSON: json: unsupported type: func()":        call(ctx, client, "PUT", "/v1/x", nil, func() {}, nil),
+		"Do: Body: it is a nil *bytes.Buffer":                                           call(ctx, client, "PUT", "/v1/x", nil, (*bytes.Buffer)(nil), nil),
+		"Do: Body: it is a nil *os.File":                                                call(ctx, client, "PUT", "/v1/x", nil, (*os.File)(nil), nil),
 	} {
 		assert.EqualError(t, err, "nomad: "+want)
 		assert.ErrorIs(t, err, nomad.ErrInvalidArgument)

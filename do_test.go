@@ -1,9 +1,11 @@
 package nomad_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -107,6 +109,85 @@ func TestDoRetries(t *testing.T) {
 		assert.Error(t, err, name)
 		assert.Equal(t, test.want, requests.Load(), name)
 	}
+}
+
+// TestDoSendsReadersOnce checks that a body that is an io.Reader is sent once, also if its type can be read again.
+func TestDoSendsReadersOnce(t *testing.T) {
+	t.Parallel()
+	for kind, test := range map[string]struct {
+		body   func() io.Reader
+		length int64
+	}{
+		"a strings.Reader": {func() io.Reader { return strings.NewReader("abc") }, 3},
+		"a bytes.Reader":   {func() io.Reader { return bytes.NewReader([]byte("abc")) }, 3},
+		"a bytes.Buffer":   {func() io.Reader { return bytes.NewBufferString("abc") }, 3},
+		"another reader":   {func() io.Reader { return io.MultiReader(strings.NewReader("abc")) }, -1},
+	} {
+		var sent atomic.Int32
+		var length atomic.Int64
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			if r.URL.Path == "/v1/warm" {
+				return
+			}
+			sent.Add(1)
+			length.Store(r.ContentLength)
+			assert.Equal(t, "abc", string(body), kind)
+			switch r.URL.Path {
+			case "/v1/lost":
+				panic(http.ErrAbortHandler)
+			case "/v1/redirected":
+				http.Redirect(w, r, "/v1/x", http.StatusTemporaryRedirect)
+			case "/v1/ui":
+				http.Redirect(w, r, "/ui/x", http.StatusTemporaryRedirect)
+			case "/v1/elsewhere":
+				http.Redirect(w, r, "http://nomad.example/v1/x", http.StatusPermanentRedirect)
+			}
+		}))
+		t.Cleanup(server.Close)
+		own := clientOf(t, nomad.WithAddress(server.URL))
+		others := clientOf(t, nomad.WithAddress(server.URL), nomad.WithHTTPClient(&http.Client{Transport: &http.Transport{}}))
+		for name, client := range map[string]*nomad.Client{"": own, ", with WithHTTPClient": others} {
+			for _, method := range []string{"GET", "PUT"} {
+				for path, want := range map[string]error{
+					"/v1/x":          nil,
+					"/v1/redirected": nomad.ErrRedirect,
+					"/v1/elsewhere":  nomad.ErrRedirect,
+					"/v1/ui":         nomad.ErrUnsupported,
+					"/v1/lost":       io.EOF,
+				} {
+					_, err := client.Do(t.Context(), &nomad.Request{Path: "/v1/warm"}, nil)
+					require.NoError(t, err)
+					sent.Store(0)
+					_, err = client.Do(t.Context(), &nomad.Request{Method: method, Path: path, Body: test.body(), Idempotent: true}, nil)
+					assert.ErrorIs(t, err, want, "%s: %s %s%s", kind, method, path, name)
+					assert.EqualValues(t, 1, sent.Load(), "%s: %s %s%s", kind, method, path, name)
+					if method == "PUT" {
+						assert.Equal(t, test.length, length.Load(), "%s: %s%s", kind, path, name)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestDoWithFullAgent checks that a body that is an io.Reader does not wait for a full agent.
+func TestDoWithFullAgent(t *testing.T) {
+	t.Parallel()
+	var sent atomic.Int32
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		sent.Add(1)
+		w.Header()["Date"] = nil
+		w.Header().Set("Content-Type", "text/plain")
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(http.StatusTooManyRequests)
+		io.WriteString(w, agentsRefusal)
+	}))
+	_, err := client.Do(t.Context(), &nomad.Request{Method: "POST", Path: "/v1/x", Body: strings.NewReader("abc")}, nil)
+	assert.ErrorIs(t, err, nomad.ErrTooManyRequests)
+	assert.NotErrorIs(t, err, context.DeadlineExceeded)
+	assert.EqualValues(t, 1, sent.Load())
 }
 
 // TestDoReplaces checks that Do replaces what out holds, and leaves it as it is if there is an error.

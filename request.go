@@ -151,6 +151,9 @@ func (req *Request) newRequest() (*request, error) {
 	case []byte:
 		r.body = body
 	case io.Reader:
+		if v := reflect.ValueOf(body); v.Kind() == reflect.Pointer && v.IsNil() {
+			return nil, invalidArgument("Do", "Body: it is a nil %T", body)
+		}
 		r.reader, r.idempotent = body, false
 	default:
 		var err error
@@ -170,7 +173,7 @@ func (c *Client) newHTTPRequest(ctx context.Context, r *request) (*http.Request,
 		body = bytes.NewReader(r.body)
 	}
 	mark := agentconn.Bound
-	if s.Retries == 0 {
+	if s.Retries == 0 || r.reader != nil {
 		mark |= agentconn.Once
 	}
 	if r.stream || r.wait > 0 {
@@ -179,6 +182,9 @@ func (c *Client) newHTTPRequest(ctx context.Context, r *request) (*http.Request,
 	req, err := http.NewRequestWithContext(agentconn.WithMark(ctx, mark), r.method, "", body)
 	if err != nil {
 		return nil, err
+	}
+	if r.reader != nil {
+		req.GetBody = nil // net/http knows how to read some types again
 	}
 	if *req.URL, err = agenturl.Join(c.base, r.path); err != nil {
 		return nil, err

@@ -98,6 +98,10 @@ func New(config Config) (*Client, error) {
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	res, err := c.http.Do(req)
 	if err == nil {
+		if err = c.unfollowed(res, req); err != nil {
+			res.Body.Close()
+			return nil, err
+		}
 		return res, nil
 	}
 	var failed *roundTripError
@@ -129,22 +133,48 @@ func (c *Client) Close() {
 // into a GET.
 func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 	from := via[len(via)-1]
-	refuse := func(format string, args ...any) error {
-		return fmt.Errorf("%w: %w", c.config.ErrRedirect, fmt.Errorf(format, args...))
-	}
 	switch {
 	case strings.Contains(from.URL.Path, "/v1/") && isUI(req.URL.Path) && agenturl.MayRedirect(from.URL, req.URL):
 		return fmt.Errorf("%w: it redirects to its web interface", c.config.ErrUnsupported)
 	case len(via) > maxRedirects:
-		return refuse("more than %d in a row", maxRedirects)
+		return c.refuse("more than %d in a row", maxRedirects)
 	case req.Method != from.Method:
-		return refuse("it would turn the %s into a %s", from.Method, req.Method)
+		return c.refuse("it would turn the %s into a %s", from.Method, req.Method)
 	case from.URL.Scheme == "https" && req.URL.Scheme != "https":
-		return refuse("it leads from https to %q", req.URL.Scheme)
+		return c.refuse("it leads from https to %q", req.URL.Scheme)
 	case !agenturl.MayRedirect(from.URL, req.URL):
-		return refuse("it leads to another host, %q", req.URL.Scheme+"://"+req.URL.Host)
+		return c.refuse("it leads to another host, %q", req.URL.Scheme+"://"+req.URL.Host)
 	}
 	return nil
+}
+
+// unfollowed returns an error if a response is a redirect that http.Client has not followed. That is one for which a body
+// would have to be sent again that can be read once.
+func (c *Client) unfollowed(res *http.Response, req *http.Request) error {
+	if !isRedirect(res) {
+		return nil
+	}
+	from := cmp.Or(res.Request, req)
+	if target, err := from.URL.Parse(res.Header.Get("Location")); err == nil {
+		if err := c.checkRedirect(&http.Request{Method: from.Method, URL: target}, []*http.Request{from}); err != nil {
+			return err
+		}
+	}
+	return c.refuse("the body of the request can be sent only once")
+}
+
+// isRedirect reports whether a response is a redirect that package http knows.
+func isRedirect(res *http.Response) bool {
+	switch res.StatusCode {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return res.Header.Get("Location") != ""
+	}
+	return false
+}
+
+// refuse returns the error of a redirect that is not followed.
+func (c *Client) refuse(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", c.config.ErrRedirect, fmt.Errorf(format, args...))
 }
 
 // isUI reports whether a path is that of the web interface. Both parts can be in the path of a proxy too.
