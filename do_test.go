@@ -2,6 +2,7 @@ package nomad_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -188,6 +189,64 @@ func TestDoWithFullAgent(t *testing.T) {
 	assert.ErrorIs(t, err, nomad.ErrTooManyRequests)
 	assert.NotErrorIs(t, err, context.DeadlineExceeded)
 	assert.EqualValues(t, 1, sent.Load())
+}
+
+// TestIdempotencyKey checks that the header Idempotency-Key is sent as any other, and that Request.Idempotent alone decides
+// whether a request is sent again.
+func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	var sent atomic.Int32
+	var got atomic.Value // of []string, the header
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		got.Store(r.Header["Idempotency-Key"])
+		if sent.Add(1) == 1 && strings.HasPrefix(r.URL.Path, "/v1/lost") {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	t.Cleanup(server.Close)
+	own := clientOf(t, nomad.WithAddress(server.URL))
+	others := clientOf(t, nomad.WithAddress(server.URL), nomad.WithHTTPClient(&http.Client{Transport: &http.Transport{}}))
+	withKey, err := own.With(nomad.WithHeader("Idempotency-Key", "b"))
+	require.NoError(t, err)
+	header := http.Header{"Idempotency-Key": {"a"}}
+	for name, test := range map[string]struct {
+		client *nomad.Client
+		req    nomad.Request
+		key    []string
+		sent   int32
+	}{
+		"not idempotent":                                    {own, nomad.Request{}, nil, 1},
+		"idempotent":                                        {own, nomad.Request{Idempotent: true}, nil, 1},
+		"a key":                                             {own, nomad.Request{Header: header}, []string{"a"}, 1},
+		"idempotent, with a key":                            {own, nomad.Request{Header: header, Idempotent: true}, []string{"a"}, 1},
+		"a GET with a key":                                  {own, nomad.Request{Header: header, Method: "GET"}, []string{"a"}, 1},
+		"WithHeader":                                        {withKey, nomad.Request{}, []string{"b"}, 1},
+		"WithHeader, idempotent":                            {withKey, nomad.Request{Idempotent: true}, []string{"b"}, 1},
+		"WithHTTPClient, idempotent":                        {others, nomad.Request{Idempotent: true}, nil, 1},
+		"WithHTTPClient, idempotent, with a key":            {others, nomad.Request{Header: header, Idempotent: true}, []string{"a"}, 1},
+		"lost, not idempotent: once":                        {own, nomad.Request{Path: "/v1/lost"}, nil, 1},
+		"lost, idempotent: again":                           {own, nomad.Request{Path: "/v1/lost", Idempotent: true}, nil, 2},
+		"lost, with a key: once":                            {own, nomad.Request{Path: "/v1/lost", Header: header}, []string{"a"}, 1},
+		"lost, WithHeader: once":                            {withKey, nomad.Request{Path: "/v1/lost"}, []string{"b"}, 1},
+		"lost, idempotent, with a key: again":               {own, nomad.Request{Path: "/v1/lost", Header: header, Idempotent: true}, []string{"a"}, 2},
+		"lost, WithHTTPClient, idempotent: again":           {others, nomad.Request{Path: "/v1/lost", Idempotent: true}, nil, 2},
+		"lost, WithHTTPClient, idempotent, with key: again": {others, nomad.Request{Path: "/v1/lost", Header: header, Idempotent: true}, []string{"a"}, 2},
+	} {
+		test.req.Path = cmp.Or(test.req.Path, "/v1/x")
+		test.req.Method = cmp.Or(test.req.Method, "POST")
+		test.req.Body = 1
+		sent.Store(0)
+		_, err := test.client.Do(t.Context(), &test.req, nil)
+		assert.Equal(t, test.sent == 1 && test.req.Path == "/v1/lost", err != nil, "%s: %v", name, err)
+		assert.Equal(t, test.key, got.Load(), name)
+		assert.Equal(t, test.sent, sent.Load(), name)
+	}
+	for _, idempotent := range []bool{true, false} {
+		sent.Store(0)
+		_, err = withKey.Do(t.Context(), &nomad.Request{Method: "POST", Path: "/v1/lost", Idempotent: idempotent}, nil)
+		assert.Equal(t, idempotent, err == nil, "without a body: %v", err)
+	}
 }
 
 // TestDoReplaces checks that Do replaces what out holds, and leaves it as it is if there is an error.

@@ -172,7 +172,10 @@ func (c *Client) newHTTPRequest(ctx context.Context, r *request) (*http.Request,
 	if r.body != nil {
 		body = bytes.NewReader(r.body)
 	}
-	mark := agentconn.Bound
+	mark := agentconn.Bound | agentconn.NotIdempotent
+	if r.idempotent {
+		mark = agentconn.Bound | agentconn.Idempotent
+	}
 	if s.Retries == 0 || r.reader != nil {
 		mark |= agentconn.Once
 	}
@@ -200,8 +203,8 @@ func (c *Client) newHTTPRequest(ctx context.Context, r *request) (*http.Request,
 	for name, values := range r.header {
 		req.Header[http.CanonicalHeaderKey(name)] = values
 	}
-	if r.idempotent && s.Retries > 0 {
-		req.Header["Idempotency-Key"] = nil // for the transport: it is not sent
+	if _, isSet := req.Header["Idempotency-Key"]; !isSet && r.idempotent && s.Retries > 0 && !c.transport.IsOwn() {
+		req.Header["Idempotency-Key"] = nil // for an http.Transport: it is not sent
 	}
 	if r.token != s.Token {
 		req.Header["X-Nomad-Token"] = []string{r.token}

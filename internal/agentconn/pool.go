@@ -42,6 +42,10 @@ const (
 	Fresh                  // use a connection that carried no request before
 	Slow                   // the response is a stream, or can take long to begin: its connection does not count
 	Bound                  // the context ends when the response was read, and so needs none below it
+
+	// These say whether the request may be sent again after the connection was lost, whatever its method and headers are.
+	Idempotent
+	NotIdempotent
 )
 
 type markKey struct{}
@@ -59,8 +63,9 @@ func markOf(ctx context.Context) Mark {
 
 // Pool is an http.RoundTripper that keeps connections to agents.
 //
-// As with http.Transport, a GET, a HEAD, or a request with an Idempotency-Key in its headers (which is not sent if it
-// has no values) is sent again when the connection is lost before the response.
+// A request that is marked Idempotent is sent again when the connection is lost before the response. If it is not marked
+// NotIdempotent either, a GET, a HEAD, or a request with an Idempotency-Key in its headers (which is not sent if it has no
+// values) is, as with http.Transport.
 type Pool struct {
 	config Config
 
@@ -122,7 +127,7 @@ func (p *Pool) RoundTrip(original *http.Request) (*http.Response, error) {
 		}
 		var end *LostError
 		silent := errors.As(err, &end) && c.silent(err)
-		repeat := refused || silent && (!c.sent.Load() || isIdempotent(req))
+		repeat := refused || silent && (!c.sent.Load() || isIdempotent(req, mark))
 		if mark&Once != 0 { // except after a connection that the agent closed while it was idle
 			repeat = silent && !c.sent.Load() && (c.served || time.Since(c.made) > idleBefore)
 		}
@@ -161,7 +166,10 @@ func rewind(req **http.Request) bool {
 	return err == nil
 }
 
-func isIdempotent(req *http.Request) bool {
+func isIdempotent(req *http.Request, mark Mark) bool {
+	if mark&(Idempotent|NotIdempotent) != 0 {
+		return mark&Idempotent != 0
+	}
 	_, marked := req.Header["Idempotency-Key"]
 	return marked || req.Method == http.MethodGet || req.Method == http.MethodHead || req.Method == ""
 }
