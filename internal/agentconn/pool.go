@@ -97,11 +97,9 @@ func (p *Pool) RoundTrip(original *http.Request) (*http.Response, error) {
 		ctx, cancel = context.WithCancel(req.Context())
 		req = req.WithContext(ctx)
 	}
-	var sent *sending
 	if req.Body != nil && req.Body != http.NoBody && mark&Bound == 0 {
 		again := *req
-		sent = &sending{ReadCloser: req.Body}
-		again.Body, req = sent, &again
+		again.Body, req = &sending{ReadCloser: req.Body}, &again
 	}
 	fail := func(err error) (*http.Response, error) {
 		cancel()
@@ -116,7 +114,7 @@ func (p *Pool) RoundTrip(original *http.Request) (*http.Response, error) {
 			return fail(err)
 		}
 		res, err := c.roundTrip(req)
-		if err != nil && sent != nil && sent.err.Load() != nil {
+		if sent, ok := req.Body.(*sending); err != nil && ok && sent.err.Load() != nil {
 			err = *sent.err.Load()
 		}
 		refused := err == nil && c.isRefusal(res)
@@ -160,7 +158,11 @@ func rewind(req **http.Request) bool {
 	}
 	body, err := (*req).GetBody()
 	again := **req
-	again.Body = body
+	if again.Body = body; err == nil {
+		if _, ok := (*req).Body.(*sending); ok { // its error is not that of the next attempt
+			again.Body = &sending{ReadCloser: body}
+		}
+	}
 	(*req).Body.Close()
 	*req = &again
 	return err == nil

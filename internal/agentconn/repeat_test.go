@@ -483,6 +483,40 @@ func TestRequestBodyErrors(t *testing.T) {
 	}
 }
 
+// TestErrorOfAnEarlierBody has an agent refuse a request while its body is read, and lose the second one.
+func TestErrorOfAnEarlierBody(t *testing.T) {
+	inBubble(t, "a request that is sent again and lost: the error is not that of the first body", func(t *testing.T) {
+		f := newFake(t)
+		f.paths["/x"] = hangUp
+		onceRefused(t, f, nil)
+		p := f.newPool(64)
+		req := request{method: http.MethodPut, path: "/x", id: "x"}.build(t.Context())
+		req.Body, _ = io.Pipe() // it blocks until it is closed
+		req.ContentLength = 2
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("{}")), nil }
+		_, err := p.RoundTrip(req)
+		var lost *LostError
+		assert.ErrorAs(t, err, &lost)
+		assert.NotErrorIs(t, err, io.ErrClosedPipe)
+		assert.Equal(t, 1, f.reads("x"))
+		closed(t, p, f)
+	})
+
+	inBubble(t, "the body of the second attempt cannot be read: its error", func(t *testing.T) {
+		f := newFake(t)
+		onceRefused(t, f, nil)
+		p := f.newPool(64)
+		gone := errors.New("the disk is gone")
+		req := request{method: http.MethodPut}.build(t.Context())
+		req.Body, _ = io.Pipe() // it blocks until it is closed
+		req.ContentLength = 2
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(iotest.ErrReader(gone)), nil }
+		_, err := p.RoundTrip(req)
+		assert.ErrorIs(t, err, gone)
+		closed(t, p, f)
+	})
+}
+
 func onceRefused(_ *testing.T, f *fake, _ *Pool) {
 	f.set(-1, refuseAll)
 	time.AfterFunc(time.Second, func() { f.set(100, 0) })
