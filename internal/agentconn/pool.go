@@ -252,14 +252,19 @@ func (p *Pool) responded(c *conn, res *http.Response, mark Mark, refused bool, c
 	cancel()
 }
 
-// failed drops a connection that carried no response, and reports whether the agent ever sent anything.
+// failed drops a connection that carried no response, unless net/http has not used it, and reports whether the agent ever
+// sent anything.
 func (p *Pool) failed(c *conn, with429, silent bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !c.served && (with429 || silent) {
 		c.agent.refuse(with429)
 	}
-	c.agent.drop(c)
+	if with429 || silent {
+		c.agent.drop(c)
+	} else {
+		c.agent.put(c)
+	}
 	c.agent.dispatch()
 	return c.agent.known
 }

@@ -531,7 +531,7 @@ func TestWatchedConnections(t *testing.T) {
 		})
 	}
 
-	inBubble(t, "the context of a request ends meanwhile: so does the request", func(t *testing.T) {
+	inBubble(t, "the context of a request ends meanwhile: so does the request, and the connection is kept", func(t *testing.T) {
 		f := newFake(t)
 		p := f.newPool(64)
 		unused(t, f, p)
@@ -547,6 +547,10 @@ func TestWatchedConnections(t *testing.T) {
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, 50*ms, took)
 		assert.Zero(t, f.reads("x"))
+		_, _, before, _ := f.counts()
+		request{}.check(t, p)
+		_, _, total, _ := f.counts()
+		assert.Equal(t, before, total)
 		closed(t, p, f)
 	})
 

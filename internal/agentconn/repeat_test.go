@@ -517,6 +517,22 @@ func TestErrorOfAnEarlierBody(t *testing.T) {
 	})
 }
 
+// TestRequestsThatAreNotSent makes requests that net/http refuses.
+func TestRequestsThatAreNotSent(t *testing.T) {
+	inBubble(t, "requests with an invalid header leave their connection to others", func(t *testing.T) {
+		f := newFake(t)
+		p := f.newPool(64)
+		for range 10 {
+			_, _, err := request{header: http.Header{"A": {"b\nc"}}}.do(t.Context(), p)
+			assert.ErrorContains(t, err, "invalid header")
+			request{}.check(t, p)
+		}
+		_, _, total, _ := f.counts()
+		assert.Equal(t, 1, total)
+		closed(t, p, f)
+	})
+}
+
 func onceRefused(_ *testing.T, f *fake, _ *Pool) {
 	f.set(-1, refuseAll)
 	time.AfterFunc(time.Second, func() { f.set(100, 0) })
