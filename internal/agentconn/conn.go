@@ -31,6 +31,9 @@ const (
 // A refusal can come before the request. net/http must not read it before the request is written, or it drops it and
 // writes to the standard log. So Read waits for the first Write, and again for the first one after a TLS handshake
 // or after a SOCKS proxy has connected.
+//
+// net/http also writes to the log what comes on a connection between two requests, and that can be a secret. So Read takes
+// it for the end of the connection.
 type conn struct {
 	net.Conn
 	http  *http.ClientConn
@@ -61,6 +64,7 @@ type conn struct {
 	sent      atomic.Bool   // a part of the request was written
 	received  atomic.Bool   // something was read since then
 	foreign   atomic.Bool   // it does not begin as HTTP does
+	resting   atomic.Bool   // a response is complete, and nothing was written since then
 }
 
 type connKey struct{}
@@ -151,6 +155,7 @@ func (a *agent) connect(ctx context.Context) (*conn, error) {
 	})
 	var err error
 	if c.http, err = a.newTransport().NewClientConn(traced, a.key.scheme, a.addr); err == nil {
+		c.http.SetStateHook(func(h *http.ClientConn) { c.resting.Store(h.Available() > 0) })
 		if err = c.probe(ctx); err == nil {
 			return c, nil
 		}
@@ -226,6 +231,7 @@ func (c *conn) roundTrip(req *http.Request) (*http.Response, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
+	c.http.Reserve() // so that the state hook is called when the response is complete, before net/http reads on
 	began := time.Now()
 	res, err := c.http.RoundTrip(req)
 	c.rtt = time.Since(began)
@@ -338,6 +344,9 @@ func (c *conn) Read(p []byte) (n int, err error) {
 	} else {
 		n, err = c.Conn.Read(p)
 	}
+	if n > 0 && c.resting.Load() {
+		n, err = 0, io.EOF
+	}
 	if err != nil && !c.closed.Load() {
 		c.ended.Store(true)
 	}
@@ -350,6 +359,7 @@ func (c *conn) Read(p []byte) (n int, err error) {
 }
 
 func (c *conn) Write(p []byte) (int, error) {
+	c.resting.Store(false)
 	if c.ended.Load() {
 		return 0, net.ErrClosed
 	}

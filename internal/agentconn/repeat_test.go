@@ -294,6 +294,59 @@ func TestClosedWhileIdle(t *testing.T) {
 	})
 }
 
+// TestUnasked has an agent write to a connection after a response. net/http must not see it: it would write it to the log.
+func TestUnasked(t *testing.T) {
+	for name, test := range map[string]struct {
+		method, response string
+		after            time.Duration
+	}{
+		"just after a response":                     {"GET", response("/x"), 0},
+		"some time after a response":                {"GET", response("/x"), 100 * ms},
+		"just after chunks":                         {"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n/x\r\n0\r\n\r\n", 0},
+		"just after a response without a body":      {"PUT", "HTTP/1.1 204 No Content\r\n\r\n", 0},
+		"just after a response to HEAD":             {"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 0},
+		"some time after a response without a body": {"PUT", "HTTP/1.1 204 No Content\r\n\r\n", 100 * ms},
+		"just after the second response":            {"GET", response("/x"), -1},
+		"just after the second one, without a body": {"PUT", "HTTP/1.1 204 No Content\r\n\r\n", -1},
+	} {
+		for _, scheme := range []string{"http", "https"} {
+			name := name + ", " + scheme
+			inBubble(t, name, func(t *testing.T) {
+				f := newFake(t)
+				if scheme == "https" {
+					f.tls = serverTLS()
+				}
+				f.paths["/x"] = func(c *peer, req *http.Request) bool {
+					c.write(test.response)
+					if test.after < 0 && req.Header.Get("X-Id") == "first" {
+						return true
+					}
+					c.wait(test.after)
+					c.write("your token is x")
+					return c.hang()
+				}
+				p := f.newPool(64)
+				before := logged.String()
+				if test.after < 0 {
+					_, _, err := request{scheme: scheme, method: test.method, path: "/x", id: "first"}.do(t.Context(), p)
+					require.NoError(t, err, name)
+				}
+				_, _, err := request{scheme: scheme, method: test.method, path: "/x"}.do(t.Context(), p)
+				assert.NoError(t, err, name)
+				time.Sleep(200 * ms)
+				settle()
+				assert.Equal(t, before, logged.String(), "%s: net/http wrote to the log", name)
+				open, _, total, _ := f.counts()
+				assert.Zero(t, open, name)
+				assert.Equal(t, 1, total, name)
+				request{scheme: scheme, method: http.MethodPost, id: "next"}.check(t, p, name)
+				assert.Equal(t, 1, f.reads("next"), name)
+				closed(t, p, f)
+			})
+		}
+	}
+}
+
 // TestRefusals checks that an agent's refusal of a connection is distinguished from other 429s.
 func TestRefusals(t *testing.T) {
 	with := func(header, text string) string {
