@@ -513,6 +513,45 @@ func (b *trackedBody) Close() error {
 	return nil
 }
 
+// TestHTTPClientErrorsHaveNoToken has an agent repeat the token that the Client added to a request.
+func TestHTTPClientErrorsHaveNoToken(t *testing.T) {
+	const token = "5f0ab9c2-1111-2222-3333-444455556666"
+	for name, reply := range map[string]string{
+		"another host":          "HTTP/1.1 302 Found\r\nLocation: http://TOKEN.example/\r\nContent-Length: 0\r\n\r\n",
+		"the same host":         "HTTP/1.1 307 Temporary Redirect\r\nLocation: /v1/TOKEN\r\nContent-Length: 0\r\n\r\n",
+		"an invalid address":    "HTTP/1.1 302 Found\r\nLocation: http://[TOKEN/\r\nContent-Length: 0\r\n\r\n",
+		"an unknown scheme":     "HTTP/1.1 302 Found\r\nLocation: x-TOKEN://127.0.0.1/\r\nContent-Length: 0\r\n\r\n",
+		"the token in capitals": "HTTP/1.1 302 Found\r\nLocation: http://" + strings.ToUpper(token) + ".example/\r\nContent-Length: 0\r\n\r\n",
+		"the status line":       "HTTP/1.1 TOKEN\r\n\r\n",
+		"the protocol":          "TOKEN\r\n\r\n",
+		"a header":              "HTTP/1.1 200 OK\r\nTOKEN\r\n\r\n",
+		"the length":            "HTTP/1.1 200 OK\r\nContent-Length: TOKEN\r\n\r\n",
+		"the encoding":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: TOKEN\r\n\r\n",
+		"a trailer":             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTOKEN\r\n\r\n",
+		"a chunk":               "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nTOKEN\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				assert.Equal(t, "/v1/jobs", r.URL.Path)
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if assert.NoError(t, err) {
+					io.WriteString(conn, strings.ReplaceAll(reply, "TOKEN", r.Header.Get("X-Nomad-Token")))
+					conn.Close()
+				}
+			}))
+			defer server.Close()
+			for _, opts := range [][]nomad.Option{nil, {nomad.WithHTTPClient(&http.Client{Transport: &http.Transport{}})}} {
+				client := clientOf(t, append(opts, nomad.WithAddress(server.URL), nomad.WithToken(token))...)
+				_, _, err := send(t, client.HTTPClient(), http.MethodGet, server.URL+"/v1/jobs", nil, nil)
+				require.Error(t, err)
+				for ; err != nil; err = errors.Unwrap(err) {
+					assert.NotContains(t, strings.ToLower(fmt.Sprintf("%v %+v", err, err)), token)
+				}
+			}
+		})
+	}
+}
+
 func TestHTTPClientAfterClose(t *testing.T) {
 	agent := newRecordingAgent(t, nil)
 	client := agent.client(t)

@@ -3,12 +3,14 @@ package transport
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/nomad-go/nomad/internal/agentconn"
 	"github.com/nomad-go/nomad/internal/agenturl"
+	"github.com/nomad-go/nomad/internal/redact"
 )
 
 // Loan describes an http.Client for other code.
@@ -55,9 +57,10 @@ func (t *lent) RoundTrip(req *http.Request) (*http.Response, error) {
 			own.Header.Set("Accept-Encoding", "identity") // or its transport would request gzip
 		}
 	}
+	token := ""
 	if t.isToAgent(req) && !hasToken(req.Header) {
-		token, err := t.loan.Token(req.Context())
-		if err != nil {
+		var err error
+		if token, err = t.loan.Token(req.Context()); err != nil {
 			return fail(err)
 		}
 		if token != "" {
@@ -74,7 +77,50 @@ func (t *lent) RoundTrip(req *http.Request) (*http.Response, error) {
 	if res != nil {
 		res.Request = req
 	}
-	return res, err
+	if token == "" {
+		return res, err
+	}
+	return t.withoutToken(token, res, err)
+}
+
+// withoutToken takes the token out of the errors of a request. The program does not know that the request had it.
+func (t *lent) withoutToken(token string, res *http.Response, err error) (*http.Response, error) {
+	switch {
+	case err != nil:
+		return res, clean(err, token)
+	case isRedirect(res):
+		// http.Client would have the address in its errors.
+		if location := res.Header.Get("Location"); redact.New(token).Remove(location) != location {
+			res.Body.Close()
+			return nil, t.client.refuse("it leads to an address with the Client's token in it")
+		}
+	case res.Body != http.NoBody && res.StatusCode != http.StatusSwitchingProtocols:
+		res.Body = &cleanBody{res.Body, token}
+	}
+	return res, nil
+}
+
+// cleanBody is the body of a response. An error can have a part of it, such as a trailer.
+type cleanBody struct {
+	io.ReadCloser
+	token string
+}
+
+func (b *cleanBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = clean(err, b.token)
+	}
+	return n, err
+}
+
+// clean takes a token out of the message of an error.
+func clean(err error, token string) error {
+	text := err.Error()
+	if cleaned := redact.New(token).Remove(text); cleaned != text {
+		return redact.Error(cleaned, cleaned, err)
+	}
+	return err
 }
 
 // CloseIdleConnections is what http.Client.CloseIdleConnections calls.
