@@ -513,6 +513,51 @@ func (b *trackedBody) Close() error {
 	return nil
 }
 
+// TestHTTPClientCountsRequests checks which requests do not count towards WithMaxConns.
+func TestHTTPClientCountsRequests(t *testing.T) {
+	const requests = 12
+	for query, blocking := range map[string]bool{
+		"index=7": true, "wait=1m&index=7": true, "index=0": false, "last_index=7": false, "a=index%3D7": false, "a=index=7": false, "": false,
+	} {
+		t.Run(query, func(t *testing.T) {
+			var mu sync.Mutex
+			now, most := 0, 0
+			all := make(chan struct{}) // closed when all requests are in progress
+			server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				mu.Lock()
+				now++
+				if most = max(most, now); now == requests {
+					close(all)
+				}
+				mu.Unlock()
+				wait := 20 * time.Millisecond
+				if blocking {
+					wait = 20 * time.Second
+				}
+				select {
+				case <-all:
+				case <-time.After(wait):
+				}
+				mu.Lock()
+				now--
+				mu.Unlock()
+			}))
+			defer server.Close()
+			h := clientOf(t, nomad.WithAddress(server.URL), nomad.WithMaxConns(3)).HTTPClient()
+			var group sync.WaitGroup
+			for range requests {
+				group.Go(func() { get(t, h, server.URL+"/v1/jobs?"+query) })
+			}
+			group.Wait()
+			if blocking {
+				assert.Equal(t, requests, most)
+			} else {
+				assert.LessOrEqual(t, most, 3)
+			}
+		})
+	}
+}
+
 // TestHTTPClientErrorsHaveNoToken has an agent repeat the token that the Client added to a request.
 func TestHTTPClientErrorsHaveNoToken(t *testing.T) {
 	const token = "5f0ab9c2-1111-2222-3333-444455556666"

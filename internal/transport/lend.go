@@ -67,7 +67,7 @@ func (t *lent) RoundTrip(req *http.Request) (*http.Response, error) {
 			own.Header.Set("X-Nomad-Token", token)
 		}
 	}
-	if strings.Contains(req.URL.RawQuery, "index=") { // a blocking query
+	if agenturl.BlockingWait(req.URL.Query()) > 0 {
 		own = *own.WithContext(agentconn.WithMark(own.Context(), agentconn.Slow))
 	}
 	res, err := t.client.http.Transport.RoundTrip(&own)
