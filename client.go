@@ -315,9 +315,10 @@ func (c *Client) exchange(ctx context.Context, r *request) (*response, error) {
 // unless it has a body and no GetBody. The wrappers of WithTransport see the requests. WithHeader, WithBasicAuth,
 // WithUserAgent, WithRegion, WithNamespace and WithLogger have no effect.
 //
-// The Client's rule for redirects and its limit on the size of headers apply. Its time limit, its retries and its limit
-// on the size of a body do not: a request ends with its own context. A body must be closed, as with any http.Client.
-// After Close, requests fail with ErrClosed.
+// The Client's rule for redirects and its limit on the size of headers apply. A redirect to an address that contains the
+// token is ErrRedirect too. The Client's time limit, its retries and its limit on the size of a body do not apply: a
+// request ends with its own context. A body must be closed, as with any http.Client. After Close, requests fail with
+// ErrClosed.
 func (c *Client) HTTPClient() *http.Client {
 	return c.transport.Lend(transport.Loan{
 		Base: c.base, Socket: c.settings.Address.Socket != "", Compression: c.settings.Compression, Token: c.settings.CurrentToken,

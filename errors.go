@@ -73,7 +73,8 @@ var (
 	ErrNotApplied = errors.New("nomad: the update was not applied")
 
 	// ErrRedirect reports a redirect that was not followed: to another host or port, from https to http, one that turns
-	// a PUT into a GET, or the sixth in a row. Nothing was sent to its target.
+	// a PUT into a GET, one that would send the body of an io.Reader again, or the sixth in a row. Nothing was sent to
+	// its target.
 	ErrRedirect = errors.New("nomad: redirect refused")
 
 	// ErrStreamEnded reports the end of a stream of Agent.Monitor, or of Agent.MonitorExport with Follow: the agent or
