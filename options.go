@@ -133,10 +133,10 @@ func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)
 // The Client opens up to 16 connections, or n if that is less. If the round trip to the agent takes 3 ms or more, it
 // opens up to n. Connections with a stream, a blocking query or a request that has waited 1 s for its response are not
 // counted: they come in addition. By default an agent accepts 100 connections from one address
-// (limits.http_max_conns_per_client). A connection gets new requests for 5 s only. After that it is closed as soon as
-// it has no request, and the Client opens another when it needs one. Whenever that happens, another process on the same
-// machine can open a connection in its place. So a Client that uses all of the agent's connections does not lock other
-// processes out.
+// (limits.http_max_conns_per_client). A connection gets new requests for 5 s only, or for up to 10 s if all responses
+// take more than 50 ms. After that it is closed as soon as it has no request, and the Client opens another when it
+// needs one. Whenever that happens, another process on the same machine can open a connection in its place. So a Client
+// that uses all of the agent's connections does not lock other processes out.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
 
 // WithMaxResponseSize limits the size of every response, except logs and profiles, in bytes after decompression. A

@@ -15,6 +15,7 @@ const (
 	farRTT      = 3 * time.Millisecond // the round trip from which the window may grow
 	farRounds   = 2                    // how many rounds in a row must need a larger window
 	longestLife = 5 * time.Second      // the age up to which a connection gets requests; each gets a random part of it
+	farLife     = 10 * time.Second     // the most that it is for an agent that is far, where a new connection costs more
 	fullLife    = 1200 * time.Millisecond
 	sharedLife  = 7 * time.Second
 	idleTimeout = 4 * time.Second        // how long a connection may be idle
@@ -181,7 +182,7 @@ func (a *agent) dropIdle() {
 // takeIdle returns the idle connection that was used last, if the request can have one.
 func (a *agent) takeIdle(mark Mark) *conn {
 	for _, c := range slices.Backward(a.idle) {
-		if c.http.Err() != nil || c.served && time.Since(c.made) > longestLife {
+		if c.http.Err() != nil || c.served && time.Since(c.made) > a.oldest() {
 			a.drop(c)
 		} else if mark&Fresh == 0 || !c.served {
 			a.unidle(c)
@@ -230,12 +231,14 @@ func (a *agent) put(c *conn) {
 // lifetime is the longest that a connection is used. While the agent is full, a process with more connections closes each
 // of them sooner: the time falls nearly with the square of their number. So all processes come to have about as many.
 func (a *agent) lifetime() time.Duration {
-	life := longestLife
-	if a.isFull() {
-		life = fullLife + sharedLife/time.Duration(max(a.counted, 1))
+	if !a.isFull() {
+		return a.oldest()
 	}
-	return min(max(life, 100*a.rtt), longestLife)
+	return max(fullLife+sharedLife/time.Duration(max(a.counted, 1)), min(100*a.rtt, farLife))
 }
+
+// oldest is the age up to which a connection gets requests, whether the agent is full or not.
+func (a *agent) oldest() time.Duration { return max(longestLife, min(100*a.rtt, farLife)) }
 
 // uncount stops counting a connection that is used for long.
 func (a *agent) uncount(c *conn) {
