@@ -19,9 +19,12 @@ import (
 // Keyring is what the servers of a gossip pool report about their encryption keys. Printing, logging and JSON do not
 // show the keys. Secret.Reveal returns a key.
 type Keyring struct {
-	Keys     map[Secret]int    // number of servers that have each key; ListKeys only
-	Messages map[string]string // messages of servers, by full name, such as server-1.global; without gossip keys, and at most about 4 KiB long
-	NumNodes int               // number of servers in the pool that have not failed; if one does not respond, the method fails
+	Keys     map[Secret]int // number of servers that have each key; ListKeys only
+	NumNodes int            // number of servers in the pool that have not failed; if one does not respond, the method fails
+
+	// Messages has the messages of servers, by full name, such as server-1.global. They are without gossip keys, and cut
+	// after 4 KiB.
+	Messages map[string]string
 }
 
 func (k *Keyring) check() error {

@@ -101,8 +101,8 @@ var monitorExportEndpoint = register(endpoint{name: "MonitorExport", method: htt
 //
 // It requires Nomad 1.10.4 or later (ErrUnsupported) and the ACL capability agent:read. An unknown target is
 // ErrNotFound. It returns ErrInvalidArgument if both or neither of OnDisk and Service are set, if Follow is set with
-// OnDisk, if Service does not contain nomad or has more than 255 bytes, if Since is negative or not in whole seconds, if
-// the Target has no name or ID, and if the agent has no log file.
+// OnDisk, if Service does not contain nomad or has more than 255 bytes, if Since is negative or not in whole seconds,
+// if the Target is that of OnServer or OnNode with an empty string, and if the agent has no log file.
 //
 // Endpoint: GET /v1/agent/monitor/export
 func (a *Agent) MonitorExport(ctx context.Context, opts MonitorExportOptions) (*LogStream, error) {

@@ -58,7 +58,7 @@ var profileEndpoint = register(endpoint{name: "Profile", method: http.MethodGet,
 // It requires the ACL capability agent:write. If ACLs are disabled in the cluster, the agent and the target must have
 // enable_debug set (ErrPermissionDenied). An unknown profile or target is ErrNotFound. It returns ErrInvalidArgument
 // for a Type that is empty, ".", ".." or has a slash, a Duration that is not in whole seconds from 0 to an hour or that
-// is set for a snapshot, a Debug other than 0, 1 and 2, and a Target without a name or ID.
+// is set for a snapshot, a Debug other than 0, 1 and 2, and a Target of OnServer or OnNode with an empty string.
 //
 // Endpoint: GET /v1/agent/pprof/<type>
 func (a *Agent) Profile(ctx context.Context, opts ProfileOptions) (io.ReadCloser, error) {

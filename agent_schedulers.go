@@ -104,10 +104,11 @@ var updateSchedulerConfigEndpoint = register(endpoint{name: "UpdateSchedulerConf
 // UpdateSchedulerConfig sets the configuration of a server's scheduler workers, which lasts until the server restarts.
 // It returns the configuration that the server now has.
 //
-// Agents respond with success to some updates that they do not apply. Then the error is ErrNotApplied. It happens if
-// config.NumSchedulers equals the server's, and config.EnabledSchedulers, sorted, is a proper prefix of the server's
-// sorted list. With some invalid lists the agent closes the connection instead of responding, and the error is that of
-// the connection. So this method does not retry a request after any lost connection.
+// Agents respond with success to some updates that they do not apply. If the server then has another configuration than
+// config, the error is ErrNotApplied. It happens if config.NumSchedulers equals the server's, and
+// config.EnabledSchedulers, sorted, is a proper prefix of the server's sorted list. With some invalid lists the agent
+// closes the connection instead of responding, and the error is that of the connection. So a request of this method
+// that may have reached the agent is not sent again.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write. It returns ErrInvalidArgument for a
 // nil config, a negative number, a list without _core, and whatever the server refuses with a response.

@@ -66,8 +66,8 @@ func newClient(s *settings.Settings, t *transport.Client, budgets *retry.Budgets
 // budget of retries. It is cheap and needs no Close.
 //
 // Options that take effect when connections are made are refused with ErrInvalidArgument: WithTLS, WithTLSConfig,
-// WithHTTPClient, WithTransport, WithMaxConns, FromEnvironment where it finds TLS variables, and a change to or from a
-// unix socket.
+// WithHTTPClient, WithTransport, WithMaxConns, FromEnvironment where it finds TLS variables, and an address with
+// another unix socket, or with one in place of a host or the reverse.
 func (c *Client) With(opts ...Option) (*Client, error) {
 	s, errs := settings.With(c.settings, opts)
 	if errs != nil {
@@ -114,8 +114,9 @@ func (c *Client) Address() string { return c.address }
 //	_, err := client.Do(ctx, &nomad.Request{Path: "/v1/jobs"}, &jobs)
 //
 // The time limit and the errors are those of the other methods. WithRetries describes which requests are retried. A
-// response can have 64 MiB (WithMaxResponseSize). JSON with more than 16,384 values or objects is ErrInvalidResponse if
-// it has more than one value in 3 bytes or one object in 32 bytes, because such a document takes much memory.
+// response can have 64 MiB (WithMaxResponseSize). JSON with more than 16,384 values is ErrInvalidResponse if it has
+// more than one value in 3 bytes on average. JSON with more than 16,384 objects is ErrInvalidResponse if it has more
+// than one object in 32 bytes on average. Such documents take much memory.
 //
 // If req or out cannot be used, the error is ErrInvalidArgument and nothing is sent. If there is an error, the Response
 // is nil and out is not changed. There is one exception: the endpoint of autopilot's health reports an unhealthy
@@ -311,9 +312,10 @@ func (c *Client) exchange(ctx context.Context, r *request) (*response, error) {
 // Requests are sent as they are, with these exceptions. If a request to the Client's address (scheme, host, port and
 // path) has no token, it gets the Client's token (WithToken, WithTokenFile). Requests to other addresses do not.
 // Accept-Encoding is removed unless WithCompression is enabled, because agents respond much faster without compression.
-// If the agent refuses a connection because it has too many, the request is sent again, even with WithRetries(0),
-// unless it has a body and no GetBody. The wrappers of WithTransport see the requests. WithHeader, WithBasicAuth,
-// WithUserAgent, WithRegion, WithNamespace and WithLogger have no effect.
+// If the agent refuses a connection because it has too many, the request waits and is sent again, even with
+// WithRetries(0). WithRetries describes when. A GET, a HEAD and a request with the header Idempotency-Key are
+// idempotent here, and a request with a body needs its GetBody. The wrappers of WithTransport see the requests.
+// WithHeader, WithBasicAuth, WithUserAgent, WithRegion, WithNamespace and WithLogger have no effect.
 //
 // The Client's rule for redirects and its limit on the size of headers apply. A redirect to an address that contains the
 // token is ErrRedirect too. The Client's time limit, its retries and its limit on the size of a body do not apply: a

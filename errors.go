@@ -69,12 +69,13 @@ var (
 	// the wrong shape, or followed by something else.
 	ErrInvalidResponse = errors.New("nomad: invalid response")
 
-	// ErrNotApplied reports an update that the agent accepted without changing anything.
+	// ErrNotApplied reports an update that the agent accepted, but after which it does not have the requested
+	// configuration.
 	ErrNotApplied = errors.New("nomad: the update was not applied")
 
-	// ErrRedirect reports a redirect that was not followed: to another host or port, from https to http, one that turns
-	// a PUT into a GET, one that would send the body of an io.Reader again, or the sixth in a row. Nothing was sent to
-	// its target.
+	// ErrRedirect reports a redirect that was not followed: to another host or port (except from http on port 80 to
+	// https on port 443), from https to http, one that turns a PUT into a GET, one that would send the body of an
+	// io.Reader again, or the sixth in a row. Nothing was sent to its target.
 	ErrRedirect = errors.New("nomad: redirect refused")
 
 	// ErrStreamEnded reports the end of a stream of Agent.Monitor, or of Agent.MonitorExport with Follow: the agent or
@@ -101,7 +102,7 @@ type APIError struct {
 	Address    string // the agent's address, such as http://127.0.0.1:4646
 	Path       string // the path below the address, without the query
 	StatusCode int    // the HTTP status; it can be 200, as for ErrJoinFailed
-	Message    string // the agent's message on one line, at most 1 KiB, without the secrets of the request
+	Message    string // the agent's message on one line, at most 1 KiB, without the token, password and headers of the Client
 
 	hint  string
 	kinds []error

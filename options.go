@@ -114,8 +114,8 @@ func WithHTTPClient(client *http.Client) Option { return Option(settings.WithHTT
 // The wrapper is called once for each attempt of a request. Within an attempt the transport below it sends the request
 // again on another connection in three cases: the agent refused the connection with status 429, the connection was
 // closed before anything was sent on it, or the request is idempotent and the connection was closed without a response.
-// With WithRetries(0) there is one case only: the agent had already closed an idle connection, so that nothing could be
-// sent on it.
+// With WithRetries(0) there is one case only, except for requests of Client.HTTPClient: the agent had already closed an
+// idle connection, so that nothing could be sent on it.
 func WithTransport(wrap func(http.RoundTripper) http.RoundTripper) Option {
 	return Option(settings.WithTransport(wrap))
 }
@@ -133,8 +133,8 @@ func WithTimeout(d time.Duration) Option { return Option(settings.WithTimeout(d)
 // The Client opens up to 16 connections, or n if that is less. If the round trip to the agent takes 3 ms or more, it
 // opens up to n. Connections with a stream, a blocking query or a request that has waited 1 s for its response are not
 // counted: they come in addition. By default an agent accepts 100 connections from one address
-// (limits.http_max_conns_per_client). A connection gets new requests for 5 s only, or for up to 10 s if all responses
-// take more than 50 ms. After that it is closed as soon as it has no request, and the Client opens another when it
+// (limits.http_max_conns_per_client). A connection gets new requests for 5 s only, or for up to 10 s if the agent never
+// responds within 50 ms. After that it is closed as soon as it has no request, and the Client opens another when it
 // needs one. Whenever that happens, another process on the same machine can open a connection in its place. So a Client
 // that uses all of the agent's connections does not lock other processes out.
 func WithMaxConns(n int) Option { return Option(settings.WithMaxConns(n)) }
@@ -157,8 +157,8 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // connection was lost within the headers of the response, or if the status is 502, 503 or 504. The requests of all
 // methods but UpdateSchedulerConfig and Client.Do are idempotent. A request of Client.Do is idempotent if its method is
 // GET or HEAD, or if Request.Idempotent is set. Three things are not retried: a request whose Body is an io.Reader, a
-// refused certificate (unless the files of WithTLS have just changed), and the 429 with which autopilot's health
-// reports an unhealthy cluster. The default is DefaultRetries.
+// refused certificate (unless the Client has read changed files of WithTLS less than 2 s ago), and the 429 with which
+// autopilot's health reports an unhealthy cluster. The default is DefaultRetries.
 //
 // The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
 // longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and

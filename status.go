@@ -49,8 +49,8 @@ func (a *rpcAddress) check() error {
 
 var peersEndpoint = register(endpoint{name: "Status.Peers", method: http.MethodGet, path: "/v1/status/peers"})
 
-// Peers returns the RPC addresses, host:port, of the servers that Raft replicates to in the agent's region or in that of
-// WithRegion.
+// Peers returns the RPC addresses, host:port, of all servers in the Raft configuration, with the leader. The region is
+// that of WithRegion, or else the agent's own.
 //
 // Without a leader the error is ErrNoLeader. It requires no ACL token.
 //

@@ -6,7 +6,7 @@ import (
 	"github.com/nomad-go/nomad/internal/show"
 )
 
-// Target is the agent that a request is about. The zero Target is the agent that receives the request. Two methods
+// Target is the agent that a request is about. The zero Target is the agent that receives the request. Three methods
 // differ if a client agent receives the request. Agent.Profile with the zero Target profiles the client agent's server.
 // Agent.Monitor and Agent.MonitorExport ignore OnServer and stream the client agent's own log.
 type Target struct {
