@@ -90,6 +90,7 @@ var (
 const (
 	maxKeys     = 64
 	maxKeyBytes = 8 << 10
+	maxSearch   = 1 << 20 // these bytes, times the messages
 )
 
 // decodeKeyring decodes a Keyring, after a request with a key in it or none. The error of a decoder could quote a key.
@@ -105,12 +106,12 @@ func decodeKeyring(sent string) func(ctx context.Context, content []byte, out an
 		if len(ring.Messages) == 0 {
 			return nil
 		}
-		keys, size := []string{sent}, 0
+		keys, size := []string{sent}, len(sent)
 		for key := range ring.Keys {
 			keys = append(keys, key.Reveal())
 			size += len(key.Reveal())
 		}
-		if len(ring.Keys) > maxKeys || size > maxKeyBytes { // the search would take too long
+		if len(ring.Keys) > maxKeys || size > maxKeyBytes || len(ring.Messages)*size > maxSearch { // it would take too long
 			for name := range ring.Messages {
 				ring.Messages[name] = redact.Mark
 			}

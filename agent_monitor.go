@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nomad-go/nomad/internal/agentconn"
@@ -147,6 +148,7 @@ type LogStream struct {
 	frames  *logframe.Reader
 	endless bool // an end is ErrStreamEnded
 	text    *logframe.Text
+	closed  atomic.Bool // Close was called
 }
 
 // openLog opens a log and reads its first frame.
@@ -185,15 +187,15 @@ func (c *Client) tryLog(ctx context.Context, r *request, endless bool) (*LogStre
 	if !s.Begun() && err == nil { // the limit was reached at the same moment
 		err = context.DeadlineExceeded
 	}
-	l.text = logframe.NewText(first, l.next)
+	l.text = logframe.NewText(first, l.next, l.ended)
 	if err == nil {
 		return l, nil
 	}
 	if err != io.EOF {
 		err = l.explain(err)
 	}
-	l.text = logframe.NewText(nil, func() ([]byte, error) { return nil, io.EOF })
-	l.Close()
+	l.text = logframe.NewText(nil, func() ([]byte, error) { return nil, io.EOF }, l.ended)
+	l.stream.Close()
 	return l, err
 }
 
@@ -233,9 +235,18 @@ func (l *LogStream) next() ([]byte, error) {
 		err = l.explain(err)
 	}
 	if err != nil {
-		l.Close()
+		l.stream.Close()
 	}
 	return piece, err
+}
+
+// ended returns why the caller has ended the stream, or nil. What has arrived before that is not read any more.
+func (l *LogStream) ended() error {
+	cause := context.Cause(l.stream.Context)
+	if cause == nil || cause == ErrClosed && !l.closed.Load() { // the latter at the end of the log
+		return nil
+	}
+	return l.explain(cause)
 }
 
 // explain gives the error of a frame its meaning.
@@ -287,7 +298,10 @@ func (l *LogStream) Read(p []byte) (int, error) { return l.text.Read(p) }
 
 // Close ends the stream and its connection. It can be called again, and from another goroutine: a Read in progress then
 // fails with ErrClosed, and a loop ends. The error is always nil.
-func (l *LogStream) Close() error { return l.stream.Close() }
+func (l *LogStream) Close() error {
+	l.closed.Store(true)
+	return l.stream.Close()
+}
 
 // Lines returns the log's lines without their line breaks. A line above 1 MiB is split. The sequence ends after an
 // error. If the context ends, that error is the context's. The sequence ends without an error at the end of a log from

@@ -108,7 +108,7 @@ var updateSchedulerConfigEndpoint = register(endpoint{name: "UpdateSchedulerConf
 // config, the error is ErrNotApplied. It happens if config.NumSchedulers equals the server's, and
 // config.EnabledSchedulers, sorted, is a proper prefix of the server's sorted list. With some invalid lists the agent
 // closes the connection instead of responding, and the error is that of the connection. So a request of this method
-// that may have reached the agent is not sent again.
+// that may have reached the agent is not sent again, unless the agent refused its token and WithTokenFile has another.
 //
 // It requires a server agent (ErrServerOnly) and the ACL capability agent:write. It returns ErrInvalidArgument for a
 // nil config, a negative number, a list without _core, and whatever the server refuses with a response.

@@ -56,7 +56,7 @@ func NewClient(opts ...Option) (*Client, error) {
 
 func newClient(s *settings.Settings, t *transport.Client, budgets *retry.Budgets) *Client {
 	c := &Client{address: s.Address.String(), base: s.Address.Base(), settings: s, transport: t, budgets: budgets}
-	c.budget = budgets.Of(c.address)
+	c.budget = budgets.Of(s.Address.Key())
 	c.Agent, c.Status = &Agent{c}, &Status{c}
 	return c
 }
@@ -106,9 +106,9 @@ func addressOf(c *Client) string {
 func (c *Client) Address() string { return c.address }
 
 // Do sends a request to any endpoint of Nomad's API, decodes the response's JSON as encoding/json does, and stores the
-// result in out. It replaces what out held. A *[]byte receives the body as it is. If out is nil, the body is dropped. A
-// successful response with an HTML page, such as a proxy's, is ErrInvalidResponse, unless out is a *[]byte: it may be a
-// file or a log of an allocation.
+// result in out. It decodes into a new value, which replaces what out held. A *[]byte receives the body as it is. If
+// out is nil, the body is dropped. A successful response with an HTML page, such as a proxy's, is ErrInvalidResponse,
+// unless out is a *[]byte: it may be a file or a log of an allocation.
 //
 //	var jobs []Job
 //	_, err := client.Do(ctx, &nomad.Request{Path: "/v1/jobs"}, &jobs)
@@ -128,7 +128,7 @@ func (c *Client) Do(ctx context.Context, req *Request, out any) (*Response, erro
 	}
 	r, err := req.newRequest()
 	if err != nil {
-		return nil, c.cleanArgument(ctx, err)
+		return nil, c.cleanArgument(err)
 	}
 	res, err := c.do(ctx, r, out)
 	if err != nil {
@@ -256,7 +256,7 @@ func (c *Client) replaceToken(ctx context.Context, r *request, res *response) (a
 	if len(r.refused) > maxReplaced {
 		return false, nil
 	}
-	token, _, err := file.Reread(ctx, r.token)
+	token, err := file.Reread(ctx)
 	if err != nil {
 		res.release()
 		return false, &deadline.Error{Cause: err, Last: errTokenAgain}
@@ -314,8 +314,9 @@ func (c *Client) exchange(ctx context.Context, r *request) (*response, error) {
 // Accept-Encoding is removed unless WithCompression is enabled, because agents respond much faster without compression.
 // If the agent refuses a connection because it has too many, the request waits and is sent again, even with
 // WithRetries(0). WithRetries describes when. A GET, a HEAD and a request with the header Idempotency-Key are
-// idempotent here, and a request with a body needs its GetBody. The wrappers of WithTransport see the requests.
-// WithHeader, WithBasicAuth, WithUserAgent, WithRegion, WithNamespace and WithLogger have no effect.
+// idempotent here. A request that has a body but no GetBody is sent once. If the agent refuses the token, the request
+// is not sent again. The wrappers of WithTransport see the requests. WithHeader, WithBasicAuth, WithUserAgent,
+// WithRegion, WithNamespace and WithLogger have no effect.
 //
 // The Client's rule for redirects and its limit on the size of headers apply. A redirect to an address that contains the
 // token is ErrRedirect too. The Client's time limit, its retries and its limit on the size of a body do not apply: a

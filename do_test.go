@@ -290,3 +290,111 @@ func TestDoEnds(t *testing.T) {
 		assert.Zero(t, out)
 	}
 }
+
+// TestDoLeavesOut ends the context when the whole response was read.
+func TestDoLeavesOut(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"a":1}`) }),
+		nomad.WithTransport(func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				res, err := next.RoundTrip(r)
+				if err == nil {
+					content, _ := io.ReadAll(res.Body)
+					res.Body.Close()
+					res.Body = io.NopCloser(strings.NewReader(string(content)))
+					cancel()
+				}
+				return res, err
+			})
+		}))
+	raw, decoded := []byte("before"), map[string]int{"before": 1}
+	if _, err := client.Do(ctx, &nomad.Request{Path: "/v1/x"}, &raw); err != nil {
+		assert.Equal(t, "before", string(raw))
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	defer func() { cancel() }()
+	if _, err := client.Do(ctx, &nomad.Request{Path: "/v1/x"}, &decoded); err != nil {
+		assert.Equal(t, map[string]int{"before": 1}, decoded)
+	}
+}
+
+// TestMarksOfWrappers has a wrapper send a request of its own with the context of another one.
+func TestMarksOfWrappers(t *testing.T) {
+	var sent atomic.Int32
+	lost := newClient(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		sent.Add(1)
+		panic(http.ErrAbortHandler)
+	}))
+	for name, send := range map[string]func(ctx context.Context) error{
+		"Do": func(ctx context.Context) error {
+			_, err := lost.Do(ctx, &nomad.Request{Method: "POST", Path: "/v1/jobs", Body: 1}, nil)
+			return err
+		},
+		"HTTPClient": func(ctx context.Context) error {
+			req, err := http.NewRequestWithContext(ctx, "POST", lost.Address()+"/v1/jobs", strings.NewReader("1"))
+			require.NoError(t, err)
+			res, err := lost.HTTPClient().Do(req)
+			if err == nil {
+				res.Body.Close()
+			}
+			return err
+		},
+	} {
+		sent.Store(0)
+		client := newClient(t, responding(200, "application/json", `["a:1"]`), nomad.WithTransport(func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				assert.Error(t, send(r.Context()))
+				return next.RoundTrip(r)
+			})
+		}))
+		_, err := client.Agent.Servers(t.Context())
+		assert.NoError(t, err)
+		assert.EqualValues(t, 1, sent.Load(), name)
+	}
+}
+
+// TestHeadersAreCopies has a wrapper change the headers of a request.
+func TestHeadersAreCopies(t *testing.T) {
+	client := newClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, "secret-of-mine", r.Header.Get("X-Own"))
+		io.WriteString(w, `["a:1"]`)
+	}), nomad.WithHeader("X-Own", "secret-of-mine"), nomad.WithTransport(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			res, err := next.RoundTrip(r)
+			r.Header["X-Own"][0] = "***"
+			return res, err
+		})
+	}))
+	for range 2 {
+		_, err := client.Agent.Servers(t.Context())
+		assert.NoError(t, err)
+	}
+}
+
+// TestResponseWithError has a wrapper return a response together with an error.
+func TestResponseWithError(t *testing.T) {
+	var closed atomic.Int32
+	client := newClient(t, responding(200, "application/json", `["a:1"]`), nomad.WithTransport(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			res, err := next.RoundTrip(r)
+			if err == nil {
+				res.Body = closing{res.Body, &closed}
+			}
+			return res, io.ErrUnexpectedEOF
+		})
+	}), nomad.WithRetries(0))
+	_, err := client.Agent.Servers(t.Context())
+	assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	assert.EqualValues(t, 1, closed.Load(), "the body is closed")
+}
+
+type closing struct {
+	io.ReadCloser
+	closed *atomic.Int32
+}
+
+func (c closing) Close() error {
+	c.closed.Add(1)
+	return c.ReadCloser.Close()
+}

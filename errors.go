@@ -36,7 +36,9 @@ var (
 	// before 2.0, and with Agent.Monitor. Otherwise it is only ErrPermissionDenied.
 	ErrInvalidToken = errors.New("nomad: invalid ACL token")
 
-	// ErrNotFound reports a node, server, region, profile or, for Client.Do, path that the agent does not know.
+	// ErrNotFound reports a node, server, region or profile that the agent does not know. For Client.Do it is any
+	// response with status 404, such as that for a job that does not exist, unless the agent does not have the endpoint
+	// (ErrUnsupported).
 	ErrNotFound = errors.New("nomad: not found")
 
 	// ErrServerOnly reports a request that requires an agent in server mode, sent to one that is not.
@@ -270,11 +272,12 @@ func invalidArgument(call, format string, args ...any) error {
 }
 
 // cleanArgument removes the Client's secrets from an error of invalidArgument, such as a token in the path of a request.
-func (c *Client) cleanArgument(ctx context.Context, err error) error {
-	ctx, cancel := context.WithTimeout(ctx, c.settings.Timeout)
-	defer cancel()
-	token, _ := c.settings.CurrentToken(ctx)
-	return &argumentError{redact.New(append(c.settings.Secrets(), token)...).Remove(err.Error())}
+func (c *Client) cleanArgument(err error) error {
+	secrets := c.settings.Secrets()
+	if file := c.settings.TokenFile; file != nil {
+		secrets = append(secrets, file.Last())
+	}
+	return &argumentError{redact.New(secrets...).Remove(err.Error())}
 }
 
 type argumentError struct{ text string }

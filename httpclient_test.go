@@ -148,6 +148,7 @@ func TestHTTPClientToken(t *testing.T) {
 		{"request without headers gets the Client's", with, nil, []string{"clients"}},
 		{"empty token is replaced by the Client's", with, http.Header{"X-Nomad-Token": {""}}, []string{"clients"}},
 		{"X-Nomad-Token stays", with, http.Header{"X-Nomad-Token": {"own"}}, []string{"own"}},
+		{"X-Nomad-Token in another spelling stays alone", with, http.Header{"x-nomad-token": {"own"}}, []string{"own"}},
 		{"bearer token stays alone", with, http.Header{"Authorization": {"Bearer own"}}, nil},
 		{"bearer token in lower case stays alone", with, http.Header{"Authorization": {"bearer own"}}, nil},
 		{"basic authentication is no token", with, http.Header{"Authorization": {"Basic b3duOm93bg=="}}, []string{"clients"}},

@@ -41,9 +41,10 @@ func (e *optionError) Is(target error) bool { return target == ErrInvalidArgumen
 // WithAddress sets the agent's address: http://host:port, https://host:port, unix:///path/to/socket or host:port.
 // The default is DefaultAddress.
 //
-// host:port means https if TLS is configured by an option or a variable of FromEnvironment, and http otherwise. An http
-// or https address can have a path, such as https://proxy/nomad. The paths /v1/… are added to it. IPv6 hosts are in
-// brackets: [::1]:4646. An address with a user or password is refused: use WithBasicAuth.
+// host:port means https if WithTLS, WithTLSConfig or a TLS variable of FromEnvironment is given (but not for
+// NOMAD_SKIP_VERIFY=false alone), and http otherwise. An http or https address can have a path, such as
+// https://proxy/nomad. The paths /v1/… are added to it. IPv6 hosts are in brackets: [::1]:4646. An address with a user
+// or password is refused: use WithBasicAuth.
 func WithAddress(addr string) Option { return Option(settings.WithAddress(addr)) }
 
 // WithToken sets the ACL token that requests send in X-Nomad-Token: the secret ID of a token, or a workload identity.
@@ -63,9 +64,9 @@ func WithToken(token string) Option { return Option(settings.WithToken(token)) }
 func WithTokenFile(path string) Option { return Option(settings.WithTokenFile(path)) }
 
 // WithRegion sets the region that requests are for. Empty means the agent's own region, which is the default. Agents
-// forward requests of Status, of Client.Do and of methods with a Target (Host, Monitor, MonitorExport, Profile) to that
-// region; an unknown one is ErrNotFound. In Health it has a meaning of its own. The other methods are about the agent
-// itself or the whole pool, and it has no effect on them.
+// forward to that region: requests of Status and of Client.Do, those of Profile, and those of Host, Monitor and
+// MonitorExport whose Target is not zero. An unknown region is ErrNotFound. In Health it has a meaning of its own. The
+// other methods are about the agent itself or the whole pool, and it has no effect on them.
 func WithRegion(region string) Option { return Option(settings.WithRegion(region)) }
 
 // WithNamespace sets the namespace of requests to endpoints that have one, which are reached by Client.Do. Without it

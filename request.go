@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,12 +95,14 @@ type Request struct {
 	// that of WithTimeout, plus wait, plus a sixteenth of wait, which agents may add.
 	Query url.Values
 
-	// Header holds headers in addition to those of the Client. Those that WithHeader refuses, such as X-Nomad-Token,
-	// are refused here too, except Accept and Content-Type. Values do not appear in errors and logs.
+	// Header holds headers of this request. They replace those of the Client that have the same name; the others are
+	// sent too. Those that WithHeader refuses, such as X-Nomad-Token, are refused here too, except Accept and
+	// Content-Type. Values do not appear in errors and logs.
 	Header http.Header
 
-	// Body is sent as JSON, as encoding/json encodes it. An io.Reader or a []byte is sent as it is; a request with an
-	// io.Reader is sent once and not retried.
+	// Body is sent as JSON, as encoding/json encodes it. An io.Reader or a []byte is sent as it is. A request with an
+	// io.Reader is never sent a second time. It fails even if the agent had just closed the connection that it was to
+	// use.
 	Body any
 
 	// Idempotent allows the request to reach the agent more than once. It is then retried after a lost connection and
@@ -137,10 +140,15 @@ func (req *Request) newRequest() (*request, error) {
 	if req.Path == autopilotHealth {
 		r.document = http.StatusTooManyRequests
 	}
+	names := map[string]bool{}
 	for name, values := range req.Header {
 		if err := header.Check(name, values); err != nil {
 			return nil, invalidArgument("Do", "Header: %v", err)
 		}
+		if name = http.CanonicalHeaderKey(name); names[name] {
+			return nil, invalidArgument("Do", "Header: %q is there in two spellings", name)
+		}
+		names[name] = true
 	}
 	r.header = maps.Clone(req.Header)
 	if r.header == nil {
@@ -195,13 +203,12 @@ func (c *Client) newHTTPRequest(ctx context.Context, r *request) (*http.Request,
 	query := agenturl.WithDefault(r.query, "region", s.Region)
 	req.URL.RawQuery = agenturl.WithDefault(query, "namespace", s.Namespace).Encode()
 	req.Host = c.base.Host
-	req.Header = make(http.Header, len(s.Common)+len(r.header)+3)
-	maps.Copy(req.Header, s.Common)
+	req.Header = s.Common.Clone() // a wrapper may change what it gets
 	if r.body != nil && r.header == nil {
-		req.Header["Content-Type"] = jsonContent
+		req.Header["Content-Type"] = []string{"application/json"}
 	}
 	for name, values := range r.header {
-		req.Header[http.CanonicalHeaderKey(name)] = values
+		req.Header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
 	}
 	if _, isSet := req.Header["Idempotency-Key"]; !isSet && r.idempotent && s.Retries > 0 && !c.transport.IsOwn() {
 		req.Header["Idempotency-Key"] = nil // for an http.Transport: it is not sent
@@ -211,8 +218,6 @@ func (c *Client) newHTTPRequest(ctx context.Context, r *request) (*http.Request,
 	}
 	return req, nil
 }
-
-var jsonContent = []string{"application/json"}
 
 // checkOut refuses what a response cannot be decoded into.
 func checkOut(out any) error {

@@ -124,9 +124,6 @@ func (c *Client) decodeResponse(ctx context.Context, r *request, res *response, 
 	if result, ok := out.(checker); err == nil && ok {
 		err = result.check()
 	}
-	if err == nil { // a large document takes time
-		err = ctx.Err()
-	}
 	if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return err
 	}
@@ -148,8 +145,8 @@ func decodeJSON(_ context.Context, content []byte, out any) error {
 	return jsonv2.Unmarshal(content, out, decodeOptions)
 }
 
-// What a document that can grow with the cluster has at most of values and objects, in proportion to its size, so that so
-// does the memory for a decoded response. A small document has them free.
+// What a document that can grow with the cluster has at most of values and objects, in proportion to its size. So the
+// memory for a decoded response is in proportion too. A small document has them free.
 const (
 	freeValues        = 1 << 14
 	anyBytesPerValue  = 3 // lists of numbers are dense, such as those of a node's cores

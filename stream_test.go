@@ -393,6 +393,7 @@ func TestLimitOfEmptyStreams(t *testing.T) {
 	for name, times := range map[string]struct{ stream, check time.Duration }{
 		"the check of the token hangs":       {9 * time.Second, time.Hour},
 		"all are slow, and the token is new": {8 * time.Second, 8 * time.Second},
+		"the second stream is too slow":      {9 * time.Second, 15 * time.Second},
 	} {
 		path := filepath.Join(t.TempDir(), "token")
 		agent := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -702,4 +703,64 @@ func TestParseLogLevel(t *testing.T) {
 	_, err := nomad.ParseLogLevel("loud")
 	assert.ErrorIs(t, err, nomad.ErrInvalidArgument)
 	assert.ErrorContains(t, err, `nomad: ParseLogLevel: "loud" is not a log level`)
+}
+
+// TestEndOfBufferedLog ends the context, or the stream, while much of the log is buffered.
+func TestEndOfBufferedLog(t *testing.T) {
+	for _, closes := range []bool{false, true} {
+		client := newClient(t, logAgent(func(w io.Writer, flush func(), gone <-chan struct{}) {
+			io.WriteString(w, frame(strings.Repeat("x\n", 1000)))
+			flush()
+			<-gone
+		}))
+		ctx, cancel := context.WithCancel(t.Context())
+		stream, err := client.Agent.Monitor(ctx, nomad.MonitorOptions{})
+		require.NoError(t, err)
+		lines, last := 0, error(nil)
+		for _, err := range stream.Lines() {
+			if last = err; err != nil {
+				break
+			}
+			if lines++; lines == 10 && closes {
+				stream.Close()
+			} else if lines == 10 {
+				cancel()
+			}
+		}
+		assert.Equal(t, 10, lines)
+		_, err = stream.Read(make([]byte, 8))
+		cancel()
+		if closes {
+			assert.NoError(t, last)
+			assert.ErrorIs(t, err, nomad.ErrClosed)
+		} else {
+			assert.ErrorIs(t, last, context.Canceled)
+			assert.ErrorIs(t, err, context.Canceled)
+		}
+	}
+}
+
+// TestKeyringWithTooMuch has keys and messages that take too long to be searched. No message remains.
+func TestKeyringWithTooMuch(t *testing.T) {
+	for name, test := range map[string]struct{ keys, size, messages int }{
+		"many keys":     {65, 44, 1},
+		"long keys":     {3, 3000, 1},
+		"many messages": {64, 44, 1000},
+	} {
+		keys, messages := map[string]int{}, map[string]string{}
+		for i := range test.keys {
+			keys[fmt.Sprintf("%0*d", test.size, i)] = 1
+		}
+		for i := range test.messages {
+			messages[fmt.Sprint(i)] = "no key " + strings.Repeat("0", test.size)
+		}
+		body, err := json.Marshal(map[string]any{"Keys": keys, "Messages": messages, "NumNodes": 1})
+		require.NoError(t, err)
+		ring, err := newClient(t, responding(200, "application/json", string(body))).Agent.ListKeys(t.Context())
+		require.NoError(t, err, name)
+		require.Len(t, ring.Messages, test.messages, name)
+		for _, message := range ring.Messages {
+			assert.Equal(t, "<redacted>", message, name)
+		}
+	}
 }

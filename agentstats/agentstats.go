@@ -44,7 +44,7 @@ func (s Stats) IsLeader() bool { return s["nomad"]["leader"] == "true" }
 func (s Stats) LeaderAddr() string { return s["nomad"]["leader_addr"] }
 
 // KnownRegions returns how many regions a server knows, its own included.
-func (s Stats) KnownRegions() int { return int(s.number("nomad", "known_regions")) }
+func (s Stats) KnownRegions() int { return s.count("nomad", "known_regions") }
 
 // RaftState returns a server's state in Raft: Leader, Follower or Candidate.
 func (s Stats) RaftState() string { return s["raft"]["state"] }
@@ -53,7 +53,7 @@ func (s Stats) RaftState() string { return s["raft"]["state"] }
 func (s Stats) RaftTerm() uint64 { return s.number("raft", "term") }
 
 // RaftPeers returns how many other voters a server knows.
-func (s Stats) RaftPeers() int { return int(s.number("raft", "num_peers")) }
+func (s Stats) RaftPeers() int { return s.count("raft", "num_peers") }
 
 // AppliedIndex returns the index of the last entry of the Raft log that a server has applied.
 func (s Stats) AppliedIndex() uint64 { return s.number("raft", "applied_index") }
@@ -72,7 +72,7 @@ func (s Stats) LastContact() (time.Duration, bool) {
 		return 0, true
 	}
 	d, err := time.ParseDuration(text)
-	return d, err == nil
+	return max(d, 0), err == nil
 }
 
 // NodeID returns the ID of a client agent's node.
@@ -84,7 +84,7 @@ func (s Stats) KnownServers() []string {
 }
 
 // Allocations returns how many allocations a client agent has.
-func (s Stats) Allocations() int { return int(s.number("client", "num_allocations")) }
+func (s Stats) Allocations() int { return s.count("client", "num_allocations") }
 
 // LastHeartbeat returns how long ago a client agent's last heartbeat succeeded.
 func (s Stats) LastHeartbeat() time.Duration { return s.duration("client", "last_heartbeat") }
@@ -100,10 +100,18 @@ func (s Stats) number(group, key string) uint64 {
 	return n
 }
 
+func (s Stats) count(group, key string) int {
+	n, err := strconv.Atoi(s[group][key])
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
+}
+
 func (s Stats) duration(group, key string) time.Duration {
 	d, err := time.ParseDuration(s[group][key])
 	if err != nil {
 		return 0
 	}
-	return d
+	return max(d, 0)
 }

@@ -85,6 +85,10 @@ func (a *authority) issue(name string, use x509.ExtKeyUsage) (cert, key []byte) 
 func (a *authority) issueAgent(role, region string) (cert, key []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.issueAgentLocked(role, region)
+}
+
+func (a *authority) issueAgentLocked(role, region string) (cert, key []byte) {
 	return a.issue(role+"."+region+".nomad", x509.ExtKeyUsageServerAuth)
 }
 
@@ -92,7 +96,7 @@ func (a *authority) issueAgent(role, region string) (cert, key []byte) {
 func (a *authority) equip(agent *Agent) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	cert, key := a.issue(agent.role()+"."+agent.region+".nomad", x509.ExtKeyUsageServerAuth)
+	cert, key := a.issueAgentLocked(agent.role(), agent.region)
 	config := &tls.Config{Certificates: []tls.Certificate{must(tls.X509KeyPair(cert, key))}, MinVersion: tls.VersionTLS12}
 	if agent.mutualTLS {
 		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()

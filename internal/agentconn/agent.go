@@ -336,13 +336,13 @@ func (a *agent) pauseDials(pause time.Duration) {
 	}
 }
 
-// onTick closes connections that were idle for long, stops counting those of slow requests, ends waits that cannot succeed,
-// and forgets the agent when it has no connection and no request.
+// onTick drops connections that have ended or were idle for long, stops counting those of slow requests, ends waits
+// that cannot succeed, and forgets the agent when it has no connection and no request.
 func (a *agent) onTick() {
 	now, full := time.Now(), a.isFull()
 	for c := range a.conns {
 		switch age := now.Sub(c.since); {
-		case c.isIdle && (age > idleTimeout || c.http.Err() != nil):
+		case c.http.Err() != nil, c.isIdle && age > idleTimeout: // a stream that ended may never be closed
 			a.drop(c)
 		case !c.isIdle && age > slowAfter:
 			a.uncount(c)

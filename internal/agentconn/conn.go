@@ -236,6 +236,9 @@ func (c *conn) roundTrip(req *http.Request) (*http.Response, error) {
 	res, err := c.http.RoundTrip(req)
 	c.rtt = time.Since(began)
 	switch ctx := req.Context(); {
+	case err == nil && c.served && !c.received.Load(): // it came together with the response before
+		res.Body.Close()
+		return nil, &ProtocolError{errors.New("malformed: a response came before its request"), false}
 	case err == nil:
 		return res, nil
 	case ctx.Err() != nil:

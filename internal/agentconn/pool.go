@@ -50,9 +50,23 @@ const (
 
 type markKey struct{}
 
-// WithMark marks the request that is made with the context, in addition to the marks that the context has.
+// WithMark marks the request that is made with the context, in addition to the marks that the context has. Idempotent and
+// NotIdempotent replace each other.
 func WithMark(ctx context.Context, m Mark) context.Context {
-	return context.WithValue(ctx, markKey{}, markOf(ctx)|m)
+	marks := markOf(ctx)
+	if m&(Idempotent|NotIdempotent) != 0 {
+		marks &^= Idempotent | NotIdempotent
+	}
+	return context.WithValue(ctx, markKey{}, marks|m)
+}
+
+// ByMethod returns a context without the marks Idempotent and NotIdempotent. A wrapper around the transport may use the
+// context of one request for another one.
+func ByMethod(ctx context.Context) context.Context {
+	if marks := markOf(ctx); marks&(Idempotent|NotIdempotent) != 0 {
+		return context.WithValue(ctx, markKey{}, marks&^(Idempotent|NotIdempotent))
+	}
+	return ctx
 }
 
 // markOf returns the marks that a context has.
@@ -129,14 +143,15 @@ func (p *Pool) RoundTrip(original *http.Request) (*http.Response, error) {
 		if mark&Once != 0 { // except after a connection that the agent closed while it was idle
 			repeat = silent && !c.sent.Load() && (c.served || time.Since(c.made) > idleBefore)
 		}
-		known := p.failed(c, refused, silent)
+		served := c.served
+		known := p.failed(c, refused, silent) // another request may have the connection now
 		if !repeat || !refused && !rewind(&req) {
-			if ctx := req.Context(); !c.served && ctx.Err() != nil {
+			if ctx := req.Context(); !served && ctx.Err() != nil {
 				c.agent.locked(func() { err = c.agent.endOf(ctx) })()
 			}
 			return fail(err)
 		}
-		if silent && c.sent.Load() && (!c.served || tries > p.config.MaxConns) { // many idle ones can be dead
+		if silent && c.sent.Load() && (!served || tries > p.config.MaxConns) { // many idle ones can be dead
 			if lost++; lost >= maxLostKnown || lost >= maxLost && !known {
 				return fail(fmt.Errorf("%w: %w", ErrNoResponse, end.Err))
 			}

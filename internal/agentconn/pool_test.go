@@ -3,6 +3,7 @@ package agentconn
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -1030,4 +1031,27 @@ func TestMarksAdd(t *testing.T) {
 	assert.Equal(t, Fresh|Bound|Slow, markOf(WithMark(ctx, Bound|Slow)))
 	assert.Equal(t, Fresh, markOf(ctx))
 	assert.Zero(t, markOf(context.Background()))
+}
+
+// TestAbandonedStreams ends the contexts of streams that nobody reads or closes.
+func TestAbandonedStreams(t *testing.T) {
+	inBubble(t, "their connections and their agent are forgotten", func(t *testing.T) {
+		f := newFake(t)
+		f.paths["/stream"] = func(c *peer, req *http.Request) bool {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+			return true
+		}
+		p := f.newPool(16)
+		for range 10 {
+			ctx, cancel := context.WithCancel(t.Context())
+			_, err := p.RoundTrip(request{path: "/stream", mark: Slow}.build(ctx))
+			require.NoError(t, err)
+			cancel()
+		}
+		time.Sleep(time.Minute)
+		conns, _, agents := p.sizes()
+		assert.Zero(t, conns)
+		assert.Zero(t, agents)
+		closed(t, p)
+	})
 }

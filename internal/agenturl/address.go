@@ -94,6 +94,12 @@ func (a Address) String() string {
 	return u.String()
 }
 
+// Key is the same for all ways to write the address.
+func (a Address) Key() string {
+	u := a.Base()
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port(&u)) + a.Prefix + a.Socket
+}
+
 // Base returns the URL that the paths of requests are appended to.
 func (a Address) Base() url.URL {
 	path, _ := url.PathUnescape(a.Prefix) // it was parsed before

@@ -2,7 +2,9 @@ package agenturl
 
 import (
 	"net/http"
+	"net/url"
 	"testing"
+	"time"
 )
 
 // FuzzAddressParts parses addresses, formats them and parses them again.
@@ -27,4 +29,39 @@ func FuzzAddressParts(f *testing.F) {
 			t.Fatalf("%q makes %v", text, err)
 		}
 	})
+}
+
+func TestKey(t *testing.T) {
+	keys := map[string]bool{}
+	for _, text := range []string{"http://a", "http://A:80", "HTTP://a:80/"} {
+		address, err := Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[address.Key()] = true
+	}
+	if len(keys) != 1 {
+		t.Error(keys)
+	}
+	for _, text := range []string{"https://a", "http://a:4646", "http://a/b", "unix:///a", "unix:///b"} {
+		address, err := Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if keys[address.Key()] {
+			t.Error(text)
+		}
+		keys[address.Key()] = true
+	}
+}
+
+func TestBlockingWait(t *testing.T) {
+	for index, isBlocking := range map[string]bool{"": false, "0": false, "00": false, "-1": false, "+0": false, "x": false, "1": true, "007": true} {
+		if BlockingWait(url.Values{"index": {index}}) > 0 != isBlocking {
+			t.Error(index)
+		}
+	}
+	if wait := BlockingWait(url.Values{"index": {"1"}, "wait": {"64s"}}); wait != 68*time.Second {
+		t.Error(wait)
+	}
 }

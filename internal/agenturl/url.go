@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -58,7 +59,7 @@ const (
 
 // BlockingWait returns how long an agent may hold a request until something changes; 0 if the query is not blocking.
 func BlockingWait(query url.Values) time.Duration {
-	if index := query.Get("index"); index == "" || index == "0" {
+	if index, err := strconv.ParseUint(query.Get("index"), 10, 64); err != nil || index == 0 {
 		return 0
 	}
 	wait := defaultWait

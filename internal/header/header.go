@@ -97,7 +97,7 @@ func Check(name string, values []string) error {
 	switch {
 	case !IsName(name):
 		return fmt.Errorf("%q is not the name of a header", name)
-	case why != "" && name != "Accept" && name != "Content-Type":
+	case why != "" && !strings.EqualFold(name, "Accept") && !strings.EqualFold(name, "Content-Type"):
 		return fmt.Errorf("%q: %s", name, why)
 	case !IsValue(strings.Join(values, "")):
 		return fmt.Errorf("%q: the value has a character that a header cannot carry", name)

@@ -31,3 +31,13 @@ func TestSecrets(t *testing.T) {
 		assert.Equal(t, test.want, Secrets(test.header), name)
 	}
 }
+
+func TestCheck(t *testing.T) {
+	for _, name := range []string{"X-Own", "accept", "CONTENT-TYPE", "authorization"} {
+		assert.NoError(t, Check(name, []string{"x"}), name)
+	}
+	for _, name := range []string{"x-nomad-token", "Host", "connection", "a b", ""} {
+		assert.Error(t, Check(name, []string{"x"}), name)
+	}
+	assert.Error(t, Check("X-Own", []string{"a\nb"}))
+}

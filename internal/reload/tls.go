@@ -132,6 +132,7 @@ type credentials struct {
 	trusted  *x509.CertPool         // nil for the system's authorities
 	former   []former               // the authorities before, which stay trusted for a while
 	pair     *tls.Certificate       // nil without a client certificate
+	skipped  []string               // files of CADir that have no text, and links to nothing
 	sessions tls.ClientSessionCache // of handshakes with these credentials
 	changed  time.Time              // when they replaced others
 }
@@ -174,7 +175,15 @@ func (c credentials) verify(certs []*x509.Certificate, name string) error {
 func (f *Files) read(last credentials) (credentials, error) {
 	next := last
 	next.former = slices.DeleteFunc(slices.Clone(last.former), former.expired)
-	pool, err := f.readPool()
+	pool, skipped, err := f.readPool()
+	for _, path := range skipped {
+		if err == nil && last.trusted != nil && !slices.Contains(last.skipped, path) { // it had a certificate, perhaps
+			err = fmt.Errorf("%s: %s cannot be read any more", f.Source("CADir"), Shown(path))
+		}
+	}
+	if err == nil {
+		next.skipped = skipped
+	}
 	switch {
 	case err != nil && last.trusted == nil: // in NewTLS, which reports the first problem only
 		return last, err
@@ -198,14 +207,15 @@ func (f *Files) read(last credentials) (credentials, error) {
 	return next, errors.Join(err, pairErr)
 }
 
-// readPool reads the authorities. Each of CAPEM, CAFile and CADir that is given must hold a certificate.
-func (f *Files) readPool() (*x509.CertPool, error) {
+// readPool reads the authorities. Each of CAPEM, CAFile and CADir that is given must hold a certificate. skipped are the
+// files of CADir that have no text, and links to nothing.
+func (f *Files) readPool() (pool *x509.CertPool, skipped []string, err error) {
 	if len(f.CAPEM) == 0 && f.CAFile == "" && f.CADir == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
-	pool := x509.NewCertPool()
+	pool = x509.NewCertPool()
 	if len(f.CAPEM) > 0 && !pool.AppendCertsFromPEM(bytes.TrimPrefix(f.CAPEM, []byte("\ufeff"))) {
-		return nil, fmt.Errorf("%s: no PEM certificate in it", f.Source("CAPEM"))
+		return nil, nil, fmt.Errorf("%s: no PEM certificate in it", f.Source("CAPEM"))
 	}
 	if f.CAFile != "" {
 		content, err := readFile(f.CAFile)
@@ -213,17 +223,17 @@ func (f *Files) readPool() (*x509.CertPool, error) {
 			err = fmt.Errorf("no PEM certificate in %s", Shown(f.CAFile))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Source("CAFile"), err)
+			return nil, nil, fmt.Errorf("%s: %w", f.Source("CAFile"), err)
 		}
 	}
 	if f.CADir != "" {
 		if _, err := os.Stat(f.CADir); err != nil {
 			if err := CheckPath(f.CADir); err != nil {
-				return nil, fmt.Errorf("%s: %w", f.Source("CADir"), err)
+				return nil, nil, fmt.Errorf("%s: %w", f.Source("CADir"), err)
 			}
 		}
 		found := false
-		var skipped error // of the first file that was skipped because of it
+		var problem error // of the first file that was skipped
 		err := filepath.WalkDir(f.CADir, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
 				return err
@@ -234,20 +244,20 @@ func (f *Files) readPool() (*x509.CertPool, error) {
 			}
 			content, err := readFile(path)
 			if _, ok := errors.AsType[contentError](err); ok || errors.Is(err, fs.ErrNotExist) { // a link to nothing
-				skipped = cmp.Or(skipped, err)
+				skipped, problem = append(skipped, path), cmp.Or(problem, err)
 				return nil
 			}
 			found = pool.AppendCertsFromPEM(content) || found
 			return err
 		})
 		if err == nil && !found {
-			err = cmp.Or(skipped, fmt.Errorf("no PEM certificate in the files of %s", Shown(f.CADir)))
+			err = cmp.Or(problem, fmt.Errorf("no PEM certificate in the files of %s", Shown(f.CADir)))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Source("CADir"), withoutPath(f.CADir, err))
+			return nil, nil, fmt.Errorf("%s: %w", f.Source("CADir"), withoutPath(f.CADir, err))
 		}
 	}
-	return pool, nil
+	return pool, skipped, nil
 }
 
 // readPair reads the client's certificate and key, if there are any.

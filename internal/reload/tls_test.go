@@ -515,13 +515,13 @@ func TestEachReplacedAuthorityIsTrustedForItsOwnTwoSeconds(t *testing.T) {
 		assert.False(t, c.succeeds(t), "the first authority was replaced a second ago")
 		time.Sleep(time.Second - 1)
 		assert.False(t, c.succeeds(t))
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		c.meetsUnknownAuthority(t)
 
 		a.use(issue(t, second, "127.0.0.1"), nil)
 		time.Sleep(time.Second - 1)
 		assert.False(t, c.succeeds(t), "the second authority was replaced less than two seconds ago")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		c.meetsUnknownAuthority(t)
 		assert.Empty(t, settings.current().value.former)
 	})
@@ -879,4 +879,26 @@ func TestConcurrentHandshakesSucceedDuringRotation(t *testing.T) {
 	for _, text := range warned.all() { // when only one file of a pair was replaced
 		assert.Contains(t, text, "private key does not match public key")
 	}
+}
+
+// TestFileOfCADirThatIsGone has a link of CADir lead to nothing for a while. Its certificate stays in use, and a link that
+// never led anywhere does not matter.
+func TestFileOfCADirThatIsGone(t *testing.T) {
+	dir, away := t.TempDir(), filepath.Join(t.TempDir(), "b.pem")
+	write(t, filepath.Join(dir, "a.pem"), issue(t, nil).certPEM())
+	write(t, away, issue(t, nil).certPEM())
+	require.NoError(t, os.Symlink(away, filepath.Join(dir, "b.pem")))
+	require.NoError(t, os.Symlink(filepath.Join(dir, "nowhere"), filepath.Join(dir, "c.pem")))
+	warned := new(warnings)
+	settings, err := NewTLS(Files{CADir: dir, Source: source}, warned)
+	require.NoError(t, err)
+	both := settings.current().value.trusted
+	require.NoError(t, os.Rename(away, away+".old"))
+	assert.True(t, both.Equal(settings.current().value.trusted))
+	assert.Len(t, warned.all(), 1)
+	require.NoError(t, os.Rename(away+".old", away))
+	assert.True(t, both.Equal(settings.current().value.trusted))
+	assert.Len(t, warned.all(), 1)
+	require.NoError(t, os.Remove(filepath.Join(dir, "b.pem")))
+	assert.False(t, both.Equal(settings.current().value.trusted), "the link was removed")
 }

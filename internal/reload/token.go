@@ -41,15 +41,17 @@ func (t *Token) Get(ctx context.Context) (string, error) {
 	return last.value, nil
 }
 
-// Reread reads the file again after the agent refused a token, and reports whether the current token is
-// another one. It returns the cause if ctx ends first.
-func (t *Token) Reread(ctx context.Context, refused string) (token string, changed bool, err error) {
+// Reread reads the file again after the agent refused a token. It returns the cause if ctx ends first.
+func (t *Token) Reread(ctx context.Context) (string, error) {
 	last, err := t.file.reread(ctx)
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
-	return last.value, last.value != refused, nil
+	return last.value, nil
 }
+
+// Last returns the token that was read last.
+func (t *Token) Last() string { return t.file.last.Load().value }
 
 // Problem returns why the file could not be used when it was read last, or "" if it could.
 func (t *Token) Problem() string { return t.file.last.Load().problem }

@@ -168,25 +168,19 @@ func TestUnusableFileLeavesTheTokenAndWarnsOncePerProblem(t *testing.T) {
 	})
 }
 
-func TestRereadReportsWhetherTheTokenIsAnother(t *testing.T) {
+func TestRereadReturnsWhatTheFileHasNow(t *testing.T) {
 	token, path, _ := newToken(t, "first")
-	for _, row := range []struct {
-		name, content, refused, want string
-		changed                      bool
-	}{
-		{"the file is as it was", "first", "first", "first", false},
-		{"the file has changed", "second", "first", "second", true},
-		{"another call has read the change", "second", "first", "second", true},
-		{"the new token is refused too", "second", "second", "second", false},
-		{"the file is unusable", "", "second", "second", false},
-		{"the file is unusable, but the refused token was an earlier one", "", "first", "second", true},
-		{"the file is usable again", "third", "second", "third", true},
+	for _, row := range []struct{ name, content, want string }{
+		{"the file is as it was", "first", "first"},
+		{"the file has changed", "second", "second"},
+		{"the file is unusable", "", "second"},
+		{"the file is usable again", "third", "third"},
 	} {
 		write(t, path, row.content)
-		got, changed, err := token.Reread(t.Context(), row.refused)
+		got, err := token.Reread(t.Context())
 		require.NoError(t, err, row.name)
 		assert.Equal(t, row.want, got, row.name)
-		assert.Equal(t, row.changed, changed, row.name)
+		assert.Equal(t, row.want, token.Last(), row.name)
 		assert.Equal(t, row.content == "", token.Problem() != "", row.name)
 		assert.Equal(t, row.want, get(t, token), row.name)
 	}
@@ -200,7 +194,7 @@ func TestConcurrentGetAndRereadReturnWhatTheFileHeld(t *testing.T) {
 		group.Go(func() {
 			for range 100 {
 				before := newest.Load()
-				got, _, err := token.Reread(t.Context(), "")
+				got, err := token.Reread(t.Context())
 				var number int64
 				if _, scanErr := fmt.Sscanf(got, "token-%d", &number); assert.NoError(t, errors.Join(err, scanErr)) {
 					assert.GreaterOrEqual(t, number, before)
@@ -258,7 +252,7 @@ func TestHangingReadEndsCallersWithTheirContexts(t *testing.T) {
 				assert.Equal(t, limit, time.Since(start))
 			})
 			group.Go(func() {
-				_, _, err := token.Reread(ctx, "first")
+				_, err := token.Reread(ctx)
 				assert.Equal(t, cause, err)
 				assert.Equal(t, limit, time.Since(start))
 			})
@@ -285,7 +279,7 @@ func TestRereadIsNotSatisfiedByAnEarlierRead(t *testing.T) {
 		var group sync.WaitGroup
 		reread := func(want string) {
 			group.Go(func() {
-				got, _, err := token.Reread(t.Context(), "first")
+				got, err := token.Reread(t.Context())
 				assert.NoError(t, err)
 				assert.Equal(t, want, got)
 			})

@@ -67,6 +67,9 @@ func (t *lent) RoundTrip(req *http.Request) (*http.Response, error) {
 			own.Header.Set("X-Nomad-Token", token)
 		}
 	}
+	if ctx := agentconn.ByMethod(own.Context()); ctx != own.Context() {
+		own = *own.WithContext(ctx)
+	}
 	if agenturl.BlockingWait(req.URL.Query()) > 0 {
 		own = *own.WithContext(agentconn.WithMark(own.Context(), agentconn.Slow))
 	}
@@ -132,15 +135,23 @@ func (t *lent) CloseIdleConnections() {
 	t.client.http.CloseIdleConnections()
 }
 
-// isToAgent reports whether a request is for the agent. Through a proxy it goes where its Host says.
+// isToAgent reports whether a request is for the agent. Through a proxy it goes where its Host and its Opaque say.
 func (t *lent) isToAgent(req *http.Request) bool {
 	u, base := req.URL, &t.loan.Base
 	return t.loan.Socket || agenturl.SameHost(u, base) && agenturl.IsBelow(u, base) &&
-		(req.Host == "" || strings.EqualFold(req.Host, u.Host))
+		(req.Host == "" || strings.EqualFold(req.Host, u.Host)) && u.Opaque == ""
 }
 
 // hasToken reports whether a request has an ACL token, in either of the two headers that agents read.
 func hasToken(h http.Header) bool {
-	scheme, _, _ := strings.Cut(h.Get("Authorization"), " ")
-	return h.Get("X-Nomad-Token") != "" || strings.EqualFold(scheme, "Bearer")
+	for name, values := range h {
+		for _, value := range values {
+			scheme, _, _ := strings.Cut(value, " ")
+			if strings.EqualFold(name, "X-Nomad-Token") && value != "" ||
+				strings.EqualFold(name, "Authorization") && strings.EqualFold(scheme, "Bearer") {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -193,7 +193,10 @@ func (o outermost) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := o.RoundTripper.RoundTrip(req)
 	switch {
 	case err != nil:
-		err = &roundTripError{err}
+		if res != nil && res.Body != nil { // a wrapper that is wrong
+			res.Body.Close()
+		}
+		res, err = nil, &roundTripError{err}
 	case res == nil:
 		err = &roundTripError{errors.New("the round tripper returned neither a response nor an error")}
 	case res.Body == nil:
