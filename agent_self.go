@@ -63,13 +63,11 @@ func (s Self) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON decodes a document from an agent. A value whose type does not fit its field is skipped.
-func (s *Self) UnmarshalJSON(data []byte) error { return lenient.Unmarshal(data, (*decodedSelf)(s)) }
+func (s *Self) UnmarshalJSON(data []byte) error { return lenient.Unmarshal(data, s) }
 
-// decodedSelf decodes a Self. The method of json/v2 is not one of Self, because a type of another module would be a part
-// of this package's API.
-type decodedSelf Self
+func init() { lenient.Register(unmarshalSelf) }
 
-func (s *decodedSelf) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+func unmarshalSelf(dec *jsontext.Decoder, s *Self) error {
 	if dec.PeekKind() == 'n' {
 		return dec.SkipValue()
 	}
@@ -85,11 +83,19 @@ func (s *decodedSelf) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	case document.Stats == nil:
 		return errors.New("it has no stats")
 	}
-	*s = decodedSelf{document.Config, *document.Member, document.Stats, &raw}
+	*s = Self{document.Config, *document.Member, document.Stats, &raw}
 	return nil
 }
 
-var selfEndpoint = register(endpoint{name: "Self", method: http.MethodGet, path: "/v1/agent/self", acl: "agent:read"})
+// decodeSelf decodes a Self without a second reading of the document, which encoding/json/v2 needs for UnmarshalJSON.
+func decodeSelf(_ context.Context, content []byte, out any) error {
+	if err := checkDocument(content); err != nil {
+		return err
+	}
+	return lenient.Unmarshal(content, out)
+}
+
+var selfEndpoint = register(endpoint{name: "Self", method: http.MethodGet, path: "/v1/agent/self", acl: "agent:read", decode: decodeSelf})
 
 // Self returns an agent's configuration, its entry in the gossip pool and its state.
 //

@@ -136,13 +136,21 @@ const maxObjects = 1 << 14
 
 // decodeJSON decodes exactly one JSON value that is not null.
 func decodeJSON(_ context.Context, content []byte, out any) error {
+	if err := checkDocument(content); err != nil {
+		return err
+	}
+	return jsonv2.Unmarshal(content, out, decodeOptions)
+}
+
+// checkDocument refuses what is no document of an endpoint, before it is decoded.
+func checkDocument(content []byte) error {
 	if err := body.CheckValue(content); err != nil {
 		return err
 	}
 	if n := bytes.Count(content, []byte("{")) + bytes.Count(content, []byte("null")); n > maxObjects {
 		return fmt.Errorf("it has %d objects", n)
 	}
-	return jsonv2.Unmarshal(content, out, decodeOptions)
+	return nil
 }
 
 // What a document that can grow with the cluster has at most of values and objects, in proportion to its size. So the

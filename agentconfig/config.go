@@ -153,15 +153,11 @@ type configFields Config // without its methods
 
 // UnmarshalJSON decodes a configuration from an agent. A value whose type does not fit its field is skipped: Unknown
 // returns it.
-func (c *Config) UnmarshalJSON(data []byte) error {
-	return lenient.Unmarshal(data, (*decodedConfig)(c))
-}
+func (c *Config) UnmarshalJSON(data []byte) error { return lenient.Unmarshal(data, c) }
 
-// decodedConfig decodes a Config. The method of json/v2 is not one of Config, because a type of another module would be a
-// part of this package's API.
-type decodedConfig Config
+func init() { lenient.Register(unmarshalConfig) }
 
-func (c *decodedConfig) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+func unmarshalConfig(dec *jsontext.Decoder, c *Config) error {
 	if dec.PeekKind() == 'n' {
 		return dec.SkipValue() // by convention
 	}
@@ -176,7 +172,7 @@ func (c *decodedConfig) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	if w.Vault != nil {
 		w.Vaults = append(w.Vaults, *w.Vault)
 	}
-	*c = decodedConfig(w.configFields)
+	*c = Config(w.configFields)
 	c.raw = &raw
 	return nil
 }

@@ -27,11 +27,23 @@ const maxStrict = 1 << 18
 
 // The strict unmarshalers fail for a value that does not fit. They take half the time of the tolerant ones.
 var (
-	strict          = json.JoinUnmarshalers(json.UnmarshalFromFunc(decodeDuration), json.UnmarshalFromFunc(decodeStrings))
-	tolerant        = json.UnmarshalFromFunc(decode)
-	strictOptions   = json.JoinOptions(jsontext.AllowInvalidUTF8(true), json.WithUnmarshalers(strict))
-	tolerantOptions = json.JoinOptions(jsontext.AllowInvalidUTF8(true), json.WithUnmarshalers(tolerant))
+	strict   = json.JoinUnmarshalers(json.UnmarshalFromFunc(decodeDuration), json.UnmarshalFromFunc(decodeStrings))
+	tolerant = json.UnmarshalFromFunc(decode)
+
+	strictOptions, tolerantOptions = options(strict), options(tolerant)
 )
+
+func options(u *json.Unmarshalers) json.Options {
+	return json.JoinOptions(jsontext.AllowInvalidUTF8(true), json.WithUnmarshalers(u))
+}
+
+// Register sets the function that decodes a type, in place of a method UnmarshalJSONFrom. An exported type cannot have that
+// method: a type of another module would be a part of its API. Call it when the package is initialized.
+func Register[T any](decode func(dec *jsontext.Decoder, out *T) error) {
+	own := json.UnmarshalFromFunc(decode)
+	strict, tolerant = json.JoinUnmarshalers(own, strict), json.JoinUnmarshalers(own, tolerant)
+	strictOptions, tolerantOptions = options(strict), options(tolerant)
+}
 
 // Unmarshal decodes exactly one JSON value into the variable that out points to, in place of what it holds. A
 // time.Duration may be a number of nanoseconds, or a string such as "10s", where "" is 0. Invalid UTF-8 is replaced.
