@@ -140,9 +140,10 @@ func (a *Agent) MonitorExport(ctx context.Context, opts MonitorExportOptions) (*
 // LogStream is an agent's log. Read it with one of Read, Lines and Entries, and close it; a loop over Lines or Entries
 // closes it. It keeps at most one frame and one line in memory.
 //
-// It ends when the context given to Monitor or MonitorExport ends. If no whole frame arrives for 10 s while it is read,
-// it ends with ErrStreamStalled. A frame is a piece of the log or a heartbeat. Agents send heartbeats, so a log without
-// new entries does not stall. All methods but Close must be called from one goroutine at a time.
+// It ends when the context given to Monitor or MonitorExport ends. If a read or a loop waits 10 s for a whole frame,
+// the stream ends with ErrStreamStalled. The time that the program takes between two reads does not count. A frame is a
+// piece of the log or a heartbeat. Agents send heartbeats, so a log without new entries does not stall. All methods but
+// Close must be called from one goroutine at a time.
 type LogStream struct {
 	stream  *stream
 	frames  *logframe.Reader

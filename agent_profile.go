@@ -40,7 +40,8 @@ type ProfileOptions struct {
 	GC       bool          // collect garbage before a ProfileHeap; no effect on other profiles
 
 	// Target is the agent to profile. Without a Target, a server profiles itself, and a client agent forwards the
-	// request to its server. To profile a client agent, use OnNode.
+	// request to its server. With WithRegion, both forward it to a server of that region. To profile a client agent,
+	// use OnNode.
 	Target Target
 }
 

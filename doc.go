@@ -51,7 +51,8 @@
 // # Errors
 //
 // If the error is nil, the request succeeded and the result is complete. (In Self, values of the wrong type are left
-// out; Self.Raw has them.) Use errors.Is to find out what an error means:
+// out; Self.Raw has them. Profile and MonitorExport name a case in which a proxy hides a loss.) Use errors.Is to find
+// out what an error means:
 //
 //	_, err := client.Agent.Health(ctx)
 //	switch {

@@ -65,8 +65,9 @@ func WithTokenFile(path string) Option { return Option(settings.WithTokenFile(pa
 
 // WithRegion sets the region that requests are for. Empty means the agent's own region, which is the default. Agents
 // forward to that region: requests of Status and of Client.Do, those of Profile, and those of Host, Monitor and
-// MonitorExport whose Target is not zero. An unknown region is ErrNotFound. In Health it has a meaning of its own. The
-// other methods are about the agent itself or the whole pool, and it has no effect on them.
+// MonitorExport whose Target is not zero. An unknown region is ErrNotFound. In Health a region has a meaning of its
+// own, and an unknown one is ErrUnhealthy. The other methods are about the agent itself or the whole pool, and it has
+// no effect on them.
 func WithRegion(region string) Option { return Option(settings.WithRegion(region)) }
 
 // WithNamespace sets the namespace of requests to endpoints that have one, which are reached by Client.Do. Without it
@@ -157,9 +158,9 @@ func WithCompression(enabled bool) Option { return Option(settings.WithCompressi
 // connection could be made or if a proxy responds with status 429. An idempotent request is also retried if the
 // connection was lost within the headers of the response, or if the status is 502, 503 or 504. The requests of all
 // methods but UpdateSchedulerConfig and Client.Do are idempotent. A request of Client.Do is idempotent if its method is
-// GET or HEAD, or if Request.Idempotent is set. Three things are not retried: a request whose Body is an io.Reader, a
-// refused certificate (unless the Client has read changed files of WithTLS less than 2 s ago), and the 429 with which
-// autopilot's health reports an unhealthy cluster. The default is DefaultRetries.
+// GET or HEAD, or if Request.Idempotent is set. Four things are not retried: a request whose Body is an io.Reader, a
+// unix socket that does not exist, a refused certificate (unless the Client has read changed files of WithTLS less than
+// 2 s ago), and the 429 with which autopilot's health reports an unhealthy cluster. The default is DefaultRetries.
 //
 // The pause between attempts is 0.1 s at first and doubles up to 2 s, times a random factor between 0.5 and 1.5. A
 // longer Retry-After replaces it. All attempts and pauses together are within the limit of WithTimeout. A Client and

@@ -7,8 +7,9 @@ import (
 )
 
 // Target is the agent that a request is about. The zero Target is the agent that receives the request. Three methods
-// differ if a client agent receives the request. Agent.Profile with the zero Target profiles the client agent's server.
-// Agent.Monitor and Agent.MonitorExport ignore OnServer and stream the client agent's own log.
+// differ. Agent.Profile with the zero Target profiles a server of the region of WithRegion, and if a client agent
+// receives the request without a region, that agent's server. On a client agent, Agent.Monitor and Agent.MonitorExport
+// ignore OnServer and stream the agent's own log.
 type Target struct {
 	key, id string
 }
@@ -18,8 +19,8 @@ type Target struct {
 // receives the request.
 func OnServer(name string) Target { return Target{"server_id", name} }
 
-// OnNode targets a client agent by the full ID of its node. For an ID that is not a UUID, the error is an APIError with
-// status 500.
+// OnNode targets a client agent by the full ID of its node. An empty ID is ErrInvalidArgument. For any other ID that is
+// not a UUID, the error is an APIError with status 500.
 func OnNode(id string) Target { return Target{"node_id", id} }
 
 // String returns the target, such as "server server-1.global".
