@@ -16,7 +16,7 @@ type Target struct {
 
 // OnServer targets a server by its full name, such as server-1.global, or by its ID. The name leader stands for the
 // region's leader. The server must be in the region of the request: that of WithRegion, or else that of the agent that
-// receives the request.
+// receives the request. An empty name is ErrInvalidArgument.
 func OnServer(name string) Target { return Target{"server_id", name} }
 
 // OnNode targets a client agent by the full ID of its node. An empty ID is ErrInvalidArgument. For any other ID that is

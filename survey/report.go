@@ -8,9 +8,9 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode/utf8"
 
 	"github.com/nomad-go/nomad"
+	"github.com/nomad-go/nomad/internal/redact"
 	"github.com/nomad-go/nomad/internal/show"
 )
 
@@ -94,17 +94,7 @@ func (r Report) String() string {
 const maxCell = 200
 
 // line returns a cell of a table.
-func line(s string) string {
-	s = cmp.Or(show.Line(s), "-")
-	if len(s) <= maxCell {
-		return s
-	}
-	end := maxCell
-	for !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + "…"
-}
+func line(s string) string { return redact.Cut(cmp.Or(show.Line(s), "-"), maxCell) }
 
 // MarshalJSON encodes the report as an object with ok, members, servers and disagreements, and leader_disagreements if
 // there are any.

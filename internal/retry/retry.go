@@ -75,12 +75,9 @@ func (a Attempt) Wait(n int) time.Duration {
 
 // Loop retries a request.
 type Loop struct {
-	Retries int         // most retries; 0 for one attempt
-	Budget  interface { // shared by requests to one agent
-		Take() bool
-		Earn()
-	}
-	Deadline time.Time // no attempt begins later; zero for none but that of the context
+	Retries  int         // most retries; 0 for one attempt
+	Budget   AgentBudget // shared by requests to one agent
+	Deadline time.Time   // no attempt begins later; zero for none but that of the context
 }
 
 // Run makes attempts until one is final: its outcome may not be repeated, or the retries, the budget or the time are used
