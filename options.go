@@ -86,7 +86,8 @@ func WithBasicAuth(user, password string) Option {
 //
 // NewClient refuses headers that have an option of their own, such as X-Nomad-Token, or that belong to the connection.
 // Authorization is accepted; it and WithBasicAuth replace each other. The value is treated as a secret: it does not
-// appear in errors and logs.
+// appear in errors and logs. Only a value of fewer than 6 characters that the agent repeats does, unless the header is
+// Authorization or Cookie.
 func WithHeader(name, value string) Option { return Option(settings.WithHeader(name, value)) }
 
 // WithUserAgent sets the User-Agent of requests. The default is the name and version of this library.
